@@ -1,0 +1,47 @@
+"""What a cell is made of: primitives, operations, genotypes, and the Keras layers built from them."""
+
+from .cost import Cost, graph_cost
+from .drop_path import DropPathSchedule, ScheduledDropPath
+from .genotype import Block, CellGenotype, Genotype
+from .graph import Graph, Node, cell_graph
+from .layers import Cell, GraphLayer, JoinStates, Operation, SequenceLayer
+from .nasnet import NASNET_A, NASNET_B, NASNET_C
+from .operations import (
+    COMBINATIONS,
+    OPERATIONS,
+    SEARCH_COMBINATIONS,
+    SEARCH_OPERATIONS,
+    register_combination,
+    register_operation,
+)
+from .primitives import CIFAR, IMAGENET, Hyperparameters
+
+__all__ = [
+    "CIFAR",
+    "COMBINATIONS",
+    "IMAGENET",
+    "NASNET_A",
+    "NASNET_B",
+    "NASNET_C",
+    "OPERATIONS",
+    "SEARCH_COMBINATIONS",
+    "SEARCH_OPERATIONS",
+    "Block",
+    "Cell",
+    "CellGenotype",
+    "Cost",
+    "DropPathSchedule",
+    "Genotype",
+    "Graph",
+    "GraphLayer",
+    "Hyperparameters",
+    "JoinStates",
+    "Node",
+    "Operation",
+    "ScheduledDropPath",
+    "SequenceLayer",
+    "cell_graph",
+    "graph_cost",
+    "register_combination",
+    "register_operation",
+]

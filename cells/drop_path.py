@@ -1,0 +1,141 @@
+"""ScheduledDropPath ([N] section 3.2 and appendix): drop path that grows during training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class ScheduledDropPath(keras.layers.Layer):
+    """Drops whole paths of single samples, more often as training goes on and with depth.
+
+    A path is kept with probability ``keep = 1 - time * depth * (1 - keep_final)`` and then divided
+    by ``keep``, so its expectation is unchanged. ``time`` is ``step / total_steps`` up to 1 and
+    ``depth`` is ``(cell + 1) / cells``. At inference the layer is the identity.
+
+    The training step is a weight of the layer that counts the calls with ``training=True``: it
+    needs no callback, works alike in every Keras backend, and is saved and restored with the model.
+    `DropPathSchedule` sets ``total_steps`` to the length of a `fit` that was not known before.
+
+    Args:
+        keep_final: probability to keep a path at the end of training in the last cell, in (0, 1].
+        total_steps: number of training steps over which the schedule grows, at least 1.
+        cell: index of the cell the paths belong to, from 0.
+        cells: number of cells in the network.
+        version: "v3" is the released schedule; "v1" leaves ``depth`` at 1, "v2" ``time`` (which is
+            plain drop path that only depends on depth).
+        seed: of the random draws.
+
+    Input and output: float tensor (batch, ...).
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example::
+
+        x = ScheduledDropPath(keep_final=0.6, total_steps=10_000, cell=3, cells=20)(x)
+    """
+
+    def __init__(
+        self,
+        keep_final: float,
+        total_steps: int,
+        cell: int = 0,
+        cells: int = 1,
+        version: str = "v3",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 0.0 < keep_final <= 1.0:
+            raise ValueError(f"Expected keep_final in (0, 1]. Received: {keep_final=}")
+        if total_steps < 1:
+            raise ValueError(f"Expected total_steps of at least 1. Received: {total_steps=}")
+        if not 0 <= cell < cells:
+            raise ValueError(f"Expected cell from 0 to cells - 1. Received: {cell=}, {cells=}")
+        if version not in ("v1", "v2", "v3"):
+            raise ValueError(f"Expected version 'v1', 'v2' or 'v3'. Received: {version=}")
+        self.keep_final = keep_final
+        self.cell = cell
+        self.cells = cells
+        self.version = version
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        counter = {"shape": (), "dtype": "int32", "trainable": False}
+        self.step = self.add_weight(name="step", initializer="zeros", **counter)
+        self.total_steps = self.add_weight(
+            name="total_steps", initializer=keras.initializers.Constant(total_steps), **counter
+        )
+        self.built = True
+
+    def keep_probability(self) -> Any:
+        """The probability, a float32 scalar, to keep a path at the present step."""
+        time = ops.cast(self.step, "float32") / ops.cast(self.total_steps, "float32")
+        time = 1.0 if self.version == "v2" else ops.minimum(time, 1.0)
+        depth = 1.0 if self.version == "v1" else (self.cell + 1) / self.cells
+        return 1.0 - time * depth * (1.0 - self.keep_final)
+
+    def multipliers(self, batch: Any, paths: int) -> Any:
+        """Takes one training step; 0 or ``1 / keep`` for each path and sample: (paths, batch)."""
+        keep = self.keep_probability()
+        self.step.assign(self.step + 1)
+        draws = keras.random.uniform((paths, batch), dtype="float32", seed=self.seed_generator)
+        return ops.floor(keep + draws) / keep
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        if not training:
+            return inputs
+        multipliers = self.multipliers(ops.shape(inputs)[0], 1)[0]
+        return inputs * per_sample(multipliers, inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "keep_final": self.keep_final,
+            "total_steps": int(self.total_steps),
+            "cell": self.cell,
+            "cells": self.cells,
+            "version": self.version,
+            "seed": self.seed,
+        }
+
+
+def per_sample(multipliers: Any, x: Any) -> Any:
+    """Reshapes (batch,) multipliers so that they scale the samples of ``x``, in its dtype."""
+    return ops.cast(ops.reshape(multipliers, (-1,) + (1,) * (len(x.shape) - 1)), x.dtype)
+
+
+class DropPathSchedule(keras.callbacks.Callback):
+    """Sets ``total_steps`` of every `ScheduledDropPath` of a model when `fit` begins.
+
+    Args:
+        total_steps: training steps of the whole schedule. Default: epochs times steps per epoch of
+            the `fit` it is given to.
+
+    Raises:
+        ValueError: if the length of the `fit` is not known and ``total_steps`` is not given.
+    """
+
+    def __init__(self, total_steps: int | None = None) -> None:
+        super().__init__()
+        self.total_steps = total_steps
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        total = self.total_steps
+        if total is None:
+            epochs, steps = self.params.get("epochs"), self.params.get("steps")
+            if not epochs or not steps:
+                raise ValueError(
+                    "DropPathSchedule expected total_steps, since fit does not know its number of "
+                    f"steps. Received: epochs={epochs}, steps={steps}"
+                )
+            total = epochs * steps
+        for layer in self.model._flatten_layers():
+            if isinstance(layer, ScheduledDropPath):
+                layer.total_steps.assign(total)

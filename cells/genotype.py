@@ -1,0 +1,285 @@
+"""Genotypes: cells as plain data.
+
+States are numbered: 0 is ``h_i`` (the previous cell's output), 1 is ``h_{i-1}`` (the one before
+it), and the outputs of the blocks follow in order. NASNet-B's cells start from four states, so
+their blocks are numbered from 4.
+
+All classes are frozen, validate themselves, and go to JSON and back. What is wrong raises a
+`ValueError` that names the place, such as ``normal.blocks[2].operations[0]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .operations import COMBINATIONS, OPERATIONS
+
+
+def _expect(condition: bool, place: str, expected: str, received: Any) -> None:
+    if not condition:
+        raise ValueError(f"{place}: expected {expected}. Received: {received!r}")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block: two states, an operation on each, and their combination ([N] section 3).
+
+    Args:
+        inputs: the two states read.
+        operations: the operation applied to each, names from `nasnet_zoo.cells.OPERATIONS`.
+        combination: a name from `nasnet_zoo.cells.COMBINATIONS`.
+
+    Raises:
+        ValueError: if a name is unknown or a value has the wrong type.
+    """
+
+    inputs: tuple[int, int]
+    operations: tuple[str, str]
+    combination: str = "add"
+
+    def __post_init__(self) -> None:
+        self.check("block")
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        object.__setattr__(self, "operations", tuple(self.operations))
+
+    def check(self, place: str) -> None:
+        """Raises a `ValueError` that starts with ``place`` if a field is not what it must be."""
+        for field in ("inputs", "operations"):
+            pair = getattr(self, field)
+            is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
+            _expect(is_pair, f"{place}.{field}", "a pair", pair)
+        for k, state in enumerate(self.inputs):
+            _expect(_is_int(state), f"{place}.inputs[{k}]", "a state number", state)
+        for k, operation in enumerate(self.operations):
+            known = isinstance(operation, str) and operation in OPERATIONS
+            choices = f"one of {', '.join(OPERATIONS)}"
+            _expect(known, f"{place}.operations[{k}]", choices, operation)
+        known = isinstance(self.combination, str) and self.combination in COMBINATIONS
+        choices = f"one of {', '.join(COMBINATIONS)}"
+        _expect(known, f"{place}.combination", choices, self.combination)
+
+
+@dataclass(frozen=True)
+class CellGenotype:
+    """A cell: its blocks and what leaves it.
+
+    Args:
+        blocks: at least one `Block`; block k makes state ``inputs + k``.
+        outputs: the states that leave the cell. Default: the blocks that no block reads.
+        inputs: number of initial states: 2, or 4 in NASNet-B.
+        labelled: if true the outputs are not concatenated; output k is read by the (k+1)-th cell
+            after this one (NASNet-B), so there are as many as inputs.
+
+    Raises:
+        ValueError: if a block reads a state that does not exist yet (itself and later ones
+            included), an output does not exist, or a type is wrong.
+    """
+
+    blocks: tuple[Block, ...]
+    outputs: tuple[int, ...] = ()
+    inputs: int = 2
+    labelled: bool = False
+
+    def __post_init__(self) -> None:
+        _expect(_is_int(self.inputs) and self.inputs > 0, "cell.inputs", "a positive int", self.inputs)
+        if isinstance(self.blocks, (tuple, list)) and not self.outputs:
+            read = {i for b in self.blocks if isinstance(b, Block) for i in b.inputs}
+            states = range(self.inputs, self.inputs + len(self.blocks))
+            object.__setattr__(self, "outputs", tuple(s for s in states if s not in read))
+        self.check("cell")
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        object.__setattr__(self, "outputs", tuple(self.outputs))
+
+    def check(self, place: str) -> None:
+        """Raises a `ValueError` that starts with ``place`` if the cell is not well formed."""
+        several = isinstance(self.blocks, (tuple, list)) and len(self.blocks) > 0
+        _expect(several, f"{place}.blocks", "at least one block", self.blocks)
+        _expect(isinstance(self.labelled, bool), f"{place}.labelled", "a bool", self.labelled)
+        for k, block in enumerate(self.blocks):
+            _expect(isinstance(block, Block), f"{place}.blocks[{k}]", "a Block", block)
+            block.check(f"{place}.blocks[{k}]")
+            for j, state in enumerate(block.inputs):
+                exists = f"a state that exists, 0 to {self.inputs + k - 1}"
+                here = 0 <= state < self.inputs + k
+                _expect(here, f"{place}.blocks[{k}].inputs[{j}]", exists, state)
+        states = self.inputs + len(self.blocks)
+        is_list = isinstance(self.outputs, (tuple, list)) and len(self.outputs) > 0
+        _expect(is_list, f"{place}.outputs", "a list of states", self.outputs)
+        for k, state in enumerate(self.outputs):
+            exists = f"a state that exists, 0 to {states - 1}"
+            _expect(_is_int(state) and 0 <= state < states, f"{place}.outputs[{k}]", exists, state)
+        unique = len(set(self.outputs)) == len(self.outputs)
+        _expect(unique, f"{place}.outputs", "every state at most once", self.outputs)
+        if self.labelled:
+            fits = len(self.outputs) == self.inputs
+            _expect(fits, f"{place}.outputs", f"{self.inputs} states, one per input", self.outputs)
+
+    def replace_operations(self, names: Mapping[str, str], of_states: Sequence[int]) -> CellGenotype:
+        """A copy in which the operations on the states ``of_states`` are renamed by ``names``."""
+        blocks = tuple(
+            dataclasses.replace(
+                block,
+                operations=tuple(
+                    names.get(operation, operation) if state in of_states else operation
+                    for state, operation in zip(block.inputs, block.operations, strict=True)
+                ),
+            )
+            for block in self.blocks
+        )
+        return dataclasses.replace(self, blocks=blocks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The cell as JSON-ready lists and dicts."""
+        return {
+            "inputs": self.inputs,
+            "blocks": [
+                {
+                    "inputs": list(block.inputs),
+                    "operations": list(block.operations),
+                    "combination": block.combination,
+                }
+                for block in self.blocks
+            ],
+            "outputs": list(self.outputs),
+            "labelled": self.labelled,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any, place: str = "cell") -> CellGenotype:
+        """The inverse of `to_dict`. ``outputs``, ``inputs`` and ``labelled`` may be left out.
+
+        Raises:
+            ValueError: naming the place, below ``place``, of what is wrong.
+        """
+        _check_keys(data, place, required=("blocks",), optional=("outputs", "inputs", "labelled"))
+        blocks = data["blocks"]
+        several = isinstance(blocks, list) and len(blocks) > 0
+        _expect(several, f"{place}.blocks", "a list of at least one block", blocks)
+        inputs = data.get("inputs", 2)
+        _expect(_is_int(inputs) and inputs > 0, f"{place}.inputs", "a positive int", inputs)
+        parsed = tuple(_block(block, f"{place}.blocks[{k}]") for k, block in enumerate(blocks))
+        if "outputs" in data:
+            _expect(bool(data["outputs"]), f"{place}.outputs", "a list of states", data["outputs"])
+        return _at(place, cls, parsed, data.get("outputs", ()), inputs, data.get("labelled", False))
+
+
+def _at(place: str, cls: type, *args: Any) -> Any:
+    """Builds ``cls(*args)``; its own errors then start with ``place``, not with the class's name."""
+    try:
+        return cls(*args)
+    except ValueError as error:
+        own = "block" if cls is Block else "cell"
+        raise ValueError(place + str(error).removeprefix(own)) from None
+
+
+def _check_keys(data: Any, place: str, required: Sequence[str], optional: Sequence[str]) -> None:
+    _expect(isinstance(data, dict), place, "an object", data)
+    for key in required:
+        _expect(key in data, place, f"the key {key!r}", sorted(data))
+    unknown = sorted(set(data) - {*required, *optional})
+    _expect(not unknown, place, f"only the keys {[*required, *optional]}", unknown)
+
+
+def _block(data: Any, place: str) -> Block:
+    _check_keys(data, place, required=("inputs", "operations"), optional=("combination",))
+    return _at(place, Block, data["inputs"], data["operations"], data.get("combination", "add"))
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """What a search finds and a network is built from: a normal and a reduction cell.
+
+    Args:
+        name: any text.
+        normal: the cell that keeps the resolution.
+        reduction: the cell that halves it.
+
+    Raises:
+        ValueError: if the two cells do not pass on their states in the same way.
+
+    Example::
+
+        genotype = Genotype.load("winner.json")
+        model = nasnet_zoo.NASNet(genotype, cells=2, filters=16, stem="cifar", classes=10)
+    """
+
+    name: str
+    normal: CellGenotype
+    reduction: CellGenotype
+
+    def __post_init__(self) -> None:
+        _expect(isinstance(self.name, str), "name", "a string", self.name)
+        for kind in ("normal", "reduction"):
+            cell = getattr(self, kind)
+            _expect(isinstance(cell, CellGenotype), kind, "a CellGenotype", cell)
+        ways = [(cell.inputs, cell.labelled) for cell in (self.normal, self.reduction)]
+        _expect(ways[0] == ways[1], "reduction", "the inputs and labelled of the normal cell", ways)
+
+    def with_zero_padded_pools(self) -> Genotype:
+        """The genotype that `keras.applications` computes: zeros pad the reduction cell's pools."""
+        names = {"avg_3x3": "zero_avg_3x3", "max_3x3": "zero_max_3x3"}
+        cell = self.reduction.replace_operations(names, range(self.reduction.inputs))
+        return dataclasses.replace(self, reduction=cell)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The genotype as JSON-ready lists and dicts."""
+        cells = {"normal": self.normal.to_dict(), "reduction": self.reduction.to_dict()}
+        return {"name": self.name, **cells}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Genotype:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: naming the place of what is wrong.
+        """
+        _check_keys(data, "genotype", required=("normal", "reduction"), optional=("name",))
+        cells = (CellGenotype.from_dict(data[kind], kind) for kind in ("normal", "reduction"))
+        return cls(data.get("name", "genotype"), *cells)
+
+    def to_json(self) -> str:
+        """The genotype as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Genotype:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: if the text is not JSON (with line and column), or naming the wrong place.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"genotype: expected JSON. Received: {error}") from None
+        return cls.from_dict(data)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the genotype as JSON; an existing file is replaced in one step."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(self.to_json() + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Genotype:
+        """Reads a genotype from a JSON file.
+
+        Raises:
+            ValueError: naming the file and the place of what is wrong.
+            OSError: if the file cannot be read.
+        """
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from None

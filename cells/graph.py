@@ -1,0 +1,236 @@
+"""From a genotype to a small graph of primitives.
+
+`cell_graph` is the one place that says how a cell is put together ([S], and section 3 of [N]): how
+initial states are adapted, which operations stride, what is concatenated. It looks at channel
+counts and strides only, never at image sizes, so any image size gives the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from .genotype import Block, CellGenotype
+from .operations import COMBINATIONS, OPERATIONS, Primitives, conv
+from .primitives import BatchNorm, Conv, Primitive, Relu, Shape, Shift
+
+
+@dataclass(frozen=True)
+class Node:
+    """Merges its inputs, then applies primitives to the result.
+
+    Args:
+        name: unique within the graph.
+        inputs: names of earlier nodes or of graph inputs.
+        merge: "add" or "concat" (along channels); None with a single input.
+        primitives: applied in order; may be empty.
+        filters: the F that the primitives are given.
+        drop_path: whether the result is a path that ScheduledDropPath may drop.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    merge: str | None = None
+    primitives: Primitives = ()
+    filters: int = 0
+    drop_path: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in an order in which each comes after its inputs.
+
+    Args:
+        inputs: names of the graph's inputs.
+        nodes: see `Node`.
+        outputs: names of the nodes or inputs that leave the graph.
+    """
+
+    inputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+
+    def shapes(self, input_shapes: Sequence[Shape]) -> dict[str, Shape]:
+        """The shape of every state by its name, given the shapes of the inputs."""
+        known = dict(zip(self.inputs, input_shapes, strict=True))
+        for node in self.nodes:
+            known[node.name] = _through(node, _merged_shape(node, known))
+        return known
+
+    def output_shapes(self, input_shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+        """The shapes of the outputs, given the shapes of the inputs."""
+        known = self.shapes(input_shapes)
+        return tuple(known[name] for name in self.outputs)
+
+    def steps(self, input_shapes: Sequence[Shape]) -> Iterator[tuple[Node, int, Primitive, Shape]]:
+        """Every primitive in order: its node, its position there, itself, and the shape it reads."""
+        known = self.shapes(input_shapes)
+        for node in self.nodes:
+            shape = _merged_shape(node, known)
+            for position, primitive in enumerate(node.primitives):
+                yield node, position, primitive, shape
+                shape = primitive.output_shape(shape, node.filters)
+
+    def renamed(self, prefix: str, inputs: Mapping[str, str]) -> Graph:
+        """A copy whose nodes start with ``prefix`` and whose inputs are renamed by ``inputs``."""
+        names = {**{node.name: f"{prefix}/{node.name}" for node in self.nodes}, **inputs}
+
+        def new(old: Sequence[str]) -> tuple[str, ...]:
+            return tuple(names[name] for name in old)
+
+        nodes = (replace(n, name=names[n.name], inputs=new(n.inputs)) for n in self.nodes)
+        return Graph(new(self.inputs), tuple(nodes), new(self.outputs))
+
+
+def _merged_shape(node: Node, known: Mapping[str, Shape]) -> Shape:
+    shapes = [known[name] for name in node.inputs]
+    height, width, channels = shapes[0]
+    if node.merge == "concat":
+        channels = sum(shape[2] for shape in shapes)
+    return height, width, channels
+
+
+def _through(node: Node, shape: Shape) -> Shape:
+    for primitive in node.primitives:
+        shape = primitive.output_shape(shape, node.filters)
+    return shape
+
+
+@dataclass
+class _Builder:
+    """Collects the nodes of a graph; knows the channels of every state named so far."""
+
+    filters: int
+    channels: dict[str, int]
+    nodes: list[Node] = field(default_factory=list)
+
+    def add(
+        self,
+        name: str,
+        inputs: Sequence[str],
+        primitives: Primitives = (),
+        merge: str | None = None,
+        filters: int | None = None,
+        drop_path: bool = False,
+    ) -> str:
+        """Appends a node and returns the name of its state; a node that does nothing is left out."""
+        if len(inputs) == 1 and not primitives:
+            return inputs[0]
+        node = Node(name, tuple(inputs), merge, primitives, filters or self.filters, drop_path)
+        known = {state: (None, None, count) for state, count in self.channels.items()}
+        self.channels[name] = _through(node, _merged_shape(node, known))[2]
+        self.nodes.append(node)
+        return name
+
+    def factorized_reduction(self, name: str, state: str, factor: int, filters: int) -> str:
+        """Brings a state to ``filters`` channels at 1/``factor`` of its size, halving it each time.
+
+        Two paths sample every second pixel, the second one shifted by a pixel. (Slim's 1x1 average
+        pool with stride 2 and the 1x1 convolution after it are one strided 1x1 convolution.)
+        """
+        while factor > 1:
+            state = self.add(f"{name}_relu", [state], (Relu(),))
+            sampled = Conv(1, stride=2)
+            paths = [
+                self.add(f"{name}_path_1", [state], (sampled,), filters=filters // 2),
+                self.add(f"{name}_path_2", [state], (Shift(), sampled), filters=filters - filters // 2),
+            ]
+            state = self.add(name, paths, (BatchNorm(),), merge="concat")
+            name, factor = f"{name}_again", factor // 2
+        return state
+
+    def block(self, name: str, block: Block, states: Sequence[str], strides: Sequence[int]) -> str:
+        """Both operations of a block and their combination."""
+        combination = COMBINATIONS[block.combination]
+        sides = []
+        for side, state, operation_name in zip(
+            ("left", "right"), block.inputs, block.operations, strict=True
+        ):
+            operation = OPERATIONS[operation_name]
+            steps = operation.primitives(strides[state], self.channels[states[state]], self.filters)
+            path = self.add(
+                f"{name}_{side}", [states[state]], steps, drop_path=operation.drop_path
+            )
+            sides.append(self.add(f"{name}_{side}_norm", [path], combination.primitives))
+        return self.add(name, sides, merge=combination.merge)
+
+
+def cell_graph(
+    cell: CellGenotype,
+    filters: int,
+    stride: int,
+    channels: Sequence[int],
+    scales: Sequence[int],
+) -> Graph:
+    """The graph of a cell.
+
+    Two-input cells: ``h_i`` goes through ReLU, 1x1 convolution, batch norm; ``h_{i-1}`` is brought
+    to the resolution of ``h_i`` by a factorized reduction, else to F channels by a 1x1 convolution,
+    else left alone. Where ``h_{i-1}`` does not exist (the first cell) the raw ``h_i`` stands in.
+    Labelled cells (NASNet-B) adapt an input only where its resolution differs.
+
+    Args:
+        cell: the genotype.
+        filters: F, the channels of every operation's output.
+        stride: 1 for a normal cell; 2 for a reduction cell, whose operations on initial states
+            then have stride 2.
+        channels: channel count of each given input, ``h_i`` first.
+        scales: how many times larger than ``h_i`` each given input is: 1, 2, 4, ...
+
+    Returns:
+        A graph with inputs ``input_0``.. and one concatenated output, or one output per label.
+
+    Raises:
+        ValueError: if the number of inputs does not fit the cell.
+    """
+    given = len(channels)
+    first = given == 1 and cell.inputs == 2 and not cell.labelled
+    if (given != cell.inputs and not first) or len(scales) != given:
+        expected = f"{cell.inputs} inputs{' (or 1 in a first cell)' if cell.inputs == 2 else ''}"
+        raise ValueError(
+            f"Expected channels and scales of {expected}. Received: {channels=}, {scales=}"
+        )
+    names = tuple(f"input_{k}" for k in range(given))
+    build = _Builder(filters, dict(zip(names, channels, strict=True)))
+    states = list(names) * cell.inputs if first else list(names)
+    for k, scale in enumerate(scales):
+        if scale > 1:
+            states[k] = build.factorized_reduction(f"state_{k}", states[k], scale, filters)
+        elif not cell.labelled and (k == 0 or channels[k] != filters):
+            states[k] = build.add(f"state_{k}", [states[k]], conv(1))
+
+    strides = [stride] * cell.inputs
+    for k, block in enumerate(cell.blocks):
+        states.append(build.block(f"block_{k}", block, states, strides))
+        strides.append(1)
+
+    outputs = []
+    for state in cell.outputs:
+        name, reduce_by = states[state], strides[state]
+        outputs.append(build.factorized_reduction(f"output_{state}", name, reduce_by, filters))
+    if not cell.labelled:
+        outputs = [build.add("output", outputs, merge="concat")]
+    return Graph(names, tuple(build.nodes), tuple(outputs))
+
+
+def join_graph(channels: Sequence[int], scales: Sequence[int]) -> Graph:
+    """The concatenation of states: what the classifier of a labelled network reads.
+
+    Args:
+        channels: channel count of each state.
+        scales: how many times larger than the first each state is; larger ones are brought down by
+            a factorized reduction that keeps their channels.
+    """
+    names = tuple(f"input_{k}" for k in range(len(channels)))
+    build = _Builder(0, dict(zip(names, channels, strict=True)))
+    states = [
+        build.factorized_reduction(f"state_{k}", name, scale, count)
+        for k, (name, count, scale) in enumerate(zip(names, channels, scales, strict=True))
+    ]
+    output = build.add("output", states, merge="concat")
+    return Graph(names, tuple(build.nodes), (output,))
+
+
+def sequence_graph(primitives: Primitives, filters: int) -> Graph:
+    """A graph of one node: an operation, a stem or a head by itself."""
+    return Graph(("input_0",), (Node("sequence", ("input_0",), None, primitives, filters),), ("sequence",))

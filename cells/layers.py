@@ -1,0 +1,301 @@
+"""Keras layers that compute graphs of primitives: a cell, or a single operation.
+
+`GraphLayer` is the one implementation: it owns the weights of its graph's primitives and runs the
+graph. Subclasses only say which graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from .drop_path import ScheduledDropPath, per_sample
+from .genotype import CellGenotype
+from .graph import Graph, cell_graph, join_graph, sequence_graph
+from .operations import OPERATIONS, Primitives
+from .primitives import IMAGENET, Hyperparameters, Shape, Weight
+
+
+def _image_shapes(input_shape: Any) -> list[Shape]:
+    """The (height, width, channels) of one input's shape, or of each of several."""
+    shapes = input_shape if isinstance(input_shape[0], (tuple, list)) else [input_shape]
+    for shape in shapes:
+        if len(shape) != 4 or shape[-1] is None:
+            raise ValueError(
+                f"Expected shapes (batch, height, width, channels). Received: {input_shape}"
+            )
+    return [(shape[1], shape[2], shape[3]) for shape in shapes]
+
+
+def _zeros(shape: Sequence[int], dtype: str) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+def _ones(shape: Sequence[int], dtype: str) -> np.ndarray:
+    return np.ones(shape, dtype)
+
+
+class _Draws:
+    """Initial values of all kernels of a layer from one draw, which costs less than one for each.
+
+    The draw is made when the first kernel is initialised, so that a layer can be built while a
+    backend traces.
+
+    Args:
+        size: number of values in all kernels.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._taken = 0
+
+    @functools.cached_property
+    def _values(self) -> np.ndarray:
+        draws = keras.random.truncated_normal((self._size,), dtype="float32")
+        return ops.convert_to_numpy(draws)
+
+    def initializer(self, shape: tuple[int, ...], stddev: float) -> Callable[..., np.ndarray]:
+        """The initialiser of the next kernel."""
+        start = self._taken
+        self._taken = stop = start + math.prod(shape)
+        return lambda shape, dtype: (self._values[start:stop].reshape(shape) * stddev).astype(dtype)
+
+
+class GraphLayer(keras.layers.Layer):
+    """A layer that computes a `Graph`; subclasses define `make_graph`.
+
+    Args:
+        hyperparameters: `Hyperparameters`, or a dict of its fields.
+        drop_path: a `ScheduledDropPath` for the graph's paths, or None.
+        **kwargs: of `keras.layers.Layer`.
+
+    Input: one tensor (batch, height, width, channels) or a list of them, by the graph's inputs.
+    Output: one tensor, or a list where the graph has several outputs.
+
+    With ``trainable=False`` batch norm stays in inference mode, as Keras's own does.
+    """
+
+    graph: Graph
+
+    def __init__(
+        self,
+        hyperparameters: Hyperparameters | dict[str, float] = IMAGENET,
+        drop_path: ScheduledDropPath | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(hyperparameters, dict):
+            hyperparameters = Hyperparameters(**hyperparameters)
+        self.hyperparameters = hyperparameters
+        self.drop_path = drop_path
+
+    def make_graph(self, channels: Sequence[int]) -> Graph:
+        """The graph for inputs of these channel counts."""
+        raise NotImplementedError
+
+    def build(self, input_shape: Any) -> None:
+        shapes = _image_shapes(input_shape)
+        self.graph = self.make_graph([shape[2] for shape in shapes])
+        owned = [
+            (f"{node.name}.{position}", primitive.weights(shape[2], node.filters))
+            for node, position, primitive, shape in self.graph.steps(shapes)
+        ]
+        kernels = (math.prod(w.shape) for _, ws in owned for w in ws if w.role == "kernel")
+        draws = _Draws(sum(kernels))
+        self._primitive_weights = [
+            [self._add(prefix, weight, draws) for weight in weights] for prefix, weights in owned
+        ]
+
+    def _add(self, prefix: str, weight: Weight, draws: _Draws) -> keras.Variable:
+        is_kernel = weight.role == "kernel"
+        initializer = _ones if weight.role in ("scale", "variance") else _zeros
+        if is_kernel:
+            stddev = self.hyperparameters.kernel_stddev(weight.shape)
+            initializer = draws.initializer(weight.shape, stddev)
+        return self.add_weight(
+            name=f"{prefix}.{weight.name}",
+            shape=weight.shape,
+            initializer=initializer,
+            regularizer=self.hyperparameters.regularizer() if is_kernel else None,
+            trainable=weight.trainable,
+            autocast=is_kernel,
+        )
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        training = bool(training) and self.trainable
+        inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        states = dict(zip(self.graph.inputs, inputs, strict=True))
+        paths = [node.name for node in self.graph.nodes if node.drop_path]
+        keep: dict[str, Any] = {}
+        if training and self.drop_path is not None and paths:
+            multipliers = self.drop_path.multipliers(ops.shape(inputs[0])[0], len(paths))
+            keep = {name: multipliers[k] for k, name in enumerate(paths)}
+
+        weights = iter(self._primitive_weights)
+        for node in self.graph.nodes:
+            x = _merge(node.merge, [states[name] for name in node.inputs])
+            for primitive in node.primitives:
+                variables = next(weights)
+                x, updates = primitive(x, variables, training, self.hyperparameters)
+                statistics = variables[len(variables) - len(updates) :]
+                for variable, value in zip(statistics, updates, strict=True):
+                    variable.assign(value)
+            states[node.name] = x * per_sample(keep[node.name], x) if node.name in keep else x
+        outputs = [states[name] for name in self.graph.outputs]
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        shapes = _image_shapes(input_shape)
+        batch = input_shape[0][0] if isinstance(input_shape[0], (tuple, list)) else input_shape[0]
+        graph = self.make_graph([shape[2] for shape in shapes])
+        outputs = [(batch, *shape) for shape in graph.output_shapes(shapes)]
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def get_config(self) -> dict[str, Any]:
+        drop_path = self.drop_path
+        return {
+            **super().get_config(),
+            "hyperparameters": dataclasses.asdict(self.hyperparameters),
+            "drop_path": drop_path and keras.saving.serialize_keras_object(drop_path),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> GraphLayer:
+        drop_path = config.get("drop_path")
+        if isinstance(drop_path, dict):
+            drop_path = keras.saving.deserialize_keras_object(drop_path)
+        return cls(**{**config, "drop_path": drop_path})
+
+
+def _merge(merge: str | None, tensors: list[Any]) -> Any:
+    if merge == "concat":
+        return ops.concatenate(tensors, axis=-1)
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class Operation(GraphLayer):
+    """One operation of the search space by itself.
+
+    Args:
+        operation: a name from `OPERATIONS`.
+        filters: output channels.
+        stride: 1 or 2.
+        **kwargs: of `GraphLayer`.
+
+    Raises:
+        ValueError: if the operation is unknown.
+
+    Example::
+
+        y = Operation("sep_5x5", filters=32, stride=2)(x)  # half the size, 32 channels
+    """
+
+    def __init__(self, operation: str, filters: int, stride: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if operation not in OPERATIONS:
+            raise ValueError(f"Expected one of {', '.join(OPERATIONS)}. Received: {operation=}")
+        self.operation = operation
+        self.filters = filters
+        self.stride = stride
+
+    def make_graph(self, channels: Sequence[int]) -> Graph:
+        steps = OPERATIONS[self.operation].primitives(self.stride, channels[0], self.filters)
+        return sequence_graph(steps, self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"operation": self.operation, "filters": self.filters, "stride": self.stride}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class Cell(GraphLayer):
+    """A cell of any genotype.
+
+    Args:
+        cell: a `CellGenotype`, or its dict.
+        filters: F, the channels of every operation's output.
+        stride: 1 in a normal cell, 2 in a reduction cell.
+        scales: how many times larger than ``h_i`` each input is: ``(1, 2)`` after a reduction.
+            Default: all equal.
+        **kwargs: of `GraphLayer`.
+
+    Input: the list ``[h_i, h_{i-1}]``, or ``[h_i]`` in a first cell; four states for NASNet-B.
+    Output: one tensor; a list of the labelled outputs for NASNet-B.
+
+    Example::
+
+        cell = Cell(NASNET_A.normal, filters=44)
+        y = cell([h, h_previous])  # (batch, height, width, 264)
+    """
+
+    def __init__(
+        self,
+        cell: CellGenotype | dict[str, Any],
+        filters: int,
+        stride: int = 1,
+        scales: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cell = CellGenotype.from_dict(cell) if isinstance(cell, dict) else cell
+        self.filters = filters
+        self.stride = stride
+        self.scales = None if scales is None else tuple(scales)
+
+    def make_graph(self, channels: Sequence[int]) -> Graph:
+        scales = self.scales or (1,) * len(channels)
+        return cell_graph(self.cell, self.filters, self.stride, channels, scales)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {
+            "cell": self.cell.to_dict(),
+            "filters": self.filters,
+            "stride": self.stride,
+            "scales": self.scales,
+        }
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class JoinStates(GraphLayer):
+    """Concatenates states, bringing larger ones down to the first one's resolution.
+
+    Args:
+        scales: how many times larger than the first each state is.
+        **kwargs: of `GraphLayer`.
+    """
+
+    def __init__(self, scales: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scales = tuple(scales)
+
+    def make_graph(self, channels: Sequence[int]) -> Graph:
+        return join_graph(channels, self.scales)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scales": self.scales}
+
+
+class SequenceLayer(GraphLayer):
+    """A layer that applies a fixed sequence of primitives; subclasses define `primitives`.
+
+    Stems and heads of networks are such layers.
+    """
+
+    def primitives(self) -> Primitives:
+        """The steps, in order."""
+        raise NotImplementedError
+
+    def make_graph(self, channels: Sequence[int]) -> Graph:
+        return sequence_graph(self.primitives(), 0)

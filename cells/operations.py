@@ -1,0 +1,201 @@
+"""The registry of operations and combinations ([N] section 3, Figure 3).
+
+Each is one entry: a name, how it looks in a picture, and the primitives it is made of. Genotypes
+refer to entries by name; layers, costs, pictures, search and export read them from here. To add
+an operation, register it::
+
+    register_operation(
+        "sep_9x9", lambda stride, channels, filters: (*separable(9, stride), *separable(9))
+    )
+
+The conventions are those of the released TF-Slim models: every convolution is ReLU, convolution
+without bias, batch norm; a separable convolution is applied twice, only the first with the stride;
+pooling is SAME padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .primitives import (
+    BatchNorm,
+    Conv,
+    Depthwise,
+    InstanceNorm,
+    LayerNorm,
+    Pool,
+    Primitive,
+    Relu,
+)
+
+Primitives = tuple[Primitive, ...]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the search space.
+
+    Args:
+        name: what genotypes call it.
+        primitives: ``primitives(stride, channels, filters)`` gives the steps that turn a state of
+            ``channels`` channels into one of ``filters`` channels at 1/``stride`` of the size.
+        label: its text in a picture.
+        colour: its fill in a picture.
+        drop_path: whether ScheduledDropPath may drop its output (all but identity).
+    """
+
+    name: str
+    primitives: Callable[[int, int, int], Primitives]
+    label: str
+    colour: str
+    drop_path: bool = True
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How the two operations of a block become one state.
+
+    Args:
+        name: what genotypes call it.
+        merge: "add" (element-wise) or "concat" (along channels).
+        primitives: steps applied to both sides before they are merged.
+        label: its text in a picture.
+        colour: its fill in a picture.
+    """
+
+    name: str
+    merge: str
+    primitives: Primitives
+    label: str
+    colour: str
+
+
+OPERATIONS: dict[str, Operation] = {}
+COMBINATIONS: dict[str, Combination] = {}
+
+YELLOW, GREEN = "#fde9a9", "#cfe8c6"
+
+
+def register_operation(
+    name: str,
+    primitives: Callable[[int, int, int], Iterable[Primitive]],
+    *,
+    label: str | None = None,
+    colour: str = YELLOW,
+    drop_path: bool = True,
+) -> Operation:
+    """Adds an operation to the registry and returns it.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if name in OPERATIONS:
+        raise ValueError(f"Expected a new operation name. Received: name={name!r}")
+
+    def steps(stride: int, channels: int, filters: int) -> Primitives:
+        return tuple(primitives(stride, channels, filters))
+
+    OPERATIONS[name] = Operation(name, steps, label or name.replace("_", " "), colour, drop_path)
+    return OPERATIONS[name]
+
+
+def register_combination(
+    name: str,
+    merge: str,
+    primitives: Iterable[Primitive] = (),
+    *,
+    label: str | None = None,
+    colour: str = GREEN,
+) -> Combination:
+    """Adds a combination to the registry and returns it.
+
+    Raises:
+        ValueError: if the name is taken or ``merge`` is neither "add" nor "concat".
+    """
+    if name in COMBINATIONS:
+        raise ValueError(f"Expected a new combination name. Received: name={name!r}")
+    if merge not in ("add", "concat"):
+        raise ValueError(f"Expected merge 'add' or 'concat'. Received: merge={merge!r}")
+    label = label or name.replace("_", " ")
+    COMBINATIONS[name] = Combination(name, merge, tuple(primitives), label, colour)
+    return COMBINATIONS[name]
+
+
+def conv(kernel: int | tuple[int, int], stride: int = 1) -> Primitives:
+    """ReLU, convolution, batch norm."""
+    return Relu(), Conv(kernel, stride), BatchNorm()
+
+
+def separable(kernel: int, stride: int = 1) -> Primitives:
+    """ReLU, depthwise convolution, pointwise convolution, batch norm."""
+    return Relu(), Depthwise(kernel, stride), Conv(1), BatchNorm()
+
+
+def _identity(stride: int, channels: int, filters: int) -> Primitives:
+    return () if stride == 1 and channels == filters else conv(1, stride)
+
+
+def _pooling(kind: str, kernel: int, padding: str = "same"):
+    def primitives(stride: int, channels: int, filters: int) -> Primitives:
+        pool = Pool(kind, kernel, stride, padding)
+        return (pool,) if channels == filters else (pool, Conv(1), BatchNorm())
+
+    return primitives
+
+
+def _two_step(kernel: int):
+    def primitives(stride: int, channels: int, filters: int) -> Primitives:
+        return *conv((1, kernel), stride), *conv((kernel, 1))
+
+    return primitives
+
+
+def _dilated(kernel: int):
+    """With stride 2 only every second pixel is read, so the convolution of those is a plain one."""
+
+    def primitives(stride: int, channels: int, filters: int) -> Primitives:
+        if stride == 1:
+            return Relu(), Conv(kernel, dilation=2), BatchNorm()
+        return Pool("avg", 1, stride), *conv(kernel)
+
+    return primitives
+
+
+def _separable_twice(kernel: int):
+    return lambda stride, channels, filters: (*separable(kernel, stride), *separable(kernel))
+
+
+register_operation("identity", _identity, drop_path=False)
+register_operation("1x3_3x1", _two_step(3), label="1x3 3x1")
+register_operation("1x7_7x1", _two_step(7), label="1x7 7x1")
+register_operation("dil_3x3", _dilated(3))
+register_operation("avg_3x3", _pooling("avg", 3))
+register_operation("avg_5x5", _pooling("avg", 5))
+register_operation("max_3x3", _pooling("max", 3))
+register_operation("max_5x5", _pooling("max", 5))
+register_operation("max_7x7", _pooling("max", 7))
+register_operation("conv_1x1", lambda stride, channels, filters: conv(1, stride))
+register_operation("conv_3x3", lambda stride, channels, filters: conv(3, stride))
+register_operation("sep_3x3", _separable_twice(3))
+register_operation("sep_5x5", _separable_twice(5))
+register_operation("sep_7x7", _separable_twice(7))
+
+#: The paper's 13 operations: the default search space (seed lists add "avg_5x5").
+SEARCH_OPERATIONS: tuple[str, ...] = tuple(name for name in OPERATIONS if name != "avg_5x5")
+
+# NASNet-B's published size fits separable convolutions that are applied once.
+register_operation("sep_once_3x3", lambda stride, channels, filters: separable(3, stride), label="sep 3x3")
+register_operation("sep_once_5x5", lambda stride, channels, filters: separable(5, stride), label="sep 5x5")
+
+# What Keras computes where the paper's models pool: the padding counts as zeros.
+register_operation("zero_avg_3x3", _pooling("avg", 3, "zero"), label="avg 3x3 (zero padded)")
+register_operation("zero_max_3x3", _pooling("max", 3, "zero"), label="max 3x3 (zero padded)")
+
+register_combination("add", "add")
+register_combination("concat", "concat")
+register_combination("ln_add", "add", (LayerNorm(),))
+register_combination("in_add", "add", (InstanceNorm(),))
+
+#: The combinations of the paper's main search.
+SEARCH_COMBINATIONS: tuple[str, ...] = ("add", "concat")

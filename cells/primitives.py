@@ -1,0 +1,333 @@
+"""The primitives every operation is made of.
+
+An operation of the search space is a short sequence of these (``sep_3x3`` is ReLU, depthwise 3x3,
+pointwise, batch norm, twice). A primitive says everything there is to know about one step: the
+weights it owns, the shape it makes, the multiply-adds it costs and what it computes. Layers, cost
+counts, search children and export all read it from here.
+
+A primitive computes with `keras.ops` alone, so it runs on every Keras backend, and it is a pure
+function: it returns the new values of its statistics instead of storing them.
+
+Shapes are channels-last. ``Shape`` is ``(height, width, channels)`` without the batch; a spatial
+size may be ``None``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import keras
+from keras import ops
+
+Tensor = Any
+Shape = tuple[int | None, int | None, int]
+Pair = tuple[int, int]
+
+# Standard deviation of a standard normal cut off at two.
+_TRUNCATED_STDDEV = 0.87962566103423978
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What a recipe fixes for all layers of a network.
+
+    Args:
+        bn_momentum: decay of the moving statistics, in [0, 1].
+        bn_epsilon: added to the variance by batch norm.
+        l2: weight decay added to the loss for every convolution and dense kernel.
+        initializer_scale: kernels are drawn from a truncated normal of variance
+            ``initializer_scale / fan_out`` (TF-Slim's variance scaling).
+
+    The defaults are those of the released ImageNet models; `CIFAR` holds those for CIFAR-10.
+    """
+
+    bn_momentum: float = 0.9997
+    bn_epsilon: float = 1e-3
+    l2: float = 0.0
+    initializer_scale: float = 2.0
+
+    def kernel_stddev(self, shape: tuple[int, ...]) -> float:
+        """Standard deviation of the normal whose draws within two of it initialise a kernel."""
+        fan_out = math.prod(shape[:-2]) * shape[-1]
+        return math.sqrt(self.initializer_scale / fan_out) / _TRUNCATED_STDDEV
+
+    def regularizer(self) -> keras.regularizers.Regularizer | None:
+        """Of kernels."""
+        return keras.regularizers.L2(self.l2) if self.l2 else None
+
+
+IMAGENET = Hyperparameters()
+CIFAR = Hyperparameters(bn_momentum=0.9, bn_epsilon=1e-5)
+
+
+class Weight(NamedTuple):
+    """A weight that a primitive owns: its name, shape and role."""
+
+    name: str
+    shape: tuple[int, ...]
+    role: str  # "kernel", "scale", "offset", "mean" or "variance"
+
+    @property
+    def trainable(self) -> bool:
+        return self.role not in ("mean", "variance")
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _output_size(size: int | None, kernel: int, stride: int, padding: str) -> int | None:
+    if size is None:
+        return None
+    return -(-size // stride) if padding == "same" else (size - kernel) // stride + 1
+
+
+def _area(shape: Shape) -> int:
+    height, width, _ = shape
+    if height is None or width is None:
+        raise ValueError(f"Multiply-adds need a fixed image size. Received: shape={shape}")
+    return height * width
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """One step of an operation. ``filters`` is always the filter count F of the cell around it."""
+
+    def output_shape(self, shape: Shape, filters: int) -> Shape:
+        """Shape made from an input of ``shape``."""
+        return shape
+
+    def weights(self, channels: int, filters: int) -> tuple[Weight, ...]:
+        """The weights owned when the input has ``channels`` channels, trainable ones first."""
+        return ()
+
+    def mult_adds(self, shape: Shape, filters: int) -> int:
+        """Multiply-adds on one image of ``shape``; convolutions and dense layers count."""
+        return 0
+
+    def __call__(
+        self, x: Tensor, weights: Sequence[Tensor], training: bool, hyper: Hyperparameters
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Computes the step.
+
+        Args:
+            x: float tensor of shape (batch, height, width, channels).
+            weights: one tensor per entry of `weights`, in that order.
+            training: batch norm uses the batch's statistics if true.
+            hyper: the recipe's constants.
+
+        Returns:
+            The output, and the new values of the weights that are not trainable (empty unless
+            ``training``).
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Relu(Primitive):
+    """max(x, 0)."""
+
+    def __call__(self, x, weights, training, hyper):
+        return ops.relu(x), ()
+
+
+@dataclass(frozen=True)
+class Conv(Primitive):
+    """Convolution without bias.
+
+    Args:
+        kernel: int or (height, width).
+        stride: of both axes.
+        dilation: rate of both axes; a rate above 1 needs stride 1.
+        filters: output channels; None means the cell's F.
+        padding: "same" or "valid".
+    """
+
+    kernel: int | Pair
+    stride: int = 1
+    dilation: int = 1
+    filters: int | None = None
+    padding: str = "same"
+
+    def output_shape(self, shape, filters):
+        kernel = _pair(self.kernel)
+        height, width = (
+            _output_size(n, k, self.stride, self.padding)
+            for n, k in zip(shape[:2], kernel, strict=True)
+        )
+        return height, width, self.filters or filters
+
+    def weights(self, channels, filters):
+        return (Weight("kernel", (*_pair(self.kernel), channels, self.filters or filters), "kernel"),)
+
+    def mult_adds(self, shape, filters):
+        kh, kw = _pair(self.kernel)
+        out = self.output_shape(shape, filters)
+        return kh * kw * shape[2] * out[2] * _area(out)
+
+    def __call__(self, x, weights, training, hyper):
+        x = ops.conv(x, weights[0], self.stride, self.padding, dilation_rate=self.dilation)
+        return x, ()
+
+
+@dataclass(frozen=True)
+class Depthwise(Primitive):
+    """Depthwise convolution (one kernel per channel), SAME padded, without bias."""
+
+    kernel: int
+    stride: int = 1
+
+    def output_shape(self, shape, filters):
+        height, width = (_output_size(n, self.kernel, self.stride, "same") for n in shape[:2])
+        return height, width, shape[2]
+
+    def weights(self, channels, filters):
+        return (Weight("depthwise_kernel", (self.kernel, self.kernel, channels, 1), "kernel"),)
+
+    def mult_adds(self, shape, filters):
+        return self.kernel**2 * shape[2] * _area(self.output_shape(shape, filters))
+
+    def __call__(self, x, weights, training, hyper):
+        return ops.depthwise_conv(x, weights[0], self.stride, "same"), ()
+
+
+@dataclass(frozen=True)
+class BatchNorm(Primitive):
+    """Batch normalisation over all axes but channels, computed in float32."""
+
+    def weights(self, channels, filters):
+        roles = ("scale", "offset", "mean", "variance")
+        return tuple(Weight(f"bn_{role}", (channels,), role) for role in roles)
+
+    def __call__(self, x, weights, training, hyper):
+        scale, offset, mean, variance = weights
+        dtype = x.dtype
+        x = ops.cast(x, keras.backend.result_type(dtype, "float32"))
+        updates: tuple[Tensor, ...] = ()
+        if training:
+            batch_mean, batch_variance = ops.moments(x, axes=(0, 1, 2))
+            keep = hyper.bn_momentum
+            updates = (
+                mean * keep + batch_mean * (1 - keep),
+                variance * keep + batch_variance * (1 - keep),
+            )
+            mean, variance = batch_mean, batch_variance
+        x = ops.batch_normalization(
+            x, mean, variance, axis=-1, offset=offset, scale=scale, epsilon=hyper.bn_epsilon
+        )
+        return ops.cast(x, dtype), updates
+
+
+@dataclass(frozen=True)
+class _SampleNorm(Primitive):
+    """Normalises each image by its own statistics, in float32, then scales and shifts channels."""
+
+    axes: ClassVar[tuple[int, ...]]
+    epsilon: ClassVar[float] = 1e-6
+
+    def weights(self, channels, filters):
+        return tuple(Weight(f"norm_{role}", (channels,), role) for role in ("scale", "offset"))
+
+    def __call__(self, x, weights, training, hyper):
+        dtype = x.dtype
+        x = ops.cast(x, keras.backend.result_type(dtype, "float32"))
+        mean, variance = ops.moments(x, axes=self.axes, keepdims=True)
+        x = (x - mean) * ops.rsqrt(variance + self.epsilon) * weights[0] + weights[1]
+        return ops.cast(x, dtype), ()
+
+
+@dataclass(frozen=True)
+class LayerNorm(_SampleNorm):
+    """Layer norm over height, width and channels (TF 1's contrib default, as in the paper)."""
+
+    axes = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class InstanceNorm(_SampleNorm):
+    """Instance norm: over height and width, each channel by itself."""
+
+    axes = (1, 2)
+
+
+@dataclass(frozen=True)
+class Pool(Primitive):
+    """Max or average pooling.
+
+    Args:
+        kind: "max" or "avg".
+        kernel: window size; odd unless ``padding`` is "valid".
+        stride: of both axes.
+        padding: "same", where what lies outside the image takes no part in the maximum or the mean;
+            "valid", no padding; or "zero" (stride 1 or 2), the places of "same" where the outside
+            takes part as zeros. `keras.applications.NASNet*` pads its reduction pools so, though
+            its weights were trained with "same".
+    """
+
+    kind: str
+    kernel: int
+    stride: int = 1
+    padding: str = "same"
+
+    def output_shape(self, shape, filters):
+        padding = "valid" if self.padding == "valid" else "same"
+        height, width = (_output_size(n, self.kernel, self.stride, padding) for n in shape[:2])
+        return height, width, shape[2]
+
+    def __call__(self, x, weights, training, hyper):
+        padding = self.padding
+        if padding == "zero":
+            # SAME puts one pixel less before an even-sized axis when the stride is 2.
+            half, padding = self.kernel // 2, "valid"
+            top, left = (half - (1 - n % 2) * (self.stride - 1) for n in ops.shape(x)[1:3])
+            x = ops.pad(x, ((0, 0), (top, half), (left, half), (0, 0)))
+        pool = ops.max_pool if self.kind == "max" else ops.average_pool
+        return pool(x, self.kernel, self.stride, padding), ()
+
+
+@dataclass(frozen=True)
+class Shift(Primitive):
+    """Moves the image by one pixel up and left, zeros entering at the bottom and right.
+
+    The second path of a factorized reduction samples the pixels that the first one skips.
+    """
+
+    def __call__(self, x, weights, training, hyper):
+        return ops.pad(x[:, 1:, 1:, :], ((0, 0), (0, 1), (0, 1), (0, 0))), ()
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(Primitive):
+    """Mean over height and width, kept as a 1x1 image."""
+
+    def output_shape(self, shape, filters):
+        return 1, 1, shape[2]
+
+    def __call__(self, x, weights, training, hyper):
+        return ops.mean(x, axis=(1, 2), keepdims=True), ()
+
+
+@dataclass(frozen=True)
+class Dense(Primitive):
+    """Dense layer with bias over the channels of every pixel.
+
+    Args:
+        units: number of outputs.
+    """
+
+    units: int
+
+    def output_shape(self, shape, filters):
+        return shape[0], shape[1], self.units
+
+    def weights(self, channels, filters):
+        return Weight("kernel", (channels, self.units), "kernel"), Weight("bias", (self.units,), "offset")
+
+    def mult_adds(self, shape, filters):
+        return shape[2] * self.units * _area(shape)
+
+    def __call__(self, x, weights, training, hyper):
+        return ops.add(ops.matmul(x, weights[0]), weights[1]), ()

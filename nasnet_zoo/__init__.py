@@ -1,0 +1,67 @@
+"""NASNet for Keras: cells, networks, their search, and fast exports."""
+
+from nasnet_zoo.cells import (
+    CIFAR,
+    IMAGENET,
+    NASNET_A,
+    NASNET_B,
+    NASNET_C,
+    Block,
+    CellGenotype,
+    DropPathSchedule,
+    Genotype,
+    Hyperparameters,
+    ScheduledDropPath,
+)
+from nasnet_zoo.models import (
+    NASNet,
+    NASNetA_5_1538,
+    NASNetA_6_768_CIFAR,
+    NASNetA_7_1920,
+    NASNetA_7_2304_CIFAR,
+    NASNetB_4_1152_CIFAR,
+    NASNetB_4_1536,
+    NASNetC_3_960,
+    NASNetC_4_640_CIFAR,
+    NASNetLarge,
+    NASNetMobile,
+    create_model,
+    decode_predictions,
+    list_models,
+    preprocess_input,
+)
+from nasnet_zoo.network import Architecture, architecture_cost, end_points
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CIFAR",
+    "IMAGENET",
+    "NASNET_A",
+    "NASNET_B",
+    "NASNET_C",
+    "Architecture",
+    "Block",
+    "CellGenotype",
+    "DropPathSchedule",
+    "Genotype",
+    "Hyperparameters",
+    "NASNet",
+    "NASNetA_5_1538",
+    "NASNetA_6_768_CIFAR",
+    "NASNetA_7_1920",
+    "NASNetA_7_2304_CIFAR",
+    "NASNetB_4_1152_CIFAR",
+    "NASNetB_4_1536",
+    "NASNetC_3_960",
+    "NASNetC_4_640_CIFAR",
+    "NASNetLarge",
+    "NASNetMobile",
+    "ScheduledDropPath",
+    "architecture_cost",
+    "create_model",
+    "decode_predictions",
+    "end_points",
+    "list_models",
+    "preprocess_input",
+]

@@ -1,0 +1,389 @@
+"""From cells to networks ([N] section 3, Figure 2; conventions of [S]).
+
+`Architecture` is a network as data. `plan_cells` says which cells it has and which states each one
+reads; the Keras model (`build_model`), the cost (`architecture_cost`) and the whole network's graph
+of primitives (`network_graph`) all follow from that plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from nasnet_zoo.cells import (
+    CIFAR,
+    IMAGENET,
+    Cell,
+    CellGenotype,
+    Cost,
+    Genotype,
+    Graph,
+    Hyperparameters,
+    JoinStates,
+    Node,
+    ScheduledDropPath,
+    SequenceLayer,
+    cell_graph,
+    graph_cost,
+)
+from nasnet_zoo.cells.graph import join_graph
+from nasnet_zoo.cells.operations import Primitives
+from nasnet_zoo.cells.primitives import (
+    BatchNorm,
+    Conv,
+    Dense,
+    GlobalAveragePool,
+    Pool,
+    Relu,
+    Shape,
+)
+
+STACKS = 3
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network as data: everything but its classifier.
+
+    Args:
+        genotype: the cells.
+        cells: N, normal cells in each of the three stacks.
+        filters: F, filters of the first stack; doubled by each reduction cell.
+        stem: "imagenet" (3x3 convolution with stride 2, then two reduction cells with F/4 and F/2
+            filters) or "cifar" (3x3 convolution).
+        stem_filters: filters of the stem's convolution.
+        skip_reduction_layer_input: if true, the first normal cell after a reduction cell takes as
+            ``h_{i-1}`` what the reduction cell took as its own (Large); otherwise the state that
+            the reduction cell took as ``h_i``.
+        image_size: height and width in pixels that the architecture is meant for. It fixes the
+            auxiliary head's kernel; any other size can be used.
+        dropout: rate before the classifier.
+        hyperparameters: batch norm's constants and the like. Default: those of the stem's data set.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    genotype: Genotype
+    cells: int
+    filters: int
+    stem: str
+    stem_filters: int
+    skip_reduction_layer_input: bool = False
+    image_size: int = 0
+    dropout: float = 0.0
+    hyperparameters: Hyperparameters | None = None
+
+    def __post_init__(self) -> None:
+        if self.stem not in ("imagenet", "cifar"):
+            raise ValueError(f"Expected stem 'imagenet' or 'cifar'. Received: stem={self.stem!r}")
+        least_filters = 4 if self.stem == "imagenet" else 1
+        for name, least in (("cells", 1), ("filters", least_filters), ("stem_filters", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"Expected {name} of at least {least}. Received: {name}={value!r}")
+        imagenet = self.stem == "imagenet"
+        if self.hyperparameters is None:
+            object.__setattr__(self, "hyperparameters", IMAGENET if imagenet else CIFAR)
+        if not self.image_size:
+            object.__setattr__(self, "image_size", 224 if imagenet else 32)
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell of a network.
+
+    Args:
+        name: the end point: ``Stem_Cell_0``.., ``Cell_0``.., ``Reduction_Cell_0``..
+        cell: its genotype.
+        filters: its F.
+        stride: 1 or 2.
+        sources: the states it reads, ``h_i`` first, as (end point, number of its output).
+        scales: how many times larger than ``h_i`` each source is.
+        depth: index among all cells of the network, for ScheduledDropPath.
+    """
+
+    name: str
+    cell: CellGenotype
+    filters: int
+    stride: int
+    sources: tuple[tuple[str, int], ...]
+    scales: tuple[int, ...]
+    depth: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a network in order, and the states that the classifier joins."""
+
+    cells: tuple[PlannedCell, ...]
+    head_sources: tuple[tuple[str, int], ...]
+    head_scales: tuple[int, ...]
+
+
+def plan_cells(architecture: Architecture) -> Plan:
+    """Lays out the cells of a network: three stacks with a reduction cell between them."""
+    a, genotype = architecture, architecture.genotype
+    layout: list[tuple[str, CellGenotype, int, int]] = []
+    if a.stem == "imagenet":
+        layout += [(f"Stem_Cell_{k}", genotype.reduction, a.filters // (4, 2)[k], 2) for k in (0, 1)]
+    for stack in range(STACKS):
+        filters = a.filters * 2**stack
+        if stack:
+            layout.append((f"Reduction_Cell_{stack - 1}", genotype.reduction, filters, 2))
+        first = stack * a.cells
+        layout += [(f"Cell_{k}", genotype.normal, filters, 1) for k in range(first, first + a.cells)]
+
+    # Every state so far as (end point, downsampling); labelled cells start from copies of the stem.
+    history = [("Stem_Conv", 1)]
+    labelled, inputs = genotype.normal.labelled, genotype.normal.inputs
+    if labelled:
+        history *= inputs
+    planned = []
+    for depth, (name, cell, filters, stride) in enumerate(layout):
+        recent = list(reversed(history[-inputs:]))
+        after_reduction = stride == 1 and len(planned) > 1 and planned[-1].stride == 2
+        in_stack = name.startswith("Cell") and name != "Cell_0"
+        if a.skip_reduction_layer_input and after_reduction and in_stack and not labelled:
+            recent[1] = history[-3]
+        sources, scales = _sources(recent, labelled)
+        planned.append(PlannedCell(name, cell, filters, stride, sources, scales, depth))
+        history.append((name, history[-1][1] * stride))
+    head = list(reversed(history[-inputs:])) if labelled else history[-1:]
+    return Plan(tuple(planned), *_sources(head, labelled))
+
+
+def _sources(
+    states: Sequence[tuple[str, int]], labelled: bool
+) -> tuple[tuple[tuple[str, int], ...], tuple[int, ...]]:
+    """Names with output numbers, and scales, of states given latest first.
+
+    The k-th latest cell passes on its output k, the stem the only one that it has.
+    """
+    named = tuple(
+        (name, k if labelled and name != "Stem_Conv" else 0) for k, (name, _) in enumerate(states)
+    )
+    return named, tuple(states[0][1] // scale for _, scale in states)
+
+
+def _stem(stem: str, filters: int) -> Primitives:
+    stride, padding = (2, "valid") if stem == "imagenet" else (1, "same")
+    return Conv(3, stride, filters=filters, padding=padding), BatchNorm()
+
+
+def auxiliary_kernel(architecture: Architecture) -> int:
+    """Kernel of the auxiliary head's last convolution: the whole map at the nominal image size.
+
+    Raises:
+        ValueError: if the nominal image is too small for an auxiliary head.
+    """
+    size = architecture.image_size
+    if architecture.stem == "imagenet":
+        size = (((size - 3) // 2 + 1) + 3) // 4
+    size = (size + 1) // 2
+    if size < 5:
+        raise ValueError(
+            "Expected an image_size whose map at the auxiliary head is at least 5x5. "
+            f"Received: image_size={architecture.image_size} (a map of {size}x{size})"
+        )
+    return (size - 5) // 3 + 1
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class Stem(SequenceLayer):
+    """The first convolution and its batch norm; arguments as in `Architecture`."""
+
+    def __init__(self, stem: str, stem_filters: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stem, self.stem_filters = stem, stem_filters
+
+    def primitives(self) -> Primitives:
+        return _stem(self.stem, self.stem_filters)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "stem": self.stem, "stem_filters": self.stem_filters}
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class AuxiliaryHead(SequenceLayer):
+    """The auxiliary classifier ([S]): (batch, classes) from a cell's output.
+
+    ReLU, 5x5 average pool with stride 3, 1x1 convolution to 128, batch norm, ReLU, ``kernel`` x
+    ``kernel`` convolution to 768, batch norm, ReLU, dense; all VALID. On larger images than the
+    kernel was made for, the mean over the remaining map is classified.
+
+    Args:
+        classes: number of outputs.
+        kernel: see `auxiliary_kernel`.
+        activation: of the outputs; None for logits.
+    """
+
+    def __init__(
+        self, classes: int, kernel: int, activation: str | None = "softmax", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.classes, self.kernel, self.activation = classes, kernel, activation
+
+    def primitives(self) -> Primitives:
+        squeeze = Conv(1, filters=128), BatchNorm(), Relu()
+        whole_map = Conv(self.kernel, filters=768, padding="valid"), BatchNorm(), Relu()
+        pooled = Relu(), Pool("avg", 5, 3, "valid")
+        return *pooled, *squeeze, *whole_map, GlobalAveragePool(), Dense(self.classes)
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        logits = keras.ops.squeeze(super().call(inputs, training), axis=(1, 2))
+        logits = keras.ops.cast(logits, self.variable_dtype)
+        return keras.activations.get(self.activation)(logits)
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = False) -> Any:
+        return keras.KerasTensor((inputs.shape[0], self.classes), dtype=self.variable_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"classes": self.classes, "kernel": self.kernel, "activation": self.activation}
+        return {**super().get_config(), **own}
+
+
+def network_graph(architecture: Architecture, classes: int) -> Graph:
+    """The whole network, from image to logits, as one graph of primitives (input ``image``)."""
+    plan = plan_cells(architecture)
+    stem = Node("Stem_Conv", ("image",), primitives=_stem(architecture.stem, architecture.stem_filters))
+    nodes, states = [stem], {"Stem_Conv": ("Stem_Conv",)}
+    shapes: dict[str, Shape] = {"Stem_Conv": (None, None, architecture.stem_filters)}
+
+    def append(name: str, part: Graph, sources: Sequence[str]) -> None:
+        renamed = part.renamed(name, dict(zip(part.inputs, sources, strict=True)))
+        nodes.extend(renamed.nodes)
+        states[name] = renamed.outputs
+        made = part.output_shapes([shapes[source] for source in sources])
+        shapes.update(zip(renamed.outputs, made, strict=True))
+
+    for cell in plan.cells:
+        sources = [states[name][k] for name, k in cell.sources]
+        channels = [shapes[source][2] for source in sources]
+        append(cell.name, cell_graph(cell.cell, cell.filters, cell.stride, channels, cell.scales), sources)
+    sources = [states[name][k] for name, k in plan.head_sources]
+    append("Head", join_graph([shapes[source][2] for source in sources], plan.head_scales), sources)
+    top = (Relu(), GlobalAveragePool(), Dense(classes))
+    nodes.append(Node("Logits", states["Head"], primitives=top))
+    return Graph(("image",), tuple(nodes), ("Logits",))
+
+
+def architecture_cost(
+    architecture: Architecture, classes: int = 1000, image_size: int | None = None
+) -> Cost:
+    """Parameters and multiply-adds of a network with its classifier.
+
+    Args:
+        architecture: the network.
+        classes: outputs of the classifier.
+        image_size: height and width in pixels. Default: the architecture's.
+    """
+    size = image_size or architecture.image_size
+    return graph_cost(network_graph(architecture, classes), [(size, size, 3)])
+
+
+def build_model(
+    architecture: Architecture,
+    *,
+    inputs: Any,
+    include_top: bool = True,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    auxiliary_head: bool = False,
+    drop_path_keep: float = 1.0,
+    drop_path_steps: int | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """Builds the Keras model of an architecture on the tensor ``inputs``.
+
+    The arguments are those of `nasnet_zoo.NASNet`. Every cell is one layer, named as its end point.
+    """
+    a = architecture
+    common = {"hyperparameters": a.hyperparameters}
+    plan = plan_cells(a)
+
+    # === Functional Model ===
+    x = Stem(a.stem, a.stem_filters, name="Stem_Conv", **common)(inputs)
+    states = {"Stem_Conv": [x]}
+    for cell in plan.cells:
+        drop_path = None
+        if drop_path_keep < 1.0:
+            drop_path = ScheduledDropPath(
+                drop_path_keep, drop_path_steps or 0, cell.depth, len(plan.cells), name="drop_path"
+            )
+        x = Cell(
+            cell.cell,
+            cell.filters,
+            cell.stride,
+            cell.scales,
+            drop_path=drop_path,
+            name=cell.name,
+            **common,
+        )([states[source][k] for source, k in cell.sources])
+        states[cell.name] = x if isinstance(x, list) else [x]
+
+    sources = [states[source][k] for source, k in plan.head_sources]
+    x = JoinStates(plan.head_scales, name="Head", **common)(sources) if len(sources) > 1 else sources[0]
+    x = keras.layers.ReLU(name="Head_ReLU")(x)
+    if include_top or pooling == "avg":
+        x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
+    elif pooling == "max":
+        x = keras.layers.GlobalMaxPooling2D(name="global_pool")(x)
+    if include_top:
+        if a.dropout:
+            x = keras.layers.Dropout(a.dropout, name="dropout")(x)
+        x = _classifier(a, classes, classifier_activation)(x)
+    if not auxiliary_head:
+        return keras.Model(inputs, x, name=name)
+    last_before_reduction = states[f"Cell_{2 * a.cells - 1}"][0]
+    auxiliary = AuxiliaryHead(
+        classes, auxiliary_kernel(a), classifier_activation, name="auxiliary", **common
+    )
+    return keras.Model(inputs, [x, auxiliary(last_before_reduction)], name=name)
+
+
+def _classifier(a: Architecture, classes: int, activation: str | None) -> keras.layers.Dense:
+    assert a.hyperparameters is not None
+    return keras.layers.Dense(
+        classes,
+        activation=activation,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            a.hyperparameters.initializer_scale, "fan_out"
+        ),
+        kernel_regularizer=a.hyperparameters.regularizer(),
+        dtype=keras.config.dtype_policy().variable_dtype,  # softmax in float32 in mixed precision
+        name="predictions",
+    )
+
+
+def end_points(model: keras.Model) -> dict[str, Any]:
+    """The named states inside a model of the zoo, by TF-Slim's names.
+
+    Args:
+        model: a model of this package, new or loaded.
+
+    Returns:
+        From ``Stem``, ``Cell_0``.., ``Reduction_Cell_0``.. (and ``global_pool``, ``predictions``,
+        ``auxiliary`` where the model has them) to the symbolic tensor, or to the list of labelled
+        outputs for NASNet-B. `keras.Model(model.input, end_points(model)["Cell_3"])` cuts a
+        feature extractor out.
+
+    Raises:
+        ValueError: if the model is not of this package.
+    """
+    if not any(isinstance(layer, Stem) for layer in model.layers):
+        raise ValueError(f"Expected a model of nasnet_zoo. Received: {model}")
+    points: dict[str, Any] = {}
+    for layer in model.layers:
+        if layer.name.startswith("Stem_"):
+            points["Stem"] = layer.output
+        elif layer.name.startswith(("Cell_", "Reduction_Cell_")) or layer.name in _NAMED:
+            points[layer.name] = layer.output
+    return points
+
+
+_NAMED = ("global_pool", "predictions", "auxiliary")
