@@ -1,0 +1,53 @@
+# A fresh machine needs Python 3.11 or later with venv, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help setup demo test test-all test-lowest lint format docs benchmark clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+setup: $(VENV)/.installed ## Make the virtual environment
+
+demo: setup ## Do the main job once on real images
+	$(BIN)/nasnet-zoo demo
+
+test: setup ## Run the tests, on the TensorFlow and the JAX backend
+	$(BIN)/python -m pytest -n 2
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not slow and not tensorflow' tests/cells tests/nasnet_zoo
+
+test-all: setup ## Run the slow tests too
+	$(BIN)/python -m pytest -n 2 -m ''
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not tensorflow' tests/cells tests/nasnet_zoo
+
+test-lowest: ## Run the tests with the oldest versions that setup.cfg allows
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[dev]'
+	.venv-lowest/bin/python -m pytest -n 2
+
+lint: setup ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/lint
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/lint .
+	cd build/lint && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p nasnet_zoo
+
+format: setup ## Put the code into the house's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup ## Write the tables of the docs anew
+	$(BIN)/nasnet-zoo models --markdown docs/models.md
+
+benchmark: setup ## Compare with Keras's own NASNet
+	$(BIN)/python benchmarks/build.py
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .venv-lowest build demo-out *.egg-info
