@@ -15,15 +15,20 @@ from .operations import (
     register_operation,
 )
 from .primitives import CIFAR, IMAGENET, Hyperparameters
+from .relatives import AMOEBANET_A, DARTS_V2, ENAS, PNASNET_5
 
 __all__ = [
+    "AMOEBANET_A",
     "CIFAR",
     "COMBINATIONS",
+    "DARTS_V2",
+    "ENAS",
     "IMAGENET",
     "NASNET_A",
     "NASNET_B",
     "NASNET_C",
     "OPERATIONS",
+    "PNASNET_5",
     "SEARCH_COMBINATIONS",
     "SEARCH_OPERATIONS",
     "Block",

@@ -79,6 +79,8 @@ class CellGenotype:
         inputs: number of initial states: 2, or 4 in NASNet-B.
         labelled: if true the outputs are not concatenated; output k is read by the (k+1)-th cell
             after this one (NASNet-B), so there are as many as inputs.
+        projections: how many 1x1 convolutions, one after the other, bring ``h_i`` to F filters: 1,
+            or 2 in ENAS. Labelled cells project nothing, so theirs stays 1.
 
     Raises:
         ValueError: if a block reads a state that does not exist yet (itself and later ones
@@ -89,6 +91,7 @@ class CellGenotype:
     outputs: tuple[int, ...] = ()
     inputs: int = 2
     labelled: bool = False
+    projections: int = 1
 
     def __post_init__(self) -> None:
         _expect(_is_int(self.inputs) and self.inputs > 0, "cell.inputs", "a positive int", self.inputs)
@@ -120,23 +123,25 @@ class CellGenotype:
             _expect(_is_int(state) and 0 <= state < states, f"{place}.outputs[{k}]", exists, state)
         unique = len(set(self.outputs)) == len(self.outputs)
         _expect(unique, f"{place}.outputs", "every state at most once", self.outputs)
+        some = _is_int(self.projections) and self.projections > 0
+        _expect(some, f"{place}.projections", "a positive int", self.projections)
         if self.labelled:
             fits = len(self.outputs) == self.inputs
             _expect(fits, f"{place}.outputs", f"{self.inputs} states, one per input", self.outputs)
+            single = self.projections == 1
+            _expect(single, f"{place}.projections", "1 in a labelled cell", self.projections)
 
     def replace_operations(self, names: Mapping[str, str], of_states: Sequence[int]) -> CellGenotype:
         """A copy in which the operations on the states ``of_states`` are renamed by ``names``."""
-        blocks = tuple(
-            dataclasses.replace(
-                block,
-                operations=tuple(
-                    names.get(operation, operation) if state in of_states else operation
-                    for state, operation in zip(block.inputs, block.operations, strict=True)
-                ),
-            )
-            for block in self.blocks
-        )
-        return dataclasses.replace(self, blocks=blocks)
+
+        def renamed(state: int, operation: str) -> str:
+            return names.get(operation, operation) if state in of_states else operation
+
+        blocks = []
+        for block in self.blocks:
+            left, right = map(renamed, block.inputs, block.operations)
+            blocks.append(dataclasses.replace(block, operations=(left, right)))
+        return dataclasses.replace(self, blocks=tuple(blocks))
 
     def to_dict(self) -> dict[str, Any]:
         """The cell as JSON-ready lists and dicts."""
@@ -152,16 +157,18 @@ class CellGenotype:
             ],
             "outputs": list(self.outputs),
             "labelled": self.labelled,
+            "projections": self.projections,
         }
 
     @classmethod
     def from_dict(cls, data: Any, place: str = "cell") -> CellGenotype:
-        """The inverse of `to_dict`. ``outputs``, ``inputs`` and ``labelled`` may be left out.
+        """The inverse of `to_dict`. All but ``blocks`` may be left out.
 
         Raises:
             ValueError: naming the place, below ``place``, of what is wrong.
         """
-        _check_keys(data, place, required=("blocks",), optional=("outputs", "inputs", "labelled"))
+        optional = ("outputs", "inputs", "labelled", "projections")
+        _check_keys(data, place, required=("blocks",), optional=optional)
         blocks = data["blocks"]
         several = isinstance(blocks, list) and len(blocks) > 0
         _expect(several, f"{place}.blocks", "a list of at least one block", blocks)
@@ -170,7 +177,8 @@ class CellGenotype:
         parsed = tuple(_block(block, f"{place}.blocks[{k}]") for k, block in enumerate(blocks))
         if "outputs" in data:
             _expect(bool(data["outputs"]), f"{place}.outputs", "a list of states", data["outputs"])
-        return _at(place, cls, parsed, data.get("outputs", ()), inputs, data.get("labelled", False))
+        outputs, labelled = data.get("outputs", ()), data.get("labelled", False)
+        return _at(place, cls, parsed, outputs, inputs, labelled, data.get("projections", 1))
 
 
 def _at(place: str, cls: type, *args: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .genotype import Block, CellGenotype
-from .operations import COMBINATIONS, OPERATIONS, Primitives, conv
+from .operations import COMBINATIONS, OPERATIONS, Operation, Primitives, conv
 from .primitives import BatchNorm, Conv, Primitive, Relu, Shape, Shift
 
 
@@ -131,13 +131,22 @@ class _Builder:
         while factor > 1:
             state = self.add(f"{name}_relu", [state], (Relu(),))
             sampled = Conv(1, stride=2)
-            paths = [
-                self.add(f"{name}_path_1", [state], (sampled,), filters=filters // 2),
-                self.add(f"{name}_path_2", [state], (Shift(), sampled), filters=filters - filters // 2),
-            ]
+            halves = (
+                (f"{name}_path_1", (sampled,), filters // 2),
+                (f"{name}_path_2", (Shift(), sampled), filters - filters // 2),
+            )
+            paths = [self.add(path, [state], steps, filters=n) for path, steps, n in halves if n]
             state = self.add(name, paths, (BatchNorm(),), merge="concat")
             name, factor = f"{name}_again", factor // 2
         return state
+
+    def operation(self, name: str, operation: Operation, state: str, stride: int) -> str:
+        """An operation on a state."""
+        if operation.factorized and stride > 1:
+            state = self.factorized_reduction(f"{name}_reduction", state, stride, self.filters)
+            stride = 1
+        steps = operation.primitives(stride, self.channels[state], self.filters)
+        return self.add(name, [state], steps, drop_path=operation.drop_path)
 
     def block(self, name: str, block: Block, states: Sequence[str], strides: Sequence[int]) -> str:
         """Both operations of a block and their combination."""
@@ -147,12 +156,20 @@ class _Builder:
             ("left", "right"), block.inputs, block.operations, strict=True
         ):
             operation = OPERATIONS[operation_name]
-            steps = operation.primitives(strides[state], self.channels[states[state]], self.filters)
-            path = self.add(
-                f"{name}_{side}", [states[state]], steps, drop_path=operation.drop_path
-            )
+            path = self.operation(f"{name}_{side}", operation, states[state], strides[state])
             sides.append(self.add(f"{name}_{side}_norm", [path], combination.primitives))
         return self.add(name, sides, merge=combination.merge)
+
+
+def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> tuple[Node, ...]:
+    """The nodes that an output depends on: no weights are made for what nothing reads."""
+    wanted = set(outputs)
+    needed = []
+    for node in reversed(nodes):
+        if node.name in wanted:
+            wanted.update(node.inputs)
+            needed.append(node)
+    return tuple(reversed(needed))
 
 
 def cell_graph(
@@ -164,10 +181,10 @@ def cell_graph(
 ) -> Graph:
     """The graph of a cell.
 
-    Two-input cells: ``h_i`` goes through ReLU, 1x1 convolution, batch norm; ``h_{i-1}`` is brought
-    to the resolution of ``h_i`` by a factorized reduction, else to F channels by a 1x1 convolution,
-    else left alone. Where ``h_{i-1}`` does not exist (the first cell) the raw ``h_i`` stands in.
-    Labelled cells (NASNet-B) adapt an input only where its resolution differs.
+    Two-input cells: ``h_i`` goes through ReLU, 1x1 convolution, batch norm (``projections`` times);
+    ``h_{i-1}`` is brought to the resolution of ``h_i`` by a factorized reduction, else to F channels
+    by a 1x1 convolution, else left alone. Where ``h_{i-1}`` does not exist (the first cell) the raw
+    ``h_i`` stands in. Labelled cells (NASNet-B) adapt an input only where its resolution differs.
 
     Args:
         cell: the genotype.
@@ -197,7 +214,8 @@ def cell_graph(
         if scale > 1:
             states[k] = build.factorized_reduction(f"state_{k}", states[k], scale, filters)
         elif not cell.labelled and (k == 0 or channels[k] != filters):
-            states[k] = build.add(f"state_{k}", [states[k]], conv(1))
+            times = cell.projections if k == 0 else 1
+            states[k] = build.add(f"state_{k}", [states[k]], conv(1) * times)
 
     strides = [stride] * cell.inputs
     for k, block in enumerate(cell.blocks):
@@ -210,7 +228,7 @@ def cell_graph(
         outputs.append(build.factorized_reduction(f"output_{state}", name, reduce_by, filters))
     if not cell.labelled:
         outputs = [build.add("output", outputs, merge="concat")]
-    return Graph(names, tuple(build.nodes), tuple(outputs))
+    return Graph(names, _needed(build.nodes, outputs), tuple(outputs))
 
 
 def join_graph(channels: Sequence[int], scales: Sequence[int]) -> Graph:
@@ -233,4 +251,13 @@ def join_graph(channels: Sequence[int], scales: Sequence[int]) -> Graph:
 
 def sequence_graph(primitives: Primitives, filters: int) -> Graph:
     """A graph of one node: an operation, a stem or a head by itself."""
-    return Graph(("input_0",), (Node("sequence", ("input_0",), None, primitives, filters),), ("sequence",))
+    return Graph(
+        ("input_0",), (Node("sequence", ("input_0",), None, primitives, filters),), ("sequence",)
+    )
+
+
+def operation_graph(operation: str, filters: int, stride: int, channels: int) -> Graph:
+    """The graph of one operation by itself."""
+    build = _Builder(filters, {"input_0": channels})
+    output = build.operation("sequence", OPERATIONS[operation], "input_0", stride)
+    return Graph(("input_0",), tuple(build.nodes), (output,))

@@ -18,7 +18,7 @@ from keras import ops
 
 from .drop_path import ScheduledDropPath, per_sample
 from .genotype import CellGenotype
-from .graph import Graph, cell_graph, join_graph, sequence_graph
+from .graph import Graph, cell_graph, join_graph, operation_graph, sequence_graph
 from .operations import OPERATIONS, Primitives
 from .primitives import IMAGENET, Hyperparameters, Shape, Weight
 
@@ -210,8 +210,7 @@ class Operation(GraphLayer):
         self.stride = stride
 
     def make_graph(self, channels: Sequence[int]) -> Graph:
-        steps = OPERATIONS[self.operation].primitives(self.stride, channels[0], self.filters)
-        return sequence_graph(steps, self.filters)
+        return operation_graph(self.operation, self.filters, self.stride, channels[0])
 
     def get_config(self) -> dict[str, Any]:
         own = {"operation": self.operation, "filters": self.filters, "stride": self.stride}

@@ -43,6 +43,8 @@ class Operation:
         label: its text in a picture.
         colour: its fill in a picture.
         drop_path: whether ScheduledDropPath may drop its output (all but identity).
+        factorized: if true, a cell that halves the state does so by a factorized reduction to
+            ``filters`` channels, and the steps follow it with stride 1.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Operation:
     label: str
     colour: str
     drop_path: bool = True
+    factorized: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def register_operation(
     label: str | None = None,
     colour: str = YELLOW,
     drop_path: bool = True,
+    factorized: bool = False,
 ) -> Operation:
     """Adds an operation to the registry and returns it.
 
@@ -96,7 +100,8 @@ def register_operation(
     def steps(stride: int, channels: int, filters: int) -> Primitives:
         return tuple(primitives(stride, channels, filters))
 
-    OPERATIONS[name] = Operation(name, steps, label or name.replace("_", " "), colour, drop_path)
+    label = label or name.replace("_", " ")
+    OPERATIONS[name] = Operation(name, steps, label, colour, drop_path, factorized)
     return OPERATIONS[name]
 
 
@@ -122,9 +127,9 @@ def register_combination(
     return COMBINATIONS[name]
 
 
-def conv(kernel: int | tuple[int, int], stride: int = 1) -> Primitives:
+def conv(kernel: int | tuple[int, int], stride: int = 1, filters: int | None = None) -> Primitives:
     """ReLU, convolution, batch norm."""
-    return Relu(), Conv(kernel, stride), BatchNorm()
+    return Relu(), Conv(kernel, stride, filters=filters), BatchNorm()
 
 
 def separable(kernel: int, stride: int = 1) -> Primitives:
@@ -162,6 +167,26 @@ def _dilated(kernel: int):
     return primitives
 
 
+def _dilated_separable(kernel: int):
+    """With stride 2, as `_dilated`."""
+
+    def primitives(stride: int, channels: int, filters: int) -> Primitives:
+        if stride == 1:
+            return Relu(), Depthwise(kernel, dilation=2), Conv(1), BatchNorm()
+        return Pool("avg", 1, stride), *separable(kernel)
+
+    return primitives
+
+
+def _bottleneck_two_step(kernel: int):
+    def primitives(stride: int, channels: int, filters: int) -> Primitives:
+        narrow = max(filters // 4, 1)
+        two_steps = *conv((1, kernel), stride, narrow), *conv((kernel, 1), filters=narrow)
+        return *conv(1, filters=narrow), *two_steps, *conv(1)
+
+    return primitives
+
+
 def _separable_twice(kernel: int):
     return lambda stride, channels, filters: (*separable(kernel, stride), *separable(kernel))
 
@@ -185,8 +210,20 @@ register_operation("sep_7x7", _separable_twice(7))
 SEARCH_OPERATIONS: tuple[str, ...] = tuple(name for name in OPERATIONS if name != "avg_5x5")
 
 # NASNet-B's published size fits separable convolutions that are applied once.
-register_operation("sep_once_3x3", lambda stride, channels, filters: separable(3, stride), label="sep 3x3")
-register_operation("sep_once_5x5", lambda stride, channels, filters: separable(5, stride), label="sep 5x5")
+register_operation(
+    "sep_once_3x3", lambda stride, channels, filters: separable(3, stride), label="sep 3x3"
+)
+register_operation(
+    "sep_once_5x5", lambda stride, channels, filters: separable(5, stride), label="sep 5x5"
+)
+
+# The operations of the relatives: AmoebaNet's convolutions that are not separable run on a quarter
+# of the filters, DARTS's dilated ones are separable and applied once, and ENAS's and DARTS's skip
+# connections halve a state by a factorized reduction.
+register_operation("bottleneck_1x7_7x1", _bottleneck_two_step(7), label="1x7 7x1 (bottleneck)")
+register_operation("dil_sep_3x3", _dilated_separable(3))
+register_operation("dil_sep_5x5", _dilated_separable(5))
+register_operation("skip", _identity, drop_path=False, factorized=True)
 
 # What Keras computes where the paper's models pool: the padding counts as zeros.
 register_operation("zero_avg_3x3", _pooling("avg", 3, "zero"), label="avg 3x3 (zero padded)")

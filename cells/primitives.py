@@ -175,10 +175,17 @@ class Conv(Primitive):
 
 @dataclass(frozen=True)
 class Depthwise(Primitive):
-    """Depthwise convolution (one kernel per channel), SAME padded, without bias."""
+    """Depthwise convolution (one kernel per channel), SAME padded, without bias.
+
+    Args:
+        kernel: of both axes.
+        stride: of both axes.
+        dilation: rate of both axes; a rate above 1 needs stride 1.
+    """
 
     kernel: int
     stride: int = 1
+    dilation: int = 1
 
     def output_shape(self, shape, filters):
         height, width = (_output_size(n, self.kernel, self.stride, "same") for n in shape[:2])
@@ -191,7 +198,8 @@ class Depthwise(Primitive):
         return self.kernel**2 * shape[2] * _area(self.output_shape(shape, filters))
 
     def __call__(self, x, weights, training, hyper):
-        return ops.depthwise_conv(x, weights[0], self.stride, "same"), ()
+        x = ops.depthwise_conv(x, weights[0], self.stride, "same", dilation_rate=self.dilation)
+        return x, ()
 
 
 @dataclass(frozen=True)
@@ -324,7 +332,9 @@ class Dense(Primitive):
         return shape[0], shape[1], self.units
 
     def weights(self, channels, filters):
-        return Weight("kernel", (channels, self.units), "kernel"), Weight("bias", (self.units,), "offset")
+        return Weight("kernel", (channels, self.units), "kernel"), Weight(
+            "bias", (self.units,), "offset"
+        )
 
     def mult_adds(self, shape, filters):
         return shape[2] * self.units * _area(shape)

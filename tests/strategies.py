@@ -1,0 +1,32 @@
+"""Hypothesis strategies for genotypes."""
+
+from hypothesis import strategies as st
+from nasnet_zoo.cells import COMBINATIONS, OPERATIONS, Block, CellGenotype, Genotype
+
+
+@st.composite
+def cells(draw, max_blocks=4, labelled=False):
+    """Any valid cell: two inputs and one output, or (labelled) four of each."""
+    inputs = 4 if labelled else 2
+    count = draw(st.integers(1, max_blocks))
+    blocks = tuple(
+        Block(
+            draw(st.tuples(*[st.integers(0, inputs + k - 1)] * 2)),
+            draw(st.tuples(*[st.sampled_from(sorted(OPERATIONS))] * 2)),
+            draw(st.sampled_from(sorted(COMBINATIONS))),
+        )
+        for k in range(count)
+    )
+    states = st.lists(st.integers(0, inputs + count - 1), unique=True, min_size=1)
+    if labelled:
+        states = st.permutations(range(inputs + count)).map(lambda order: order[:inputs])
+        return CellGenotype(blocks, tuple(draw(states)), inputs, labelled=True)
+    return CellGenotype(blocks, tuple(draw(st.one_of(st.just([]), states))))
+
+
+@st.composite
+def genotypes(draw, max_blocks=4):
+    labelled = draw(st.booleans())
+    return Genotype(
+        draw(st.text(max_size=8)), draw(cells(max_blocks, labelled)), draw(cells(max_blocks, labelled))
+    )
