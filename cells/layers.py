@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -74,6 +74,8 @@ class GraphLayer(keras.layers.Layer):
     Args:
         hyperparameters: `Hyperparameters`, or a dict of its fields.
         drop_path: a `ScheduledDropPath` for the graph's paths, or None.
+        gradient_checkpointing: if true, training keeps only the layer's inputs for the backward pass
+            and computes the rest again: less memory for more time.
         **kwargs: of `keras.layers.Layer`.
 
     Input: one tensor (batch, height, width, channels) or a list of them, by the graph's inputs.
@@ -88,6 +90,7 @@ class GraphLayer(keras.layers.Layer):
         self,
         hyperparameters: Hyperparameters | dict[str, float] = IMAGENET,
         drop_path: ScheduledDropPath | None = None,
+        gradient_checkpointing: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -95,6 +98,7 @@ class GraphLayer(keras.layers.Layer):
             hyperparameters = Hyperparameters(**hyperparameters)
         self.hyperparameters = hyperparameters
         self.drop_path = drop_path
+        self.gradient_checkpointing = gradient_checkpointing
 
     def make_graph(self, channels: Sequence[int]) -> Graph:
         """The graph for inputs of these channel counts."""
@@ -104,7 +108,7 @@ class GraphLayer(keras.layers.Layer):
         shapes = _image_shapes(input_shape)
         self.graph = self.make_graph([shape[2] for shape in shapes])
         owned = [
-            (f"{node.name}.{position}", primitive.weights(shape[2], node.filters))
+            (f"{node.name}-{position}", primitive.weights(shape[2], node.filters))
             for node, position, primitive, shape in self.graph.steps(shapes)
         ]
         kernels = (math.prod(w.shape) for _, ws in owned for w in ws if w.role == "kernel")
@@ -112,6 +116,9 @@ class GraphLayer(keras.layers.Layer):
         self._primitive_weights = [
             [self._add(prefix, weight, draws) for weight in weights] for prefix, weights in owned
         ]
+        variables = (v for vs in self._primitive_weights for v in vs)
+        roles = (w for _, ws in owned for w in ws)
+        self._statistics = [v for v, w in zip(variables, roles, strict=True) if not w.trainable]
 
     def _add(self, prefix: str, weight: Weight, draws: _Draws) -> keras.Variable:
         is_kernel = weight.role == "kernel"
@@ -120,7 +127,7 @@ class GraphLayer(keras.layers.Layer):
             stddev = self.hyperparameters.kernel_stddev(weight.shape)
             initializer = draws.initializer(weight.shape, stddev)
         return self.add_weight(
-            name=f"{prefix}.{weight.name}",
+            name=f"{prefix}-{weight.name}",
             shape=weight.shape,
             initializer=initializer,
             regularizer=self.hyperparameters.regularizer() if is_kernel else None,
@@ -130,26 +137,53 @@ class GraphLayer(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = False) -> Any:
         training = bool(training) and self.trainable
-        inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-        states = dict(zip(self.graph.inputs, inputs, strict=True))
+        inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         paths = [node.name for node in self.graph.nodes if node.drop_path]
-        keep: dict[str, Any] = {}
-        if training and self.drop_path is not None and paths:
-            multipliers = self.drop_path.multipliers(ops.shape(inputs[0])[0], len(paths))
-            keep = {name: multipliers[k] for k, name in enumerate(paths)}
+        if not training or self.drop_path is None:
+            paths = []
+        multipliers = []
+        if paths:
+            drawn = self.drop_path.multipliers(ops.shape(inputs[0])[0], len(paths))
+            multipliers = [drawn[k] for k in range(len(paths))]
+        variables = [variable for owned in self._primitive_weights for variable in owned]
+        weights = [ops.convert_to_tensor(variable) for variable in variables]
 
-        weights = iter(self._primitive_weights)
+        def compute(*tensors: Any) -> tuple[Any, ...]:
+            return self._compute(iter(tensors), paths, training)
+
+        if training and self.gradient_checkpointing:
+            # The backward pass runs this a second time. It is a pure function, so the statistics
+            # still move once and both runs drop the same paths; and it reads copies of them, since
+            # the second run comes after they have moved.
+            compute = keras.remat(compute)
+            weights = [
+                tensor if variable.trainable else ops.copy(tensor)
+                for variable, tensor in zip(variables, weights, strict=True)
+            ]
+        results = list(compute(*inputs, *multipliers, *weights))
+        outputs = [results.pop(0) for _ in self.graph.outputs]
+        if training:
+            for variable, value in zip(self._statistics, results, strict=True):
+                variable.assign(value)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def _compute(self, tensors: Iterator[Any], paths: Sequence[str], training: bool) -> tuple[Any, ...]:
+        """Runs the graph on its inputs, the multipliers of ``paths`` and all weights, in that order.
+
+        Returns the outputs, and in training the new values of the statistics.
+        """
+        states = {name: next(tensors) for name in self.graph.inputs}
+        keep = {name: next(tensors) for name in paths}
+        statistics: list[Any] = []
+        owned = iter(self._primitive_weights)
         for node in self.graph.nodes:
             x = _merge(node.merge, [states[name] for name in node.inputs])
             for primitive in node.primitives:
-                variables = next(weights)
-                x, updates = primitive(x, variables, training, self.hyperparameters)
-                statistics = variables[len(variables) - len(updates) :]
-                for variable, value in zip(statistics, updates, strict=True):
-                    variable.assign(value)
+                weights = [next(tensors) for _ in next(owned)]
+                x, updates = primitive(x, weights, training, self.hyperparameters)
+                statistics += updates
             states[node.name] = x * per_sample(keep[node.name], x) if node.name in keep else x
-        outputs = [states[name] for name in self.graph.outputs]
-        return outputs if len(outputs) > 1 else outputs[0]
+        return *(states[name] for name in self.graph.outputs), *statistics
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         shapes = _image_shapes(input_shape)
@@ -164,6 +198,7 @@ class GraphLayer(keras.layers.Layer):
             **super().get_config(),
             "hyperparameters": dataclasses.asdict(self.hyperparameters),
             "drop_path": drop_path and keras.saving.serialize_keras_object(drop_path),
+            "gradient_checkpointing": self.gradient_checkpointing,
         }
 
     @classmethod

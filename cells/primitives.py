@@ -14,8 +14,9 @@ size may be ``None``.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -216,17 +217,36 @@ class BatchNorm(Primitive):
         x = ops.cast(x, keras.backend.result_type(dtype, "float32"))
         updates: tuple[Tensor, ...] = ()
         if training:
-            batch_mean, batch_variance = ops.moments(x, axes=(0, 1, 2))
+            kernel = BATCH_NORM_KERNELS.get(keras.backend.backend(), _normalise_batch)
+            x, batch_mean, batch_variance = kernel(x, scale, offset, hyper.bn_epsilon)
             keep = hyper.bn_momentum
             updates = (
                 mean * keep + batch_mean * (1 - keep),
                 variance * keep + batch_variance * (1 - keep),
             )
-            mean, variance = batch_mean, batch_variance
-        x = ops.batch_normalization(
-            x, mean, variance, axis=-1, offset=offset, scale=scale, epsilon=hyper.bn_epsilon
-        )
+        else:
+            x = ops.batch_normalization(
+                x, mean, variance, axis=-1, offset=offset, scale=scale, epsilon=hyper.bn_epsilon
+            )
         return ops.cast(x, dtype), updates
+
+
+def _normalise_batch(
+    x: Tensor, scale: Tensor, offset: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch norm by the statistics of the batch: the output, their mean and unbiased variance.
+
+    The moving variance follows the unbiased one, as in TF-Slim's fused batch norm and in PyTorch.
+    """
+    mean, variance = ops.moments(x, axes=(0, 1, 2))
+    y = ops.batch_normalization(x, mean, variance, axis=-1, offset=offset, scale=scale, epsilon=epsilon)
+    values = ops.cast(math.prod(ops.shape(x)[:3]), x.dtype)
+    return y, mean, variance * (values / ops.maximum(values - 1, 1))
+
+
+#: A backend's own kernel with the signature of `_normalise_batch`, by the backend's name. Keras has
+#: no fused batch norm in training, and in `keras.ops` each one is some forty operations of a graph.
+BATCH_NORM_KERNELS: dict[str, Callable[..., tuple[Tensor, Tensor, Tensor]]] = {}
 
 
 @dataclass(frozen=True)
@@ -287,6 +307,8 @@ class Pool(Primitive):
 
     def __call__(self, x, weights, training, hyper):
         padding = self.padding
+        if (self.kind, padding) == ("avg", "same") and keras.backend.backend() == "torch":
+            return self._average_inside(x), ()
         if padding == "zero":
             # SAME puts one pixel less before an even-sized axis when the stride is 2.
             half, padding = self.kernel // 2, "valid"
@@ -294,6 +316,15 @@ class Pool(Primitive):
             x = ops.pad(x, ((0, 0), (top, half), (left, half), (0, 0)))
         pool = ops.max_pool if self.kind == "max" else ops.average_pool
         return pool(x, self.kernel, self.stride, padding), ()
+
+    def _average_inside(self, x: Tensor) -> Tensor:
+        """SAME average pooling where Keras (3.15, PyTorch) counts the padding of even-sized axes."""
+        if self.kernel == 1:
+            return ops.average_pool(x, 1, self.stride, "valid")
+        zero_padded = dataclasses.replace(self, padding="zero")
+        share_inside, _ = zero_padded(ops.ones_like(x[:1, :, :, :1]), (), False, None)
+        total, _ = zero_padded(x, (), False, None)
+        return total / share_inside
 
 
 @dataclass(frozen=True)

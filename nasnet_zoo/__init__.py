@@ -1,11 +1,17 @@
 """NASNet for Keras: cells, networks, their search, and fast exports."""
 
+import keras
+
 from nasnet_zoo.cells import (
+    AMOEBANET_A,
     CIFAR,
+    DARTS_V2,
+    ENAS,
     IMAGENET,
     NASNET_A,
     NASNET_B,
     NASNET_C,
+    PNASNET_5,
     Block,
     CellGenotype,
     DropPathSchedule,
@@ -14,6 +20,11 @@ from nasnet_zoo.cells import (
     ScheduledDropPath,
 )
 from nasnet_zoo.models import (
+    DARTS_V2_CIFAR,
+    ENAS_CIFAR,
+    AmoebaNetA_4_50,
+    AmoebaNetA_6_36_CIFAR,
+    AmoebaNetA_6_190,
     NASNet,
     NASNetA_5_1538,
     NASNetA_6_768_CIFAR,
@@ -25,21 +36,36 @@ from nasnet_zoo.models import (
     NASNetC_4_640_CIFAR,
     NASNetLarge,
     NASNetMobile,
+    PNASNet5Large,
+    PNASNet5Mobile,
     create_model,
     decode_predictions,
     list_models,
     preprocess_input,
 )
-from nasnet_zoo.network import Architecture, architecture_cost, end_points
+from nasnet_zoo.network import Architecture, architecture_cost, end_points, feature_extractor
+from nasnet_zoo.weights import load_weights
+
+if keras.backend.backend() == "tensorflow":
+    import nasnet_zoo.fused  # noqa: F401
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AMOEBANET_A",
     "CIFAR",
+    "DARTS_V2",
+    "DARTS_V2_CIFAR",
+    "ENAS",
+    "ENAS_CIFAR",
     "IMAGENET",
     "NASNET_A",
     "NASNET_B",
     "NASNET_C",
+    "PNASNET_5",
+    "AmoebaNetA_4_50",
+    "AmoebaNetA_6_36_CIFAR",
+    "AmoebaNetA_6_190",
     "Architecture",
     "Block",
     "CellGenotype",
@@ -57,11 +83,15 @@ __all__ = [
     "NASNetC_4_640_CIFAR",
     "NASNetLarge",
     "NASNetMobile",
+    "PNASNet5Large",
+    "PNASNet5Mobile",
     "ScheduledDropPath",
     "architecture_cost",
     "create_model",
     "decode_predictions",
     "end_points",
+    "feature_extractor",
     "list_models",
+    "load_weights",
     "preprocess_input",
 ]

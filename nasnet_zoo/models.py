@@ -10,8 +10,19 @@ from typing import Any
 
 import keras
 
-from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Genotype, Hyperparameters
+from nasnet_zoo.cells import (
+    AMOEBANET_A,
+    DARTS_V2,
+    ENAS,
+    NASNET_A,
+    NASNET_B,
+    NASNET_C,
+    PNASNET_5,
+    Genotype,
+    Hyperparameters,
+)
 from nasnet_zoo.network import Architecture, build_model
+from nasnet_zoo.weights import load_weights
 
 InputShape = tuple[int | None, int | None, int]
 
@@ -20,7 +31,9 @@ _ARGUMENTS = """
         input_shape: (height, width, channels); height and width may be None. Default: {default}
             with the classifier, (None, None, 3) without.
         include_top: whether to add global pooling, dropout and the classifier.
-        weights: None for random initialisation, or the path of a ``.weights.h5`` file.
+        weights: None for random initialisation, "imagenet" for the published weights of
+            NASNetMobile and NASNetLarge, or a path as in `load_weights`. What of the model keeps
+            its initial values, such as the classifier of other ``classes``, is warned of.
         input_tensor: a Keras tensor to build the model on, instead of a new input.
         pooling: without the classifier: None for the 4D features, "avg" or "max" for a vector.
         classes: number of classes.
@@ -31,14 +44,18 @@ _ARGUMENTS = """
         auxiliary_head: whether to add the auxiliary classifier as a second output, for training.
         drop_path_keep: ScheduledDropPath's final probability to keep a path, in (0, 1].
         drop_path_steps: training steps over which drop path grows; needed where it is below 1.
+        gradient_checkpointing: whether training keeps only the cells' inputs for the backward pass
+            and computes what is inside them again: less memory for more time.
         hyperparameters: batch norm's constants and the like, if not the architecture's.
+        background: what becomes of class 0 of 1001-class weights; see `load_weights`.
 
     Returns:
         A functional `keras.Model` from float images, scaled by `preprocess_input`, to class
         probabilities (with the auxiliary head: a list of two), features or vectors.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or the weights do not fit.
+        OSError: if the weights cannot be found or fetched.
 """
 
 
@@ -50,6 +67,8 @@ def NASNet(
     stem_filters: int = 32,
     *,
     skip_reduction_layer_input: bool = False,
+    repeat_stem: bool = False,
+    count_reduction_cells: bool = False,
     image_size: int | None = None,
     dropout: float = 0.0,
     name: str = "nasnet",
@@ -64,6 +83,8 @@ def NASNet(
         stem: "imagenet" or "cifar".
         stem_filters: filters of the stem's convolution.
         skip_reduction_layer_input: see `Architecture`.
+        repeat_stem: see `Architecture`.
+        count_reduction_cells: see `Architecture`.
         image_size: pixels the network is meant for. Default: 224, or 32 with the CIFAR stem.
         dropout: rate before the classifier.
         name: of the model.
@@ -76,7 +97,16 @@ def NASNet(
     if not isinstance(genotype, Genotype):
         genotype = Genotype.load(genotype)
     architecture = Architecture(
-        genotype, cells, filters, stem, stem_filters, skip_reduction_layer_input, image_size or 0, dropout
+        genotype,
+        cells,
+        filters,
+        stem,
+        stem_filters,
+        skip_reduction_layer_input,
+        image_size or 0,
+        dropout,
+        repeat_stem=repeat_stem,
+        count_reduction_cells=count_reduction_cells,
     )
     return _build(architecture, name=name, **arguments)
 
@@ -96,7 +126,9 @@ def _build(
     auxiliary_head: bool = False,
     drop_path_keep: float = 1.0,
     drop_path_steps: int | None = None,
+    gradient_checkpointing: bool = False,
     hyperparameters: Hyperparameters | None = None,
+    background: str = "drop",
 ) -> keras.Model:
     if pool_padding not in ("same", "keras"):
         raise ValueError(f"Expected pool_padding 'same' or 'keras'. Received: {pool_padding=}")
@@ -105,7 +137,9 @@ def _build(
     if not isinstance(classes, int) or classes < 1:
         raise ValueError(f"Expected classes of at least 1. Received: {classes=}")
     if auxiliary_head and not include_top:
-        raise ValueError("Expected include_top=True with auxiliary_head=True. Received: include_top=False")
+        raise ValueError(
+            "Expected include_top=True with auxiliary_head=True. Received: include_top=False"
+        )
     if not 0.0 < drop_path_keep <= 1.0:
         raise ValueError(f"Expected drop_path_keep in (0, 1]. Received: {drop_path_keep=}")
     if drop_path_keep < 1.0 and not drop_path_steps:
@@ -132,14 +166,11 @@ def _build(
         auxiliary_head=auxiliary_head,
         drop_path_keep=drop_path_keep,
         drop_path_steps=drop_path_steps,
+        gradient_checkpointing=gradient_checkpointing,
         name=name,
     )
     if weights is not None:
-        if not os.fspath(weights).endswith(".weights.h5"):
-            raise ValueError(
-                f"Expected weights None or the path of a .weights.h5 file. Received: {weights=}"
-            )
-        model.load_weights(weights)
+        load_weights(model, weights, background).warn(stacklevel=3)
     return model
 
 
@@ -176,6 +207,7 @@ class Preset:
         mult_adds: published, in millions; None where the paper gives none.
         accuracy: published, as the paper prints it.
         reading: how the architecture was read off the papers, where they leave it open.
+        paper: where it was published. [N] is the paper of NASNet, arXiv 1707.07012.
     """
 
     title: str
@@ -185,10 +217,15 @@ class Preset:
     mult_adds: float | None
     accuracy: str
     reading: str = ""
+    paper: str = "[N]"
 
 
-def _imagenet(genotype: Genotype, cells: int, filters: int, stem_filters: int, size: int) -> Architecture:
-    return Architecture(genotype, cells, filters, "imagenet", stem_filters, image_size=size, dropout=0.5)
+def _imagenet(
+    genotype: Genotype, cells: int, filters: int, stem_filters: int, size: int
+) -> Architecture:
+    return Architecture(
+        genotype, cells, filters, "imagenet", stem_filters, image_size=size, dropout=0.5
+    )
 
 
 def _cifar(genotype: Genotype, cells: int, filters: int, stem_filters: int) -> Architecture:
@@ -198,6 +235,12 @@ def _cifar(genotype: Genotype, cells: int, filters: int, stem_filters: int) -> A
 _B_READING = (
     "No reading of the appendix meets the published figures exactly. Taken: separable convolutions "
     "applied once and inputs adapted only where the resolution differs"
+)
+
+_AMOEBANET_READING = (
+    "The 1x7 7x1 convolution runs on F/4 filters, as in the authors' release (on F it gives 10 to "
+    "12 % too many parameters). The release strides one axis in each of its two steps, here the first "
+    "step strides both: at most 0.4 % fewer mult-adds."
 )
 
 #: The rows of the papers' tables, by model name.
@@ -296,12 +339,101 @@ PRESETS: dict[str, Preset] = {
         accuracy="3.59 % error",
         reading="A normal cell gives 5F channels, so F = 640 / 20 = 32.",
     ),
+    "pnasnet_5_mobile": Preset(
+        title="PNASNet-5 (N = 3, F = 54), Mobile",
+        architecture=dataclasses.replace(
+            _imagenet(PNASNET_5, 3, 54, 32, 224), count_reduction_cells=True
+        ),
+        classes=1000,
+        parameters=5.1,
+        mult_adds=588,
+        accuracy="74.2 / 91.9 %",
+        paper="arXiv 1712.00559",
+    ),
+    "pnasnet_5_large": Preset(
+        title="PNASNet-5 (N = 4, F = 216), Large",
+        architecture=dataclasses.replace(
+            _imagenet(PNASNET_5, 4, 216, 96, 331), count_reduction_cells=True
+        ),
+        classes=1000,
+        parameters=86.1,
+        mult_adds=25000,
+        accuracy="82.9 / 96.2 %",
+        paper="arXiv 1712.00559",
+    ),
+    "amoebanet_a_4_50": Preset(
+        title="AmoebaNet-A (N = 4, F = 50), mobile",
+        architecture=_imagenet(AMOEBANET_A, 4, 50, 32, 224),
+        classes=1000,
+        parameters=5.1,
+        mult_adds=555,
+        accuracy="74.5 / 92.0 %",
+        reading=_AMOEBANET_READING,
+        paper="arXiv 1802.01548",
+    ),
+    "amoebanet_a_6_190": Preset(
+        title="AmoebaNet-A (N = 6, F = 190)",
+        architecture=_imagenet(AMOEBANET_A, 6, 190, 32, 331),
+        classes=1000,
+        parameters=86.7,
+        mult_adds=23100,
+        accuracy="82.8 / 96.1 %",
+        reading=_AMOEBANET_READING,
+        paper="arXiv 1802.01548",
+    ),
+    "amoebanet_a_6_36_cifar": Preset(
+        title="AmoebaNet-A (N = 6, F = 36), CIFAR-10",
+        architecture=_cifar(AMOEBANET_A, 6, 36, 36),
+        classes=10,
+        parameters=3.2,
+        mult_adds=None,
+        accuracy="3.34 % error",
+        reading=f"{_AMOEBANET_READING} The stem of the CIFAR network is not published: F filters come "
+        "nearest to the published size, 3F give 0.8 % more parameters.",
+        paper="arXiv 1802.01548",
+    ),
+    "enas_cifar": Preset(
+        title="ENAS (micro search space), CIFAR-10",
+        architecture=dataclasses.replace(_cifar(ENAS, 6, 36, 108), repeat_stem=True),
+        classes=10,
+        parameters=4.6,
+        mult_adds=None,
+        accuracy="3.54 % error (2.89 % with cutout)",
+        reading="The released script sets five normal cells a stack and F = 36, which gives 3.89 M "
+        "parameters; six, as in NASNet-A, meet the published 4.6 M. Where the released code "
+        "factorizes a reduction for a skip connection it leaves out the ReLU, and its classifier has "
+        "no bias (10 parameters). The auxiliary head is NASNet's.",
+        paper="arXiv 1802.03268",
+    ),
+    "darts_v2_cifar": Preset(
+        title="DARTS (second order), CIFAR-10",
+        architecture=dataclasses.replace(_cifar(DARTS_V2, 6, 36, 108), repeat_stem=True),
+        classes=10,
+        parameters=3.3,
+        mult_adds=None,
+        accuracy="2.76 % error (with cutout)",
+        reading="The parameters are those of the released network, to the last one (3,349,342). The "
+        "released network has no ReLU before its global pool and applies its auxiliary head after "
+        "the second reduction cell; both are NASNet's here.",
+        paper="arXiv 1806.09055",
+    ),
 }
 
 
 def list_models() -> list[str]:
     """The names that `create_model` takes."""
     return list(PRESETS)
+
+
+def find_preset(model: str) -> Preset:
+    """The row of a model's name.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    if model not in PRESETS:
+        raise ValueError(f"Expected one of {', '.join(PRESETS)}. Received: {model=}")
+    return PRESETS[model]
 
 
 def create_model(model: str, **arguments: Any) -> keras.Model:
@@ -314,9 +446,7 @@ def create_model(model: str, **arguments: Any) -> keras.Model:
     Raises:
         ValueError: if there is no such model, or an argument is out of range.
     """
-    if model not in PRESETS:
-        raise ValueError(f"Expected one of {', '.join(PRESETS)}. Received: {model=}")
-    preset = PRESETS[model]
+    preset = find_preset(model)
     return _build(preset.architecture, **{"classes": preset.classes, "name": model, **arguments})
 
 
@@ -338,7 +468,9 @@ def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
         auxiliary_head: bool = False,
         drop_path_keep: float = 1.0,
         drop_path_steps: int | None = None,
+        gradient_checkpointing: bool = False,
         hyperparameters: Hyperparameters | None = None,
+        background: str = "drop",
     ) -> keras.Model:
         return _build(
             preset.architecture,
@@ -354,15 +486,18 @@ def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
             auxiliary_head=auxiliary_head,
             drop_path_keep=drop_path_keep,
             drop_path_steps=drop_path_steps,
+            gradient_checkpointing=gradient_checkpointing,
             hyperparameters=hyperparameters,
+            background=background,
         )
 
     size = preset.architecture.image_size
     published = f"{preset.parameters} M parameters, {preset.accuracy}"
     reading = f"\n\n    {preset.reading}" if preset.reading else ""
     build.__name__ = build.__qualname__ = function_name
-    build.__doc__ = f"{preset.title}: {published} as published ([N]).{reading}\n" + _ARGUMENTS.format(
-        default=(size, size, 3)
+    build.__doc__ = (
+        f"{preset.title}: {published} as published ({preset.paper}).{reading}\n"
+        + _ARGUMENTS.format(default=(size, size, 3))
     )
     return build
 
@@ -377,6 +512,13 @@ NASNetA_6_768_CIFAR = _builder("NASNetA_6_768_CIFAR", "nasnet_a_6_768_cifar")
 NASNetA_7_2304_CIFAR = _builder("NASNetA_7_2304_CIFAR", "nasnet_a_7_2304_cifar")
 NASNetB_4_1152_CIFAR = _builder("NASNetB_4_1152_CIFAR", "nasnet_b_4_1152_cifar")
 NASNetC_4_640_CIFAR = _builder("NASNetC_4_640_CIFAR", "nasnet_c_4_640_cifar")
+PNASNet5Mobile = _builder("PNASNet5Mobile", "pnasnet_5_mobile")
+PNASNet5Large = _builder("PNASNet5Large", "pnasnet_5_large")
+AmoebaNetA_4_50 = _builder("AmoebaNetA_4_50", "amoebanet_a_4_50")
+AmoebaNetA_6_190 = _builder("AmoebaNetA_6_190", "amoebanet_a_6_190")
+AmoebaNetA_6_36_CIFAR = _builder("AmoebaNetA_6_36_CIFAR", "amoebanet_a_6_36_cifar")
+ENAS_CIFAR = _builder("ENAS_CIFAR", "enas_cifar")
+DARTS_V2_CIFAR = _builder("DARTS_V2_CIFAR", "darts_v2_cifar")
 
 
 def preprocess_input(x: Any) -> Any:

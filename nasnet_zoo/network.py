@@ -50,7 +50,7 @@ class Architecture:
 
     Args:
         genotype: the cells.
-        cells: N, normal cells in each of the three stacks.
+        cells: N, normal cells in each of the three stacks (but see ``count_reduction_cells``).
         filters: F, filters of the first stack; doubled by each reduction cell.
         stem: "imagenet" (3x3 convolution with stride 2, then two reduction cells with F/4 and F/2
             filters) or "cifar" (3x3 convolution).
@@ -62,6 +62,10 @@ class Architecture:
             auxiliary head's kernel; any other size can be used.
         dropout: rate before the classifier.
         hyperparameters: batch norm's constants and the like. Default: those of the stem's data set.
+        repeat_stem: if true, the first cell takes the stem's output as its ``h_{i-1}`` too and
+            adapts it as any other (ENAS, DARTS); otherwise the raw ``h_i`` stands in.
+        count_reduction_cells: if true, N counts the reduction cells: the second and the third stack
+            have N - 1 normal cells (PNASNet).
 
     Raises:
         ValueError: if a value is out of range.
@@ -76,6 +80,8 @@ class Architecture:
     image_size: int = 0
     dropout: float = 0.0
     hyperparameters: Hyperparameters | None = None
+    repeat_stem: bool = False
+    count_reduction_cells: bool = False
 
     def __post_init__(self) -> None:
         if self.stem not in ("imagenet", "cifar"):
@@ -130,19 +136,21 @@ def plan_cells(architecture: Architecture) -> Plan:
     layout: list[tuple[str, CellGenotype, int, int]] = []
     if a.stem == "imagenet":
         layout += [(f"Stem_Cell_{k}", genotype.reduction, a.filters // (4, 2)[k], 2) for k in (0, 1)]
+    first = 0
     for stack in range(STACKS):
         filters = a.filters * 2**stack
         if stack:
             layout.append((f"Reduction_Cell_{stack - 1}", genotype.reduction, filters, 2))
-        first = stack * a.cells
-        layout += [(f"Cell_{k}", genotype.normal, filters, 1) for k in range(first, first + a.cells)]
+        cells = a.cells - 1 if stack and a.count_reduction_cells else a.cells
+        layout += [(f"Cell_{k}", genotype.normal, filters, 1) for k in range(first, first + cells)]
+        first += cells
 
     # Every state so far as (end point, downsampling); labelled cells start from copies of the stem.
     history = [("Stem_Conv", 1)]
     labelled, inputs = genotype.normal.labelled, genotype.normal.inputs
-    if labelled:
+    if labelled or a.repeat_stem:
         history *= inputs
-    planned = []
+    planned: list[PlannedCell] = []
     for depth, (name, cell, filters, stride) in enumerate(layout):
         recent = list(reversed(history[-inputs:]))
         after_reduction = stride == 1 and len(planned) > 1 and planned[-1].stride == 2
@@ -250,7 +258,8 @@ def network_graph(architecture: Architecture, classes: int) -> Graph:
     """The whole network, from image to logits, as one graph of primitives (input ``image``)."""
     plan = plan_cells(architecture)
     stem = Node("Stem_Conv", ("image",), primitives=_stem(architecture.stem, architecture.stem_filters))
-    nodes, states = [stem], {"Stem_Conv": ("Stem_Conv",)}
+    nodes = [stem]
+    states: dict[str, tuple[str, ...]] = {"Stem_Conv": ("Stem_Conv",)}
     shapes: dict[str, Shape] = {"Stem_Conv": (None, None, architecture.stem_filters)}
 
     def append(name: str, part: Graph, sources: Sequence[str]) -> None:
@@ -263,7 +272,9 @@ def network_graph(architecture: Architecture, classes: int) -> Graph:
     for cell in plan.cells:
         sources = [states[name][k] for name, k in cell.sources]
         channels = [shapes[source][2] for source in sources]
-        append(cell.name, cell_graph(cell.cell, cell.filters, cell.stride, channels, cell.scales), sources)
+        append(
+            cell.name, cell_graph(cell.cell, cell.filters, cell.stride, channels, cell.scales), sources
+        )
     sources = [states[name][k] for name, k in plan.head_sources]
     append("Head", join_graph([shapes[source][2] for source in sources], plan.head_scales), sources)
     top = (Relu(), GlobalAveragePool(), Dense(classes))
@@ -296,6 +307,7 @@ def build_model(
     auxiliary_head: bool = False,
     drop_path_keep: float = 1.0,
     drop_path_steps: int | None = None,
+    gradient_checkpointing: bool = False,
     name: str | None = None,
 ) -> keras.Model:
     """Builds the Keras model of an architecture on the tensor ``inputs``.
@@ -321,6 +333,7 @@ def build_model(
             cell.stride,
             cell.scales,
             drop_path=drop_path,
+            gradient_checkpointing=gradient_checkpointing,
             name=cell.name,
             **common,
         )([states[source][k] for source, k in cell.sources])
@@ -337,9 +350,11 @@ def build_model(
         if a.dropout:
             x = keras.layers.Dropout(a.dropout, name="dropout")(x)
         x = _classifier(a, classes, classifier_activation)(x)
+    inputs = keras.utils.get_source_inputs(inputs)[0]
     if not auxiliary_head:
         return keras.Model(inputs, x, name=name)
-    last_before_reduction = states[f"Cell_{2 * a.cells - 1}"][0]
+    names = list(states)
+    last_before_reduction = states[names[names.index("Reduction_Cell_1") - 1]][0]
     auxiliary = AuxiliaryHead(
         classes, auxiliary_kernel(a), classifier_activation, name="auxiliary", **common
     )
@@ -387,3 +402,43 @@ def end_points(model: keras.Model) -> dict[str, Any]:
 
 
 _NAMED = ("global_pool", "predictions", "auxiliary")
+
+
+def feature_extractor(model: keras.Model, at: Sequence[int | str]) -> keras.Model:
+    """Cuts a backbone out of a model of the zoo.
+
+    Args:
+        model: a model of this package, new or loaded, with or without its classifier.
+        at: for each output an end point's name, or a stride: then the last state at that fraction
+            of the image's size. ImageNet networks have 2, 4, 8, 16 and 32, CIFAR networks 1, 2 and 4.
+
+    Returns:
+        A model with the same input and a list of feature maps (batch, height, width, channels) in
+        the order of ``at``, as the cells leave them: before a ReLU. NASNet-B's labelled states are
+        concatenated along channels.
+
+    Raises:
+        ValueError: if the model is not of this package, or has no such state.
+
+    Example::
+
+        backbone = feature_extractor(NASNetMobile(weights="imagenet", include_top=False), (8, 16, 32))
+        c3, c4, c5 = backbone(images)
+    """
+    states, strides, stride = end_points(model), {}, 1
+    for layer in model.layers:
+        if isinstance(layer, Stem):
+            stride *= 2 if layer.stem == "imagenet" else 1
+        elif isinstance(layer, Cell):
+            stride *= layer.stride
+        else:
+            continue
+        states[layer.name] = strides[stride] = layer.output
+    outputs = []
+    for key in at:
+        known: dict[Any, Any] = strides if isinstance(key, int) else states
+        if key not in known:
+            raise ValueError(f"Expected one of {[*strides, *states]}. Received: {key!r}")
+        state = known[key]
+        outputs.append(keras.ops.concatenate(state, axis=-1) if isinstance(state, list) else state)
+    return keras.Model(model.input, outputs, name=f"{model.name}_features")

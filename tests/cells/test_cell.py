@@ -155,14 +155,15 @@ def test_frozen_cells_keep_batch_norm_in_inference_mode():
 
 
 def test_batch_norm_moves_its_statistics_by_the_decay():
+    """The variance is the unbiased one, as in TF-Slim's fused batch norm."""
     cell = Cell(CellGenotype((Block((0, 0), ("max_3x3", "max_3x3")),)), 2, hyperparameters=CIFAR)
     x = np.abs(np.random.default_rng(0).normal(size=(4, 5, 5, 3))).astype("float32")
     cell([x])
     kernel, mean, variance = (
-        next(w for w in cell.weights if w.name == f"state_0.{name}")
-        for name in ("1.kernel", "2.bn_mean", "2.bn_variance")
+        next(w for w in cell.weights if w.name == f"state_0-{name}")
+        for name in ("1-kernel", "2-bn_mean", "2-bn_variance")
     )
     z = x @ np.array(kernel)[0, 0]
     cell([x], training=True)
     np.testing.assert_allclose(mean, 0.1 * z.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(variance, 0.9 + 0.1 * z.var((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(variance, 0.9 + 0.1 * z.var((0, 1, 2), ddof=1), rtol=1e-4)

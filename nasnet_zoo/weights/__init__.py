@@ -1,0 +1,74 @@
+"""Pretrained weights: from ImageNet, Keras, TF-Slim, timm and our own files, at any input size."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+
+import keras
+
+from .imagenet import fetch_imagenet
+from .keras_hdf5 import open_keras_hdf5
+from .mapping import Report, Source, copy_weights
+from .slim import is_slim, open_slim
+from .timm import open_timm
+from .zoo import open_zoo
+
+__all__ = ["Report", "load_weights"]
+
+
+def load_weights(
+    model: keras.Model, weights: str | os.PathLike[str], background: str = "drop"
+) -> Report:
+    """Loads weights into a model of this package, whatever its input size.
+
+    The network (stem and cells) is loaded whole or not at all. A classifier for another number of
+    classes, or a head that the source lacks, keeps its initial values; the report says so.
+
+    Args:
+        model: the model.
+        weights: "imagenet" for the published weights of NASNetMobile and NASNetLarge; or the path
+            of our ``.weights.h5``, of a `keras.applications` model's ``.h5``, of a TF-Slim
+            checkpoint (``model.ckpt``) or of timm's ``nasnetalarge`` as ``.safetensors``.
+        background: what becomes of class 0, the background, of a 1001-class classifier of TF-Slim or
+            timm: "drop" it for a model of 1000 classes, or "keep" it for one of 1001.
+
+    Returns:
+        What was loaded, what was missing and what was left over.
+
+    Raises:
+        ValueError: if the file is of no known kind, or does not fit the network.
+        OSError: if the file cannot be found, or not be fetched.
+
+    Example::
+
+        model = NASNetMobile(input_shape=(160, 200, 3), classes=5)
+        print(load_weights(model, "imagenet"))
+    """
+    path = fetch_imagenet(model) if weights == "imagenet" else weights
+    with _open(path, model) as source:
+        return copy_weights(model, source, background)
+
+
+def _open(path: str | os.PathLike[str], model: keras.Model) -> AbstractContextManager[Source]:
+    name = os.fspath(path)
+    if name.endswith((".pth", ".pt", ".bin")):
+        raise ValueError(
+            "Expected a .safetensors file, since loading a pickled state dict can run any code. "
+            f"Received: {name}. Convert it once where you trust it: "
+            "safetensors.torch.save_file(torch.load(path, weights_only=True), 'model.safetensors')"
+        )
+    if is_slim(name):
+        return open_slim(name, model)
+    if name.endswith((".h5", ".hdf5", ".safetensors")) and not os.path.isfile(name):
+        raise FileNotFoundError(f"Expected a file of weights. Received: {name}, which does not exist")
+    if name.endswith(".weights.h5"):
+        return open_zoo(name)
+    if name.endswith((".h5", ".hdf5")):
+        return open_keras_hdf5(name, model)
+    if name.endswith(".safetensors"):
+        return open_timm(name)
+    raise ValueError(
+        "Expected weights 'imagenet', a .weights.h5, .h5, .hdf5 or .safetensors file, or the prefix "
+        f"of a TF checkpoint. Received: {name!r}"
+    )

@@ -1,0 +1,254 @@
+"""Copies the weights of a source, which names and lays them out its own way, into a model of ours.
+
+Each kind of source is one file beside this one. It holds a table from our names to its names, which
+a person can read, and opens a file as a `Source`; `copy_weights` does the rest for all of them.
+
+Our names are ``<layer>/<node>.<position>.<weight>``, by the nodes of `nasnet_zoo.cells.graph`:
+``Cell_3/block_0_left-1-depthwise_kernel``. In a table ``{cell}`` stands for any cell's layer,
+``{block}`` and ``{side}`` for a block and its left or right operation, ``{size}`` for the kernel of
+that operation (``5x5``), and ``{bn}`` for each of the four weights of a batch norm.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from nasnet_zoo.cells import Cell
+from nasnet_zoo.cells.layers import GraphLayer
+from nasnet_zoo.network import AuxiliaryHead
+
+Shape = tuple[int, ...]
+
+#: Batch norm's weights as Keras and TF-Slim call them.
+TENSORFLOW_BATCH_NORM = {
+    "scale": "gamma",
+    "offset": "beta",
+    "mean": "moving_mean",
+    "variance": "moving_variance",
+}
+
+_BLOCK = re.compile(r"block_(\d+)_(left|right)")
+_GRAPH_WEIGHT = re.compile(r"(?P<node>\w+)-(?P<position>\d+)-(?P<weight>\w+)")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A weight of a model of ours.
+
+    Args:
+        name: ``<layer>/<node>.<position>.<weight>``, or ``<layer>/<weight>``.
+        variable: the weight itself.
+        key: the name as a table spells it.
+        fields: what the key's placeholders stand for; ``bn`` is "scale", "offset", "mean" or
+            "variance".
+        index: position among its layer's weights.
+        part: "network", "auxiliary" or "classifier" (the dense layers). The network must be
+            loaded whole, other parts need not.
+    """
+
+    name: str
+    variable: keras.Variable
+    key: str
+    fields: Mapping[str, str]
+    index: int
+    part: str
+
+    @property
+    def layer(self) -> str:
+        """The name of its layer."""
+        return self.name.split("/")[0]
+
+
+def targets(model: keras.Model) -> Iterator[Target]:
+    """Every weight of a model, in the order of its layers.
+
+    Counters of ScheduledDropPath are left out: they belong to a training run.
+
+    Raises:
+        ValueError: if the model is not of this package.
+    """
+    if not any(isinstance(layer, GraphLayer) for layer in model.layers):
+        raise ValueError(f"Expected a model of nasnet_zoo. Received: {model}")
+    for layer in model.layers:
+        for index, variable in enumerate(layer.weights):
+            target = _target(layer, index, variable)
+            if target is not None:
+                yield target
+
+
+def _target(layer: keras.Layer, index: int, variable: keras.Variable) -> Target | None:
+    name = f"{layer.name}/{variable.name}"
+    if not isinstance(layer, GraphLayer):
+        return Target(name, variable, name, {}, index, "classifier")
+    match = _GRAPH_WEIGHT.fullmatch(variable.name)
+    if match is None:
+        return None
+    node, weight = match["node"], match["weight"]
+    fields = {"cell": layer.name}
+    block = _BLOCK.fullmatch(node)
+    if block and isinstance(layer, Cell):
+        number, side = block.groups()
+        operation = layer.cell.blocks[int(number)].operations[side == "right"]
+        fields |= {"block": number, "side": side, "size": operation.rsplit("_", 1)[-1]}
+        node = "block_{block}_{side}"
+    if weight.startswith("bn_"):
+        fields["bn"] = weight.removeprefix("bn_")
+        weight = "bn_{bn}"
+    prefix = "{cell}" if isinstance(layer, Cell) else layer.name
+    part = "network"
+    if isinstance(layer, AuxiliaryHead):
+        # Two axes or one are the dense layer's: convolutions have four, batch norm's are named.
+        part = "classifier" if len(variable.shape) < 4 and "bn" not in fields else "auxiliary"
+    return Target(name, variable, f"{prefix}/{node}-{match['position']}-{weight}", fields, index, part)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights to load from.
+
+    Args:
+        title: what and where it is, for people.
+        shapes: the shape of every weight by the source's name for it, in our layout.
+        read: gives a weight by its name, in our layout.
+        name_of: the source's name for one of our weights; None where it can have none.
+        heads: how names of classifiers and auxiliary heads begin. It is no surprise if a model has
+            no use for those.
+        has_background: whether a classifier of 1001 outputs is ImageNet's 1000 classes after a
+            background class.
+    """
+
+    title: str
+    shapes: Mapping[str, Shape]
+    read: Callable[[str], np.ndarray]
+    name_of: Callable[[Target], str | None]
+    heads: tuple[str, ...]
+    has_background: bool = False
+
+
+def by_table(
+    table: Mapping[str, str],
+    batch_norm: Mapping[str, str],
+    fields: Callable[[Target], Mapping[str, str]],
+) -> Callable[[Target], str | None]:
+    """A `Source.name_of` that looks up a table.
+
+    Args:
+        table: from our keys to the source's names; both with placeholders.
+        batch_norm: the source's words for "scale", "offset", "mean" and "variance".
+        fields: placeholders of the source's own, or its own values for ours.
+    """
+
+    def name_of(target: Target) -> str | None:
+        theirs = table.get(target.key)
+        if theirs is None:
+            return None
+        values = {**target.fields, **fields(target)}
+        if "bn" in target.fields:
+            values["bn"] = batch_norm[target.fields["bn"]]
+        return theirs.format(**values)
+
+    return name_of
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the weights of a source.
+
+    Args:
+        source: what and where it is.
+        loaded: from our names to the source's, for every weight that was loaded.
+        missing: from our names to the reason, for every weight that kept its initial value.
+        left_over: the source's names of weights that the model has no place for.
+        surprising: those of ``left_over`` that are not of a classifier or an auxiliary head.
+    """
+
+    source: str
+    loaded: Mapping[str, str]
+    missing: Mapping[str, str]
+    left_over: tuple[str, ...]
+    surprising: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """A short table: one line for each outcome and reason."""
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.missing.items():
+            reasons.setdefault(reason, []).append(name)
+        rows = [("loaded", len(self.loaded), f"from {self.source}")]
+        rows += [("missing", len(names), f"{_some(names)}: {why}") for why, names in reasons.items()]
+        if self.left_over:
+            rows.append(("left over", len(self.left_over), _some(self.left_over)))
+        return "\n".join(f"{outcome:<10}{count:>6}  {what}" for outcome, count, what in rows)
+
+    def warn(self, stacklevel: int = 2) -> None:
+        """Warns if part of the model was not loaded, or the source had more than heads to spare."""
+        if self.missing or self.surprising:
+            warnings.warn(f"Not all weights were used:\n{self}", stacklevel=stacklevel + 1)
+
+
+def _some(names: list[str] | tuple[str, ...], most: int = 3) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def copy_weights(model: keras.Model, source: Source, background: str = "drop") -> Report:
+    """Copies everything that fits; nothing at all if the network does not fit.
+
+    Args:
+        model: a model of this package. Names and shapes are checked before the first of its weights
+            changes.
+        source: where the weights come from.
+        background: "drop" leaves out class 0 of a 1001-class classifier whose class 0 is the
+            background; "keep" takes all 1001.
+
+    Raises:
+        ValueError: if the source lacks a weight of the network or has it in another shape, or an
+            argument is out of range.
+    """
+    if background not in ("drop", "keep"):
+        raise ValueError(f"Expected background 'drop' or 'keep'. Received: {background=}")
+    fits: list[tuple[Target, str, bool]] = []
+    missing: dict[str, str] = {}
+    absent, unlike = [], []
+    for target in targets(model):
+        name, wanted = source.name_of(target), tuple(target.variable.shape)
+        if name is None or name not in source.shapes:
+            missing[target.name] = "not in the source"
+            if target.part == "network":
+                absent.append(f"{name or 'nothing'} for {target.name}")
+            continue
+        shape = source.shapes[name]
+        cut = (
+            background == "drop"
+            and source.has_background
+            and target.part == "classifier"
+            and shape[-1] == 1001
+        )
+        offered = (*shape[:-1], 1000) if cut else shape
+        if offered == wanted:
+            fits.append((target, name, cut))
+        elif target.part == "network":
+            unlike.append(f"{name} of shape {shape} for {target.name} of shape {wanted}")
+        elif target.part == "classifier" and offered[:-1] == wanted[:-1]:
+            missing[target.name] = f"{offered[-1]} classes in the source, {wanted[-1]} in the model"
+        else:
+            missing[target.name] = f"shape {offered} in the source, {wanted} in the model"
+    if unlike or absent:
+        found = [f"other shapes: {_some(unlike)}"] if unlike else []
+        found += [f"missing weights: {_some(absent)}"] if absent else []
+        raise ValueError(
+            f"Expected the weights of model {model.name!r} in {source.title}. "
+            f"Received: {'; '.join(found)}"
+        )
+    for target, name, cut in fits:
+        value = source.read(name)
+        target.variable.assign(value[..., 1:] if cut else value)
+    loaded = {target.name: name for target, name, _ in fits}
+    left_over = tuple(sorted(set(source.shapes) - set(loaded.values())))
+    surprising = tuple(name for name in left_over if not name.startswith(source.heads))
+    return Report(source.title, loaded, missing, left_over, surprising)

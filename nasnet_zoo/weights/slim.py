@@ -1,0 +1,108 @@
+"""Checkpoints of the TF-Slim NASNet: the released models and what was trained with that code.
+
+Names are the variable scopes of its ``nasnet.py`` and ``nasnet_utils.py``. Where a checkpoint has
+moving averages of weights over training (``<name>/ExponentialMovingAverage``), those are loaded:
+the published accuracies are theirs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+
+from nasnet_zoo.network import STACKS
+
+from .mapping import TENSORFLOW_BATCH_NORM, Source, by_table
+
+#: Our weight -> TF-Slim's variable. ``{last}`` is the number of the last cell before the second
+#: reduction cell, which the auxiliary head reads.
+TABLE = {
+    "Stem_Conv/sequence-0-kernel": "conv0/weights",
+    "Stem_Conv/sequence-1-bn_{bn}": "conv0_bn/{bn}",
+    "{cell}/state_0-1-kernel": "{cell}/1x1/weights",
+    "{cell}/state_0-2-bn_{bn}": "{cell}/beginning_bn/{bn}",
+    "{cell}/state_1-1-kernel": "{cell}/prev_1x1/weights",
+    "{cell}/state_1-2-bn_{bn}": "{cell}/prev_bn/{bn}",
+    "{cell}/state_1_path_1-0-kernel": "{cell}/path1_conv/weights",
+    "{cell}/state_1_path_2-1-kernel": "{cell}/path2_conv/weights",
+    "{cell}/state_1-0-bn_{bn}": "{cell}/final_path_bn/{bn}",
+    "{cell}/block_{block}_{side}-1-depthwise_kernel": (
+        "{cell}/comb_iter_{block}/{side}/separable_{size}_1/depthwise_weights"
+    ),
+    "{cell}/block_{block}_{side}-2-kernel": (
+        "{cell}/comb_iter_{block}/{side}/separable_{size}_1/pointwise_weights"
+    ),
+    "{cell}/block_{block}_{side}-3-bn_{bn}": "{cell}/comb_iter_{block}/{side}/bn_sep_{size}_1/{bn}",
+    "{cell}/block_{block}_{side}-5-depthwise_kernel": (
+        "{cell}/comb_iter_{block}/{side}/separable_{size}_2/depthwise_weights"
+    ),
+    "{cell}/block_{block}_{side}-6-kernel": (
+        "{cell}/comb_iter_{block}/{side}/separable_{size}_2/pointwise_weights"
+    ),
+    "{cell}/block_{block}_{side}-7-bn_{bn}": "{cell}/comb_iter_{block}/{side}/bn_sep_{size}_2/{bn}",
+    "predictions/kernel": "final_layer/FC/weights",
+    "predictions/bias": "final_layer/FC/biases",
+    "auxiliary/sequence-2-kernel": "aux_{last}/aux_logits/proj/weights",
+    "auxiliary/sequence-3-bn_{bn}": "aux_{last}/aux_logits/aux_bn0/{bn}",
+    "auxiliary/sequence-5-kernel": "aux_{last}/aux_logits/Conv/weights",
+    "auxiliary/sequence-6-bn_{bn}": "aux_{last}/aux_logits/aux_bn1/{bn}",
+    "auxiliary/sequence-9-kernel": "aux_{last}/aux_logits/FC/weights",
+    "auxiliary/sequence-9-bias": "aux_{last}/aux_logits/FC/biases",
+}
+
+_AVERAGE = "/ExponentialMovingAverage"
+# A training run's own variables: the optimiser's slots and the step counter.
+_TRAINING = ("/RMSProp", "/RMSProp_1", "/Momentum", "/Adam", "/Adam_1", "global_step")
+
+
+def is_slim(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` names a TF checkpoint: its prefix, or its ``.index`` file."""
+    return os.path.exists(f"{os.fspath(path).removesuffix('.index')}.index")
+
+
+def slim_cell(layer: str) -> str:
+    """TF-Slim's scope of one of our cells: ``cell_3``, ``reduction_cell_0``, ``cell_stem_0``."""
+    return layer.lower().replace("stem_cell", "cell_stem")
+
+
+@contextmanager
+def open_slim(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Source]:
+    """A checkpoint as a source for ``model``.
+
+    Args:
+        path: the checkpoint's prefix (``model.ckpt``), or its ``.index`` file.
+        model: fixes which cell the auxiliary head belongs to.
+
+    Raises:
+        ValueError: if the checkpoint is damaged.
+    """
+    # Only these checkpoints need TensorFlow; models run on other backends too.
+    import tensorflow as tf
+
+    prefix = os.fspath(path).removesuffix(".index")
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        shapes = {
+            name: tuple(shape)
+            for name, shape in reader.get_variable_to_shape_map().items()
+            if not name.endswith(_TRAINING)
+        }
+    except (tf.errors.OpError, ValueError) as error:
+        raise ValueError(f"Expected a TensorFlow checkpoint. Received: {prefix} ({error})") from None
+    averaged = {name.removesuffix(_AVERAGE) for name in shapes if name.endswith(_AVERAGE)}
+    names = {name.removesuffix(_AVERAGE): shape for name, shape in shapes.items()}
+    cells = sum(layer.name.startswith("Cell_") for layer in model.layers)
+    last = str(cells // STACKS * 2 - 1)
+    yield Source(
+        title=f"TF-Slim checkpoint {prefix}",
+        shapes=names,
+        read=lambda name: reader.get_tensor(name + _AVERAGE if name in averaged else name),
+        name_of=by_table(
+            TABLE, TENSORFLOW_BATCH_NORM, lambda t: {"cell": slim_cell(t.layer), "last": last}
+        ),
+        heads=("final_layer/", "aux_"),
+        has_background=True,
+    )

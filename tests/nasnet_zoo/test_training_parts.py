@@ -1,0 +1,165 @@
+"""Gradient checkpointing, mixed precision, frozen backbones and feature extraction."""
+
+import keras
+import numpy as np
+import pytest
+
+import nasnet_zoo as zoo
+
+GENOTYPES = {
+    genotype.name: genotype
+    for genotype in (
+        zoo.NASNET_A,
+        zoo.NASNET_B,
+        zoo.NASNET_C,
+        zoo.PNASNET_5,
+        zoo.AMOEBANET_A,
+        zoo.ENAS,
+        zoo.DARTS_V2,
+    )
+}
+
+
+def small(genotype=zoo.NASNET_A, **arguments):
+    options = {
+        "cells": 1,
+        "filters": 4,
+        "stem": "cifar",
+        "stem_filters": 6,
+        "image_size": 20,
+        "classes": 5,
+    }
+    return zoo.NASNet(genotype, **options | arguments)
+
+
+@pytest.fixture
+def policy():
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
+
+
+def batch(size=20):
+    rng = np.random.default_rng(0)
+    return rng.uniform(-1, 1, (6, size, size, 3)).astype("float32"), np.arange(6) % 5
+
+
+@pytest.mark.parametrize("genotype", [zoo.NASNET_A, zoo.NASNET_B], ids=lambda g: g.name)
+def test_checkpointed_training_is_the_same_training(genotype):
+    images, labels = batch()
+    after = []
+    for checkpointing in (False, True):
+        keras.utils.set_random_seed(3)
+        model = small(
+            genotype, drop_path_keep=0.6, drop_path_steps=2, gradient_checkpointing=checkpointing
+        )
+        model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+        losses = [float(model.train_on_batch(images, labels)) for _ in range(2)]
+        after.append((losses, model))
+    (plain_losses, plain), (losses, checkpointed) = after
+    assert losses == pytest.approx(plain_losses, rel=1e-4)
+    assert {int(layer.drop_path.step) for layer in _cells(checkpointed)} == {2}
+    for a, b in zip(plain.weights, checkpointed.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4, err_msg=a.path)
+
+
+def _cells(model):
+    return [layer for layer in model.layers if isinstance(layer, zoo.cells.Cell)]
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("genotype", GENOTYPES.values(), ids=GENOTYPES)
+def test_mixed_precision_stays_near_float32(policy, genotype, dtype):
+    images, _ = batch()
+    float32 = small(genotype, auxiliary_head=True)
+    weights = float32.get_weights()
+    expected = np.array(float32(images)[0])
+    policy(dtype)
+    mixed = small(genotype, auxiliary_head=True)
+    assert all(w.dtype == "float32" for w in mixed.weights)
+    mixed.set_weights(weights)
+    predictions, auxiliary = mixed(images)
+    # The softmax stays in float32, so probabilities sum to one as exactly as before.
+    assert keras.backend.standardize_dtype(predictions.dtype) == "float32"
+    np.testing.assert_allclose(np.sum(predictions, -1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.sum(auxiliary, -1), 1, atol=1e-6)
+    np.testing.assert_allclose(predictions, expected, atol=0.03)
+    assert keras.backend.standardize_dtype(mixed.get_layer("Cell_2").output[0].dtype) in dtype
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains(policy, dtype):
+    images, labels = batch()
+    policy(dtype)
+    model = small(gradient_checkpointing=True, drop_path_keep=0.8, drop_path_steps=10)
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "sparse_categorical_crossentropy")
+    losses = [float(model.train_on_batch(images, labels)) for _ in range(8)]
+    assert np.all(np.isfinite(losses))
+    assert min(losses[-3:]) < 0.8 * losses[0]
+    assert all(np.all(np.isfinite(np.array(w))) for w in model.weights)
+
+
+def test_a_frozen_backbone_keeps_its_statistics_while_the_head_learns():
+    backbone = small(include_top=False, pooling="avg", input_shape=(20, 20, 3))
+    backbone.trainable = False
+    model = keras.Sequential([backbone, keras.layers.Dense(5, activation="softmax")])
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    images, labels = batch()
+    before = [np.array(w) for w in backbone.weights]
+    head = np.array(model.layers[-1].kernel)
+    model.train_on_batch(images, labels)
+    assert all(np.array_equal(a, b) for a, b in zip(before, backbone.weights, strict=True))
+    assert not np.array_equal(head, model.layers[-1].kernel)
+    backbone.trainable = True
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    model.train_on_batch(images, labels)
+    changed = [not np.array_equal(a, b) for a, b in zip(before, backbone.weights, strict=True)]
+    assert all(changed)
+
+
+def test_l2_is_added_for_every_kernel():
+    decayed = zoo.Hyperparameters(l2=0.01)
+    model = small(hyperparameters=decayed)
+    kernels = [w for w in model.trainable_weights if w.name.endswith("kernel")]
+    expected = 0.01 * sum(np.sum(np.square(w)) for w in kernels)
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
+    assert len(small().losses) == 0
+
+
+def test_kernels_start_as_slims_variance_scaling_says():
+    keras.utils.set_random_seed(0)
+    cell = zoo.NASNetMobile().get_layer("Cell_11")
+    for w in cell.weights:
+        if "kernel" in w.name:
+            fan_out = np.prod(w.shape[:2]) * w.shape[3]
+            values = np.array(w)
+            # Kernels of at least 1,500 values: the deviation's own is below 2 percent.
+            assert values.std() == pytest.approx(np.sqrt(2 / fan_out), rel=0.08)
+            assert np.abs(values).max() <= 2 * np.sqrt(2 / fan_out) / 0.8796 + 1e-6
+
+
+def test_features_at_strides_and_end_points():
+    model = zoo.NASNetMobile(include_top=False)
+    backbone = zoo.feature_extractor(model, (2, 4, 8, 16, 32, "Cell_5"))
+    images = np.random.default_rng(0).uniform(-1, 1, (1, 64, 96, 3)).astype("float32")
+    features = [tuple(f.shape) for f in backbone(images)]
+    assert features == [
+        (1, 31, 47, 32),
+        (1, 16, 24, 44),
+        (1, 8, 12, 264),
+        (1, 4, 6, 528),
+        (1, 2, 3, 1056),
+        (1, 4, 6, 528),
+    ]
+    head = keras.layers.ReLU()(backbone(images)[4])
+    np.testing.assert_allclose(head, model(images), rtol=1e-5, atol=1e-6)
+
+
+def test_features_of_labelled_states_are_concatenated():
+    backbone = zoo.feature_extractor(small(zoo.NASNET_B), (1, 2, 4))
+    assert [f.shape[1:] for f in backbone.outputs] == [(20, 20, 16), (10, 10, 32), (5, 5, 64)]
+
+
+def test_features_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match=r"Expected one of \[1, 2, 4, 'Stem', 'Cell_0'.*Received: 8"):
+        zoo.feature_extractor(small(), (8,))
