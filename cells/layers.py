@@ -138,11 +138,10 @@ class GraphLayer(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = False) -> Any:
         training = bool(training) and self.trainable
         inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-        paths = [node.name for node in self.graph.nodes if node.drop_path]
-        if not training or self.drop_path is None:
-            paths = []
+        paths: list[str] = []
         multipliers = []
-        if paths:
+        if training and self.drop_path is not None:
+            paths = [node.name for node in self.graph.nodes if node.drop_path]
             drawn = self.drop_path.multipliers(ops.shape(inputs[0])[0], len(paths))
             multipliers = [drawn[k] for k in range(len(paths))]
         variables = [variable for owned in self._primitive_weights for variable in owned]

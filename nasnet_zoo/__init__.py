@@ -1,6 +1,10 @@
 """NASNet for Keras: cells, networks, their search, and fast exports."""
 
-import keras
+from nasnet_zoo.quiet import quiet_stderr
+
+# Keras imports its backend, whose native notes nobody can turn off in time.
+with quiet_stderr():
+    import keras
 
 from nasnet_zoo.cells import (
     AMOEBANET_A,

@@ -1,0 +1,5 @@
+"""The search for cells: so far its space."""
+
+from .space import random_genotype
+
+__all__ = ["random_genotype"]

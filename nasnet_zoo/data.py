@@ -1,0 +1,325 @@
+"""Image data sets as NumPy arrays: scikit-learn's digits, IDX files, folders of class folders."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasnet_zoo.extras import import_extra
+
+# Pillow is told which formats to try: some that it knows run other programs on the file.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+_TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A labelled image data set in memory.
+
+    Args:
+        train_images: uint8, (images, height, width, channels), with 1 or 3 channels.
+        train_labels: int64, (images,), class numbers from 0.
+        test_images: as the training images, held out.
+        test_labels: as the training labels.
+        class_names: one per class.
+        name: of the data set.
+        found: images that the source holds; more than are here if a limit was given.
+
+    Raises:
+        ValueError: if the arrays do not fit each other.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    name: str
+    found: int
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+                raise ValueError(
+                    f"{self.name}: expected uint8 images (images, height, width, 1 or 3) to {part}. "
+                    f"Received: {images.dtype} {images.shape}"
+                )
+            if len(images) != len(labels):
+                raise ValueError(
+                    f"{self.name}: expected one label for each image to {part}. "
+                    f"Received: {len(images)} images, {len(labels)} labels"
+                )
+            if not len(labels):
+                raise ValueError(f"{self.name}: expected images to {part}. Received: none")
+            if labels.min() < 0 or labels.max() >= len(self.class_names):
+                raise ValueError(
+                    f"{self.name}: expected labels from 0 to {len(self.class_names) - 1} to {part}. "
+                    f"Received: {labels.min()} to {labels.max()}"
+                )
+
+
+def load_data(source: str | os.PathLike[str], limit: int | None = None) -> ImageData:
+    """Loads a data set by what it is.
+
+    Args:
+        source: "digits", or the path of a folder of IDX files or of class folders.
+        limit: the most images to keep to train and to test, evenly from all classes.
+
+    Raises:
+        ValueError: if the source is neither, or holds something broken.
+        ImportError: if the optional package that it needs is not installed.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"Expected a limit of at least 1. Received: {limit=}")
+    if source == "digits":
+        return _limited(load_digits(), limit)
+    folder = Path(source)
+    if not folder.is_dir():
+        raise ValueError(f"Expected 'digits' or the path of a folder. Received: {os.fspath(source)!r}")
+    if _idx_file(folder, "train", "images"):
+        return _limited(load_idx(folder), limit)
+    return load_folder(folder, limit=limit)
+
+
+def load_digits() -> ImageData:
+    """scikit-learn's digits: 1,797 grey images of 8x8 pixels, handwritten 0 to 9.
+
+    A fixed fifth of every class is held out to test.
+
+    Raises:
+        ImportError: if scikit-learn is not installed.
+    """
+    digits = import_extra("sklearn.datasets", "demo").load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = digits.target.astype(np.int64)
+    train, test = split(labels, _TEST_SHARE)
+    names = tuple(str(digit) for digit in range(10))
+    return ImageData(
+        images[train], labels[train], images[test], labels[test], names, "digits", len(labels)
+    )
+
+
+# === IDX files ===
+
+
+def load_idx(folder: str | os.PathLike[str]) -> ImageData:
+    """Reads the four IDX files of MNIST, Fashion-MNIST and the like, compressed by gzip or not.
+
+    Args:
+        folder: holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the same for
+            ``t10k`` (or ``test``), each alone or with ``.gz``; ``train-images.idx3-ubyte`` will do.
+
+    Raises:
+        ValueError: naming the file that is missing, broken or cut short, or does not fit.
+    """
+    folder = Path(folder)
+    arrays = []
+    for part in ("train", "test"):
+        for kind in ("images", "labels"):
+            path = _idx_file(folder, part, kind)
+            if path is None:
+                raise ValueError(
+                    f"{folder}: expected an IDX file with the {kind} to {part}. Received: none"
+                )
+            arrays.append(_read_idx(path, kind))
+    train_images, train_labels, test_images, test_labels = arrays
+    if train_images.shape[1:] != test_images.shape[1:]:
+        raise ValueError(
+            f"{folder}: expected images of one size. "
+            f"Received: {train_images.shape[1:]} to train, {test_images.shape[1:]} to test"
+        )
+    classes = int(max(train_labels.max(initial=0), test_labels.max(initial=0))) + 1
+    names = tuple(str(label) for label in range(classes))
+    found = len(train_labels) + len(test_labels)
+    return ImageData(train_images, train_labels, test_images, test_labels, names, folder.name, found)
+
+
+def _idx_file(folder: Path, part: str, kind: str) -> Path | None:
+    dimensions = 3 if kind == "images" else 1
+    for prefix in ("train",) if part == "train" else ("t10k", "test"):
+        for joint in "-.":
+            for suffix in ("", ".gz"):
+                path = folder / f"{prefix}-{kind}{joint}idx{dimensions}-ubyte{suffix}"
+                if path.is_file():
+                    return path
+    return None
+
+
+def _read_idx(path: Path, kind: str) -> np.ndarray:
+    """The (images, height, width, 1) uint8 images or the int64 labels of an IDX file."""
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
+            values = _idx_values(stream, path, dimensions=3 if kind == "images" else 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path}: expected a readable file. Received: {error}") from None
+    return values[..., None] if kind == "images" else values.astype(np.int64)
+
+
+def _idx_values(stream: Any, path: Path, dimensions: int) -> np.ndarray:
+    length = 4 + 4 * dimensions
+    header = stream.read(length)
+    magic = bytes((0, 0, 8, dimensions))
+    if header[:4] != magic:
+        raise ValueError(
+            f"{path}: expected an IDX file of bytes with {dimensions} dimensions, which begins with "
+            f"{magic.hex()}. Received: {header[:4].hex() or 'an empty file'}"
+        )
+    if len(header) < length:
+        raise ValueError(f"{path}: expected a header of {length} bytes. Received: {len(header)}")
+    shape = struct.unpack(f">{dimensions}I", header[4:])
+    size = math.prod(shape)
+    values = stream.read(size + 1)
+    if len(values) != size:
+        more = "more" if len(values) > size else len(values)
+        raise ValueError(f"{path}: expected {size} bytes after the header {shape}. Received: {more}")
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+# === Class folders ===
+
+
+def load_folder(
+    folder: str | os.PathLike[str], image_size: int = 32, limit: int | None = None
+) -> ImageData:
+    """Reads images sorted into one folder per class.
+
+    Args:
+        folder: holds class folders, or ``train`` and ``test`` folders that do. Without these, a
+            fixed fifth of every class is held out to test.
+        image_size: height and width in pixels to which every image is scaled, its longer side
+            cropped about the middle first.
+        limit: the most images to read to train and to test, evenly from all classes.
+
+    Returns:
+        Images in RGB; classes in alphabetical order, those of the training images.
+
+    Raises:
+        ValueError: if there are no classes or no images, or naming the image that cannot be read.
+        ImportError: if Pillow is not installed.
+    """
+    folder = Path(folder)
+    import_extra("PIL", "demo")
+    is_split = (folder / "train").is_dir() and (folder / "test").is_dir()
+    root = folder / "train" if is_split else folder
+    names = _subfolders(root)
+    if len(names) < 2:
+        raise ValueError(f"{root}: expected at least two class folders. Received: {names}")
+    paths, labels = _image_paths(root, names)
+    if is_split:
+        unknown = sorted(set(_subfolders(folder / "test")) - set(names))
+        if unknown:
+            raise ValueError(f"{folder / 'test'}: expected the classes of train. Received: {unknown}")
+        test_paths, test_labels = _image_paths(folder / "test", names)
+    else:
+        train, test = split(labels, _TEST_SHARE)
+        test_paths, test_labels = [paths[k] for k in test], labels[test]
+        paths, labels = [paths[k] for k in train], labels[train]
+    chosen, test_chosen = balanced(labels, limit), balanced(test_labels, limit)
+    return ImageData(
+        _read_images([paths[k] for k in chosen], image_size),
+        labels[chosen],
+        _read_images([test_paths[k] for k in test_chosen], image_size),
+        test_labels[test_chosen],
+        tuple(names),
+        folder.resolve().name,
+        len(labels) + len(test_labels),
+    )
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _image_paths(root: Path, names: Sequence[str]) -> tuple[list[Path], np.ndarray]:
+    paths, labels = [], []
+    for label, name in enumerate(names):
+        files = sorted(p for p in (root / name).glob("*") if p.suffix.lower() in _SUFFIXES)
+        paths += files
+        labels += [label] * len(files)
+    if not paths:
+        raise ValueError(f"{root}: expected images in the class folders. Received: none")
+    return paths, np.array(labels, np.int64)
+
+
+def _read_images(paths: Sequence[Path], size: int) -> np.ndarray:
+    images = np.empty((len(paths), size, size, 3), np.uint8)
+    for k, path in enumerate(paths):
+        images[k] = _read_image(path, size)
+    return images
+
+
+def _read_image(path: Path, size: int) -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            image.draft("RGB", (size, size))
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
+    # Pillow's decoders raise many kinds of error on broken files.
+    except Exception as error:
+        raise ValueError(f"{path}: expected a readable image. Received: {error}") from None
+
+
+# === Subsets ===
+
+
+def split(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Holds out a share of every class, always the same one for the same labels.
+
+    Args:
+        labels: int, (images,).
+        share: of every class to hold out, in (0, 1).
+
+    Returns:
+        Indices of the images kept and of those held out, each in a fixed random order.
+    """
+    order, ranks = _shuffled(labels)
+    held_out = ranks < np.round(np.bincount(labels)[labels[order]] * share)
+    return order[~held_out], order[held_out]
+
+
+def balanced(labels: np.ndarray, limit: int | None) -> np.ndarray:
+    """Indices, in ascending order, of at most ``limit`` images spread evenly over the classes.
+
+    A class with fewer images than its part leaves the rest of it to the others.
+    """
+    if limit is None or len(labels) <= limit:
+        return np.arange(len(labels))
+    order, ranks = _shuffled(labels)
+    # Every class's first image comes before any class's second.
+    return np.sort(order[np.argsort(ranks, kind="stable")][:limit])
+
+
+def _shuffled(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A fixed random order of all indices, and what place each of them has within its class."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    ranks = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = labels[order] == label
+        ranks[members] = np.arange(members.sum())
+    return order, ranks
+
+
+def _limited(data: ImageData, limit: int | None) -> ImageData:
+    train, test = balanced(data.train_labels, limit), balanced(data.test_labels, limit)
+    return ImageData(
+        data.train_images[train],
+        data.train_labels[train],
+        data.test_images[test],
+        data.test_labels[test],
+        data.class_names,
+        data.name,
+        data.found,
+    )

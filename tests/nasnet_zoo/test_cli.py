@@ -1,0 +1,147 @@
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from nasnet_zoo.cells import NASNET_A, NASNET_B, Cost, Genotype
+
+from nasnet_zoo.cli import main
+from nasnet_zoo.quiet import quiet_stderr
+from nasnet_zoo.report import Candidate, DemoResult, ExportedFile, report_html
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["no-such-command"], ["demo", "--seed", "x"], ["demo", "--no"]]
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: nasnet-zoo" in capsys.readouterr().err
+
+
+def test_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert "demo" in capsys.readouterr().out
+
+
+def test_an_error_is_one_line_and_no_files(tmp_path, capfd):
+    (tmp_path / "set").mkdir()
+    out = tmp_path / "out"
+    assert main(["demo", "--data", str(tmp_path / "set"), "--out", str(out)]) == 1
+    output = capfd.readouterr()
+    assert output.err == (
+        f"nasnet-zoo: {tmp_path / 'set'}: expected at least two class folders. Received: []\n"
+    )
+    assert not out.exists()
+
+
+def test_the_module_is_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "nasnet_zoo", "demo", "--data", "missing"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "nasnet-zoo: Expected 'digits' or the path of a folder. Received: 'missing'"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_quiet_keeps_native_notes_away_and_exceptions_alive(capfd):
+    with pytest.raises(ValueError, match="told"), quiet_stderr():  # noqa: PT012
+        os.write(2, b"a note of a native library\n")
+        raise ValueError("told")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+
+
+# === The report ===
+
+
+class _Page(HTMLParser):
+    """Collects the tags, their addresses and the text of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.addresses, self.text = [], [], [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("href", "src")]
+        if tag not in ("meta", "rect", "path"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("rect", "path"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def _result():
+    cost = Cost(parameters=12345, statistics=0, mult_adds=6_700_000)
+    odd = Genotype("<script>", NASNET_B.normal, NASNET_B.reduction)
+    return DemoResult(
+        data="Data set <a&b>: 12 images.",
+        training="Trained.",
+        candidates=(Candidate(odd, cost, 0.912, 20.4), Candidate(NASNET_A, cost, 0.85, 30.0)),
+        accuracy=0.934,
+        exports=(ExportedFile("model.onnx", "ONNX", "ONNX Runtime", 2_340_000, 0.00123, 0.929, 3e-6),),
+        steps=(("train", 61.0), ("export", 59.0)),
+        seed=5,
+    )
+
+
+def test_the_report_shows_what_was_found_and_refers_to_nothing():
+    page = _Page(report_html(_result()))
+    assert page.open == []
+    assert page.tags.count("svg") == 2
+    assert page.addresses == []
+    assert {"script", "img", "link", "iframe", "a"}.isdisjoint(page.tags)
+    for text in ("<script>", "NASNet-A", "91.2%", "85.0%", "12,345", "6.7 M", "93.4%", "2.0 minutes"):
+        assert text in page.text
+    for text in ("ONNX Runtime", "2.34 MB", "1.23 ms", "92.9%", "3.0e-06", "<a&b>", "Seed 5"):
+        assert text in page.text
+    assert page.text.index("1. <script>") < page.text.index("2. NASNet-A")
+
+
+# === The demo ===
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_a_tiny_demo_does_the_main_job(tmp_path):
+    from nasnet_zoo.export.runtimes import load_runtime
+    from rich.console import Console
+
+    from nasnet_zoo.demo import Budget, run_demo
+
+    tiny = Budget(random_cells=1, images=600, image_size=8, filters=4, epochs=3, more_epochs=2)
+    with (tmp_path / "log").open("w") as log:
+        results = [run_demo("digits", tmp_path / out, 3, tiny, Console(file=log)) for out in ("a", "b")]
+    result, again = results
+    assert {candidate.genotype.name for candidate in result.candidates} == {"Random 1", "NASNet-A"}
+    assert result.candidates[0].accuracy >= result.candidates[1].accuracy
+    assert result.accuracy > 0.4
+    assert Genotype.load(tmp_path / "a" / "winner.json") == result.winner
+    written = {path.name for path in (tmp_path / "a").iterdir()}
+    pictures = {"winner.svg", "winner-normal.svg", "winner-reduction.svg"}
+    models = {"saved_model", "model.tflite", "model.onnx"}
+    assert written == {"winner.json", "report.html"} | pictures | models
+    for export in result.exports:
+        assert export.difference < 1e-4
+        assert abs(export.accuracy - result.accuracy) <= 1 / 300
+        assert load_runtime(tmp_path / "a" / export.name).size == export.size
+    page = _Page((tmp_path / "a" / "report.html").read_text(encoding="utf-8"))
+    assert page.tags.count("svg") == 2
+    assert "a sample of 959 out of 1,797 images" in page.text
+    assert [c.accuracy for c in result.candidates] == [c.accuracy for c in again.candidates]
+    assert result.accuracy == again.accuracy
