@@ -217,7 +217,7 @@ class BatchNorm(Primitive):
         x = ops.cast(x, keras.backend.result_type(dtype, "float32"))
         updates: tuple[Tensor, ...] = ()
         if training:
-            kernel = BATCH_NORM_KERNELS.get(keras.backend.backend(), _normalise_batch)
+            kernel = BATCH_NORM_KERNELS.get(keras.backend.backend(), normalise_batch)
             x, batch_mean, batch_variance = kernel(x, scale, offset, hyper.bn_epsilon)
             keep = hyper.bn_momentum
             updates = (
@@ -231,7 +231,7 @@ class BatchNorm(Primitive):
         return ops.cast(x, dtype), updates
 
 
-def _normalise_batch(
+def normalise_batch(
     x: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Batch norm by the statistics of the batch: the output, their mean and unbiased variance.
@@ -244,7 +244,7 @@ def _normalise_batch(
     return y, mean, variance * (values / ops.maximum(values - 1, 1))
 
 
-#: A backend's own kernel with the signature of `_normalise_batch`, by the backend's name. Keras has
+#: A backend's own kernel with the signature of `normalise_batch`, by the backend's name. Keras has
 #: no fused batch norm in training, and in `keras.ops` each one is some forty operations of a graph.
 BATCH_NORM_KERNELS: dict[str, Callable[..., tuple[Tensor, Tensor, Tensor]]] = {}
 

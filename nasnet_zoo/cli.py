@@ -90,7 +90,7 @@ def _models(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.quiet import quiet_stderr
 
     with quiet_stderr():
-        from nasnet_zoo.tables import COLUMNS, models_markdown, models_table
+        from nasnet_zoo.tables import models_markdown, models_table
 
     if arguments.markdown:
         from nasnet_zoo.files import write_text
@@ -100,9 +100,12 @@ def _models(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*COLUMNS)
+    table = Table("model", "image", "parameters", "published", "mult-adds", "published", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
     for row in models_table():
-        table.add_row(*row)
+        cells = (row.model, row.image, row.parameters, row.published_parameters)
+        table.add_row(*cells, row.mult_adds, row.published_mult_adds)
     Console().print(table)
 
 

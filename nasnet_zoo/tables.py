@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from nasnet_zoo.models import PRESETS
 from nasnet_zoo.network import architecture_cost
 
-COLUMNS = (
+
+class ModelRow(NamedTuple):
+    """A model's texts: its name, what the paper published, what is counted here.
+
+    Parameters are the trainable ones, batch norm's scale and offset and the classifier included;
+    mult-adds are those of convolutions and dense layers on one image.
+    """
+
+    model: str
+    title: str
+    image: str
+    cells: str
+    filters: str
+    published_parameters: str
+    parameters: str
+    published_mult_adds: str
+    mult_adds: str
+    accuracy: str
+
+
+_HEADINGS = ModelRow(
     "model",
     "in the papers",
     "image",
@@ -19,18 +41,14 @@ COLUMNS = (
 )
 
 
-def models_table() -> list[tuple[str, ...]]:
-    """One row of texts per model, by `COLUMNS`.
-
-    Built parameters are the trainable ones, batch norm's scale and offset and the classifier
-    included; mult-adds are those of convolutions and dense layers on one image.
-    """
-    rows: list[tuple[str, ...]] = []
+def models_table() -> list[ModelRow]:
+    """One row per model."""
+    rows = []
     for name, preset in PRESETS.items():
         a = preset.architecture
         cost = architecture_cost(a, preset.classes)
         rows.append(
-            (
+            ModelRow(
                 name,
                 preset.title,
                 str(a.image_size),
@@ -53,8 +71,8 @@ def models_markdown() -> str:
         "",
         "Written by `make docs`. Accuracies are the papers' own.",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + " --- |" * len(COLUMNS),
+        "| " + " | ".join(_HEADINGS) + " |",
+        "|" + " --- |" * len(_HEADINGS),
         *("| " + " | ".join(row) + " |" for row in models_table()),
         "",
         "N and F, as built, are the cells in a stack (normal cells; in PNASNet all) and the filters of",

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from nasnet_zoo.cells.primitives import BATCH_NORM_KERNELS, normalise_batch
 
 import nasnet_zoo as zoo
 
@@ -163,3 +164,13 @@ def test_features_of_labelled_states_are_concatenated():
 def test_features_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match=r"Expected one of \[1, 2, 4, 'Stem', 'Cell_0'.*Received: 8"):
         zoo.feature_extractor(small(), (8,))
+
+
+@pytest.mark.tensorflow
+def test_the_fused_batch_norm_is_the_plain_one():
+    rng = np.random.default_rng(0)
+    x = rng.normal(1, 2, (3, 5, 4, 6)).astype("float32")
+    scale, offset = rng.normal(size=(2, 6)).astype("float32")
+    fused = BATCH_NORM_KERNELS["tensorflow"](x, scale, offset, 1e-3)
+    for ours, expected in zip(fused, normalise_batch(x, scale, offset, 1e-3), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
