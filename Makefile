@@ -23,7 +23,8 @@ test: setup ## Run the tests, on the TensorFlow and the JAX backend
 	$(BIN)/python -m pytest -n 2
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not slow and not tensorflow' tests/cells tests/nasnet_zoo
 
-test-all: setup ## Run the slow tests too
+test-all: setup ## Run the slow tests too, and those of the PyTorch backend
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[torch]'
 	$(BIN)/python -m pytest -n 2 -m ''
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not tensorflow' tests/cells tests/nasnet_zoo
 
@@ -48,6 +49,7 @@ docs: setup ## Write the tables of the docs anew
 
 benchmark: setup ## Compare with Keras's own NASNet
 	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/memory.py
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venv-lowest build demo-out *.egg-info

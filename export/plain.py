@@ -1,7 +1,8 @@
 """The plain route from a Keras model to files: each format's own converter, nothing rewritten.
 
-Every function takes a Keras model with one image input and one output on the TensorFlow backend, keeps
-the batch size open, and writes in one step: on failure what was there before is untouched.
+Every function takes a Keras model with one image input and one output on the TensorFlow backend (an
+auxiliary head is left out), keeps the batch size open, and writes in one step: on failure what was
+there before is untouched.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tensorflow as tf
 
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import replacing
+from nasnet_zoo.network import inference_model
 
 INPUT_NAME, OUTPUT_NAME = "image", "output"
 
@@ -113,6 +115,8 @@ def _file(path: str | os.PathLike[str], suffix: str) -> Path:
 def _serving_module(model: keras.Model) -> tf.Module:
     """A module whose ``serve`` is the model at inference, from ``image`` to ``{"output": ...}``."""
     check_backend()
+    if isinstance(model, keras.Model):
+        model = inference_model(model)
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs or len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
         raise ValueError(

@@ -47,7 +47,13 @@ from nasnet_zoo.models import (
     list_models,
     preprocess_input,
 )
-from nasnet_zoo.network import Architecture, architecture_cost, end_points, feature_extractor
+from nasnet_zoo.network import (
+    Architecture,
+    architecture_cost,
+    end_points,
+    feature_extractor,
+    inference_model,
+)
 from nasnet_zoo.weights import load_weights
 
 if keras.backend.backend() == "tensorflow":
@@ -95,6 +101,7 @@ __all__ = [
     "decode_predictions",
     "end_points",
     "feature_extractor",
+    "inference_model",
     "list_models",
     "load_weights",
     "preprocess_input",

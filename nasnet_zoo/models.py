@@ -41,7 +41,8 @@ _ARGUMENTS = """
         name: of the model.
         pool_padding: "same", what the published weights were trained with, or "keras", the
             zero-padded reduction pools of `keras.applications`.
-        auxiliary_head: whether to add the auxiliary classifier as a second output, for training.
+        auxiliary_head: whether to add the auxiliary classifier as a second output, for training (the
+            outputs are named "predictions" and "auxiliary"); `inference_model` takes it off.
         drop_path_keep: ScheduledDropPath's final probability to keep a path, in (0, 1].
         drop_path_steps: training steps over which drop path grows; needed where it is below 1.
         gradient_checkpointing: whether training keeps only the cells' inputs for the backward pass

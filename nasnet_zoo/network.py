@@ -404,6 +404,17 @@ def end_points(model: keras.Model) -> dict[str, Any]:
 _NAMED = ("global_pool", "predictions", "auxiliary")
 
 
+def inference_model(model: keras.Model) -> keras.Model:
+    """The model without its auxiliary head, sharing all other weights: what is used and exported.
+
+    Args:
+        model: a Keras model. One without an auxiliary head of ours comes back as it is.
+    """
+    if not any(isinstance(layer, AuxiliaryHead) for layer in model.layers):
+        return model
+    return keras.Model(model.input, model.get_layer("predictions").output, name=model.name)
+
+
 def feature_extractor(model: keras.Model, at: Sequence[int | str]) -> keras.Model:
     """Cuts a backbone out of a model of the zoo.
 

@@ -1,6 +1,7 @@
 """Hypothesis strategies for genotypes."""
 
 from hypothesis import strategies as st
+
 from nasnet_zoo.cells import COMBINATIONS, OPERATIONS, Block, CellGenotype, Genotype
 
 

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import cells
+
 from nasnet_zoo.cells import (
     CIFAR,
     NASNET_A,
@@ -16,7 +18,6 @@ from nasnet_zoo.cells import (
     cell_graph,
     graph_cost,
 )
-from strategies import cells
 
 
 def _inputs(cell, scales, channels, height, width):

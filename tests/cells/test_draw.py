@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
+from strategies import cells
+
 from nasnet_zoo.cells import (
     COMBINATIONS,
     NASNET_A,
@@ -18,7 +20,6 @@ from nasnet_zoo.cells import (
     register_operation,
 )
 from nasnet_zoo.cells.draw import INPUT, OUTPUT, cell_svg, genotype_svg
-from strategies import cells
 
 SVG = "{http://www.w3.org/2000/svg}"
 _NUMBER = r"(-?[\d.]+)"

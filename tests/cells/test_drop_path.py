@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+
 from nasnet_zoo.cells import (
     NASNET_A,
     Block,

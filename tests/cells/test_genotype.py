@@ -2,8 +2,9 @@ import json
 
 import pytest
 from hypothesis import given
-from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Block, CellGenotype, Genotype
 from strategies import genotypes
+
+from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Block, CellGenotype, Genotype
 
 
 @given(genotypes())

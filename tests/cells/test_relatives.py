@@ -6,6 +6,8 @@ import re
 import keras
 import numpy as np
 import pytest
+
+from nasnet_zoo import NASNet
 from nasnet_zoo.cells import (
     AMOEBANET_A,
     DARTS_V2,
@@ -20,8 +22,6 @@ from nasnet_zoo.cells import (
     graph_cost,
 )
 from nasnet_zoo.cells.primitives import CIFAR, Depthwise
-
-from nasnet_zoo import NASNet
 from nasnet_zoo.models import PRESETS
 from nasnet_zoo.network import architecture_cost, build_model, plan_cells
 

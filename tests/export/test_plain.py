@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+
 from nasnet_zoo.cells import (
     NASNET_B,
     SEARCH_COMBINATIONS,
@@ -14,7 +15,6 @@ from nasnet_zoo.cells import (
 )
 from nasnet_zoo.export.plain import export_litert, export_onnx, export_saved_model
 from nasnet_zoo.export.runtimes import load_runtime
-
 from nasnet_zoo.models import NASNet
 
 pytestmark = pytest.mark.tensorflow
@@ -197,3 +197,15 @@ def test_a_broken_file_is_named(tmp_path, name):
 def test_what_is_not_a_model_file_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="Expected a SavedModel folder, or a file that ends in"):
         load_runtime(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_the_auxiliary_head_is_left_out(tmp_path, name):
+    keras.utils.set_random_seed(0)
+    model = NASNet(
+        SMALL, 1, 4, "cifar", 4, input_shape=(20, 20, 3), image_size=20, classes=7, auxiliary_head=True
+    )
+    EXPORTS[name][0](model, tmp_path / name)
+    images = _images(2, (20, 20))
+    predictions = load_runtime(tmp_path / name).predict(images)
+    np.testing.assert_allclose(predictions, model(images)[0], atol=1e-5)

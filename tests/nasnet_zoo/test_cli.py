@@ -4,8 +4,8 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from nasnet_zoo.cells import NASNET_A, NASNET_B, Cost, Genotype
 
+from nasnet_zoo.cells import NASNET_A, NASNET_B, Cost, Genotype
 from nasnet_zoo.cli import main
 from nasnet_zoo.quiet import quiet_stderr
 from nasnet_zoo.report import Candidate, DemoResult, ExportedFile, report_html
@@ -119,10 +119,10 @@ def test_the_report_shows_what_was_found_and_refers_to_nothing():
 @pytest.mark.slow
 @pytest.mark.tensorflow
 def test_a_tiny_demo_does_the_main_job(tmp_path):
-    from nasnet_zoo.export.runtimes import load_runtime
     from rich.console import Console
 
     from nasnet_zoo.demo import Budget, run_demo
+    from nasnet_zoo.export.runtimes import load_runtime
 
     tiny = Budget(random_cells=1, images=600, image_size=8, filters=4, epochs=3, more_epochs=2)
     with (tmp_path / "log").open("w") as log:

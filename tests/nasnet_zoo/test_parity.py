@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from nasnet_zoo.cells import Operation
 
 import nasnet_zoo as zoo
+from nasnet_zoo.cells import Operation
 
 # Keras names a separable convolution by its place in a cell; ours is a side of a block.
 NORMAL = {

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from nasnet_zoo.cells.primitives import BATCH_NORM_KERNELS, normalise_batch
 
 import nasnet_zoo as zoo
+from nasnet_zoo.cells.primitives import BATCH_NORM_KERNELS, normalise_batch
 
 GENOTYPES = {
     genotype.name: genotype
@@ -98,6 +98,28 @@ def test_mixed_precision_trains(policy, dtype):
     assert np.all(np.isfinite(losses))
     assert min(losses[-3:]) < 0.8 * losses[0]
     assert all(np.all(np.isfinite(np.array(w))) for w in model.weights)
+
+
+def test_the_auxiliary_head_trains_along_and_vanishes_at_inference():
+    images, labels = batch()
+    model = small(auxiliary_head=True, input_shape=(20, 20, 3))
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        dict.fromkeys(("predictions", "auxiliary"), "sparse_categorical_crossentropy"),
+        loss_weights={"predictions": 1.0, "auxiliary": 0.4},
+    )
+    total = model.train_on_batch(images, {"predictions": labels, "auxiliary": labels})
+    losses = [
+        float(np.mean(keras.losses.sparse_categorical_crossentropy(labels, output)))
+        for output in model(images, training=True)
+    ]
+    assert float(np.ravel(total)[0]) == pytest.approx(losses[0] + 0.4 * losses[1], rel=1e-4)
+
+    single = zoo.inference_model(model)
+    assert [output.shape for output in single.outputs] == [(None, 5)]
+    np.testing.assert_allclose(single(images), model(images)[0], rtol=1e-6)
+    assert not any(w.path.startswith("auxiliary") for w in single.weights)
+    assert zoo.inference_model(single) is single
 
 
 def test_a_frozen_backbone_keeps_its_statistics_while_the_head_learns():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nasnet_zoo.cells import COMBINATIONS, OPERATIONS, SEARCH_COMBINATIONS, SEARCH_OPERATIONS, Genotype
 from nasnet_zoo.search import random_genotype
 
