@@ -3,7 +3,7 @@
 Each kind of source is one file beside this one. It holds a table from our names to its names, which
 a person can read, and opens a file as a `Source`; `copy_weights` does the rest for all of them.
 
-Our names are ``<layer>/<node>.<position>.<weight>``, by the nodes of `nasnet_zoo.cells.graph`:
+Our names are ``<layer>/<node>-<position>-<weight>``, by the nodes of `nasnet_zoo.cells.graph`:
 ``Cell_3/block_0_left-1-depthwise_kernel``. In a table ``{cell}`` stands for any cell's layer,
 ``{block}`` and ``{side}`` for a block and its left or right operation, ``{size}`` for the kernel of
 that operation (``5x5``), and ``{bn}`` for each of the four weights of a batch norm.
@@ -42,7 +42,7 @@ class Target:
     """A weight of a model of ours.
 
     Args:
-        name: ``<layer>/<node>.<position>.<weight>``, or ``<layer>/<weight>``.
+        name: ``<layer>/<node>-<position>-<weight>``, or ``<layer>/<weight>``.
         variable: the weight itself.
         key: the name as a table spells it.
         fields: what the key's placeholders stand for; ``bn`` is "scale", "offset", "mean" or

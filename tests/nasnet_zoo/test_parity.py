@@ -76,7 +76,13 @@ def copy_weights(theirs, ours, cells):
     assert [key for key in variables if key[0] != "predictions"] == []
 
 
-@pytest.mark.parametrize(("name", "cells", "size"), [("NASNetMobile", 4, 224), ("NASNetLarge", 6, 331)])
+@pytest.mark.parametrize(
+    ("name", "cells", "size"),
+    [
+        ("NASNetMobile", 4, 224),
+        pytest.param("NASNetLarge", 6, 331, marks=pytest.mark.tensorflow),
+    ],
+)
 def test_predictions_equal_those_of_keras_applications(name, cells, size):
     rng = np.random.default_rng(0)
     theirs = getattr(keras.applications, name)(weights=None)

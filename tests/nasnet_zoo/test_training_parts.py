@@ -45,6 +45,7 @@ def batch(size=20):
     return rng.uniform(-1, 1, (6, size, size, 3)).astype("float32"), np.arange(6) % 5
 
 
+@pytest.mark.tensorflow  # compiling it takes other backends minutes
 @pytest.mark.parametrize("genotype", [zoo.NASNET_A, zoo.NASNET_B], ids=lambda g: g.name)
 def test_checkpointed_training_is_the_same_training(genotype):
     images, labels = batch()
@@ -68,26 +69,33 @@ def _cells(model):
     return [layer for layer in model.layers if isinstance(layer, zoo.cells.Cell)]
 
 
+@pytest.mark.tensorflow  # compiling it takes other backends minutes
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("genotype", GENOTYPES.values(), ids=GENOTYPES)
 def test_mixed_precision_stays_near_float32(policy, genotype, dtype):
     images, _ = batch()
+
+    def run(model):
+        """The vector that is classified, and both predictions."""
+        model = keras.Model(model.input, [model.get_layer("global_pool").output, *model.outputs])
+        return [np.array(keras.ops.cast(output, "float32")) for output in model(images)]
+
     float32 = small(genotype, auxiliary_head=True)
-    weights = float32.get_weights()
-    expected = np.array(float32(images)[0])
+    expected = run(float32)[0]
     policy(dtype)
     mixed = small(genotype, auxiliary_head=True)
     assert all(w.dtype == "float32" for w in mixed.weights)
-    mixed.set_weights(weights)
-    predictions, auxiliary = mixed(images)
+    mixed.set_weights(float32.get_weights())
+    vector, predictions, auxiliary = run(mixed)
     # The softmax stays in float32, so probabilities sum to one as exactly as before.
-    assert keras.backend.standardize_dtype(predictions.dtype) == "float32"
     np.testing.assert_allclose(np.sum(predictions, -1), 1, atol=1e-6)
     np.testing.assert_allclose(np.sum(auxiliary, -1), 1, atol=1e-6)
-    np.testing.assert_allclose(predictions, expected, atol=0.03)
-    assert keras.backend.standardize_dtype(mixed.get_layer("Cell_2").output[0].dtype) in dtype
+    error = np.linalg.norm(vector - expected) / np.linalg.norm(expected)
+    # Some forty roundings in a row, of 2**-11 and 2**-8 each.
+    assert 1e-5 < error < {"mixed_float16": 0.005, "mixed_bfloat16": 0.04}[dtype]
 
 
+@pytest.mark.tensorflow  # compiling it takes other backends minutes
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains(policy, dtype):
     images, labels = batch()
@@ -100,6 +108,7 @@ def test_mixed_precision_trains(policy, dtype):
     assert all(np.all(np.isfinite(np.array(w))) for w in model.weights)
 
 
+@pytest.mark.tensorflow  # compiling it takes other backends minutes
 def test_the_auxiliary_head_trains_along_and_vanishes_at_inference():
     images, labels = batch()
     model = small(auxiliary_head=True, input_shape=(20, 20, 3))
@@ -125,8 +134,9 @@ def test_the_auxiliary_head_trains_along_and_vanishes_at_inference():
 def test_a_frozen_backbone_keeps_its_statistics_while_the_head_learns():
     backbone = small(include_top=False, pooling="avg", input_shape=(20, 20, 3))
     backbone.trainable = False
-    model = keras.Sequential([backbone, keras.layers.Dense(5, activation="softmax")])
-    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    model = keras.Sequential([backbone, keras.layers.Dense(5)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss)
     images, labels = batch()
     before = [np.array(w) for w in backbone.weights]
     head = np.array(model.layers[-1].kernel)
@@ -134,7 +144,7 @@ def test_a_frozen_backbone_keeps_its_statistics_while_the_head_learns():
     assert all(np.array_equal(a, b) for a, b in zip(before, backbone.weights, strict=True))
     assert not np.array_equal(head, model.layers[-1].kernel)
     backbone.trainable = True
-    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    model.compile(keras.optimizers.SGD(0.1), loss)
     model.train_on_batch(images, labels)
     changed = [not np.array_equal(a, b) for a, b in zip(before, backbone.weights, strict=True)]
     assert all(changed)
@@ -161,6 +171,7 @@ def test_kernels_start_as_slims_variance_scaling_says():
             assert np.abs(values).max() <= 2 * np.sqrt(2 / fan_out) / 0.8796 + 1e-6
 
 
+@pytest.mark.tensorflow  # compiling it takes other backends minutes
 def test_features_at_strides_and_end_points():
     model = zoo.NASNetMobile(include_top=False)
     backbone = zoo.feature_extractor(model, (2, 4, 8, 16, 32, "Cell_5"))
