@@ -1,4 +1,4 @@
-"""NASNet for Keras: cells, networks, their search, and fast exports."""
+"""NASNet for Keras: cells, networks, weights and exports."""
 
 from nasnet_zoo.quiet import quiet_stderr
 
