@@ -8,6 +8,9 @@ import keras
 from keras import ops
 
 
+DROP_PATH_VERSIONS = ("v1", "v2", "v3", "constant")
+
+
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class ScheduledDropPath(keras.layers.Layer):
     """Drops whole paths of single samples, more often as training goes on and with depth.
@@ -25,8 +28,8 @@ class ScheduledDropPath(keras.layers.Layer):
         total_steps: number of training steps over which the schedule grows, at least 1.
         cell: index of the cell the paths belong to, from 0.
         cells: number of cells in the network.
-        version: "v3" is the released schedule; "v1" leaves ``depth`` at 1, "v2" ``time`` (which is
-            plain drop path that only depends on depth).
+        version: "v3" is the released schedule; "v1" leaves ``depth`` at 1, "v2" ``time``, "constant"
+            both: the plain drop path that the paper compares with.
         seed: of the random draws.
 
     Input and output: float tensor (batch, ...).
@@ -56,8 +59,9 @@ class ScheduledDropPath(keras.layers.Layer):
             raise ValueError(f"Expected total_steps of at least 1. Received: {total_steps=}")
         if not 0 <= cell < cells:
             raise ValueError(f"Expected cell from 0 to cells - 1. Received: {cell=}, {cells=}")
-        if version not in ("v1", "v2", "v3"):
-            raise ValueError(f"Expected version 'v1', 'v2' or 'v3'. Received: {version=}")
+        if version not in DROP_PATH_VERSIONS:
+            expected = ", ".join(DROP_PATH_VERSIONS)
+            raise ValueError(f"Expected version one of {expected}. Received: {version=}")
         self.keep_final = keep_final
         self.cell = cell
         self.cells = cells
@@ -74,8 +78,8 @@ class ScheduledDropPath(keras.layers.Layer):
     def keep_probability(self) -> Any:
         """The probability, a float32 scalar, to keep a path at the present step."""
         time = ops.cast(self.step, "float32") / ops.cast(self.total_steps, "float32")
-        time = 1.0 if self.version == "v2" else ops.minimum(time, 1.0)
-        depth = 1.0 if self.version == "v1" else (self.cell + 1) / self.cells
+        time = ops.minimum(time, 1.0) if self.version in ("v1", "v3") else 1.0
+        depth = (self.cell + 1) / self.cells if self.version in ("v2", "v3") else 1.0
         return 1.0 - time * depth * (1.0 - self.keep_final)
 
     def multipliers(self, batch: Any, paths: int) -> Any:

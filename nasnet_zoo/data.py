@@ -87,7 +87,7 @@ def load_data(source: str | os.PathLike[str], limit: int | None = None) -> Image
     folder = Path(source)
     if not folder.is_dir():
         raise ValueError(f"Expected 'digits' or the path of a folder. Received: {os.fspath(source)!r}")
-    if _idx_file(folder, "train", "images"):
+    if has_idx_files(folder):
         return _limited(load_idx(folder), limit)
     return load_folder(folder, limit=limit)
 
@@ -145,6 +145,11 @@ def load_idx(folder: str | os.PathLike[str]) -> ImageData:
     return ImageData(train_images, train_labels, test_images, test_labels, names, folder.name, found)
 
 
+def has_idx_files(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds the training images of an IDX data set."""
+    return _idx_file(Path(folder), "train", "images") is not None
+
+
 def _idx_file(folder: Path, part: str, kind: str) -> Path | None:
     dimensions = 3 if kind == "images" else 1
     for prefix in ("train",) if part == "train" else ("t10k", "test"):
@@ -195,8 +200,8 @@ def load_folder(
     """Reads images sorted into one folder per class.
 
     Args:
-        folder: holds class folders, or ``train`` and ``test`` folders that do. Without these, a
-            fixed fifth of every class is held out to test.
+        folder: holds class folders, or ``train`` and ``test`` (or ``val``) folders that do. Without
+            these, a fixed fifth of every class is held out to test.
         image_size: height and width in pixels to which every image is scaled, its longer side
             cropped about the middle first.
         limit: the most images to read to train and to test, evenly from all classes.
@@ -208,43 +213,65 @@ def load_folder(
         ValueError: if there are no classes or no images, or naming the image that cannot be read.
         ImportError: if Pillow is not installed.
     """
-    folder = Path(folder)
     import_extra("PIL", "demo")
-    is_split = (folder / "train").is_dir() and (folder / "test").is_dir()
-    root = folder / "train" if is_split else folder
-    names = _subfolders(root)
-    if len(names) < 2:
-        raise ValueError(f"{root}: expected at least two class folders. Received: {names}")
-    paths, labels = _image_paths(root, names)
-    if is_split:
-        unknown = sorted(set(_subfolders(folder / "test")) - set(names))
-        if unknown:
-            raise ValueError(f"{folder / 'test'}: expected the classes of train. Received: {unknown}")
-        test_paths, test_labels = _image_paths(folder / "test", names)
-    else:
-        train, test = split(labels, _TEST_SHARE)
-        test_paths, test_labels = [paths[k] for k in test], labels[test]
-        paths, labels = [paths[k] for k in train], labels[train]
+    (paths, labels), (test_paths, test_labels), names = class_files(folder)
     chosen, test_chosen = balanced(labels, limit), balanced(test_labels, limit)
     return ImageData(
         _read_images([paths[k] for k in chosen], image_size),
         labels[chosen],
         _read_images([test_paths[k] for k in test_chosen], image_size),
         test_labels[test_chosen],
-        tuple(names),
-        folder.resolve().name,
+        names,
+        Path(folder).resolve().name,
         len(labels) + len(test_labels),
     )
+
+
+Files = tuple[list[Path], np.ndarray]
+
+
+def class_files(
+    folder: str | os.PathLike[str], suffixes: Sequence[str] = _SUFFIXES
+) -> tuple[Files, Files, tuple[str, ...]]:
+    """Finds the image files of class folders.
+
+    Args:
+        folder: see `load_folder`; the images to test on may be in ``val`` instead of ``test``.
+        suffixes: of the names of image files, in lower case.
+
+    Returns:
+        The paths and int64 labels of the images to train on, those to test on, and the class names.
+
+    Raises:
+        ValueError: if there are no classes or no images.
+    """
+    folder = Path(folder)
+    test_root = next((root for root in (folder / "test", folder / "val") if root.is_dir()), None)
+    is_split = test_root is not None and (folder / "train").is_dir()
+    root = folder / "train" if is_split else folder
+    names = _subfolders(root)
+    if len(names) < 2:
+        raise ValueError(f"{root}: expected at least two class folders. Received: {names}")
+    paths, labels = _image_paths(root, names, suffixes)
+    if test_root is not None and is_split:
+        unknown = sorted(set(_subfolders(test_root)) - set(names))
+        if unknown:
+            raise ValueError(f"{test_root}: expected the classes of train. Received: {unknown}")
+        return (paths, labels), _image_paths(test_root, names, suffixes), tuple(names)
+    train, test = split(labels, _TEST_SHARE)
+    held_out = [paths[k] for k in test], labels[test]
+    return ([paths[k] for k in train], labels[train]), held_out, tuple(names)
 
 
 def _subfolders(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _image_paths(root: Path, names: Sequence[str]) -> tuple[list[Path], np.ndarray]:
-    paths, labels = [], []
+def _image_paths(root: Path, names: Sequence[str], suffixes: Sequence[str]) -> Files:
+    paths: list[Path] = []
+    labels: list[int] = []
     for label, name in enumerate(names):
-        files = sorted(p for p in (root / name).glob("*") if p.suffix.lower() in _SUFFIXES)
+        files = sorted(p for p in (root / name).glob("*") if p.suffix.lower() in suffixes)
         paths += files
         labels += [label] * len(files)
     if not paths:

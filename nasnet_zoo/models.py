@@ -45,6 +45,7 @@ _ARGUMENTS = """
             outputs are named "predictions" and "auxiliary"); `inference_model` takes it off.
         drop_path_keep: ScheduledDropPath's final probability to keep a path, in (0, 1].
         drop_path_steps: training steps over which drop path grows; needed where it is below 1.
+        drop_path_version: "v3", the released schedule; see `ScheduledDropPath`.
         gradient_checkpointing: whether training keeps only the cells' inputs for the backward pass
             and computes what is inside them again: less memory for more time.
         hyperparameters: batch norm's constants and the like, if not the architecture's.
@@ -109,10 +110,10 @@ def NASNet(
         repeat_stem=repeat_stem,
         count_reduction_cells=count_reduction_cells,
     )
-    return _build(architecture, name=name, **arguments)
+    return from_architecture(architecture, name=name, **arguments)
 
 
-def _build(
+def from_architecture(
     architecture: Architecture,
     input_shape: InputShape | None = None,
     include_top: bool = True,
@@ -127,10 +128,12 @@ def _build(
     auxiliary_head: bool = False,
     drop_path_keep: float = 1.0,
     drop_path_steps: int | None = None,
+    drop_path_version: str = "v3",
     gradient_checkpointing: bool = False,
     hyperparameters: Hyperparameters | None = None,
     background: str = "drop",
 ) -> keras.Model:
+    """Builds the model of an architecture; the arguments are those of `NASNetMobile`."""
     if pool_padding not in ("same", "keras"):
         raise ValueError(f"Expected pool_padding 'same' or 'keras'. Received: {pool_padding=}")
     if pooling not in (None, "avg", "max"):
@@ -167,6 +170,7 @@ def _build(
         auxiliary_head=auxiliary_head,
         drop_path_keep=drop_path_keep,
         drop_path_steps=drop_path_steps,
+        drop_path_version=drop_path_version,
         gradient_checkpointing=gradient_checkpointing,
         name=name,
     )
@@ -448,7 +452,7 @@ def create_model(model: str, **arguments: Any) -> keras.Model:
         ValueError: if there is no such model, or an argument is out of range.
     """
     preset = find_preset(model)
-    return _build(preset.architecture, **{"classes": preset.classes, "name": model, **arguments})
+    return from_architecture(preset.architecture, **{"classes": preset.classes, "name": model, **arguments})
 
 
 def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
@@ -469,11 +473,12 @@ def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
         auxiliary_head: bool = False,
         drop_path_keep: float = 1.0,
         drop_path_steps: int | None = None,
+        drop_path_version: str = "v3",
         gradient_checkpointing: bool = False,
         hyperparameters: Hyperparameters | None = None,
         background: str = "drop",
     ) -> keras.Model:
-        return _build(
+        return from_architecture(
             preset.architecture,
             input_shape,
             include_top,
@@ -487,6 +492,7 @@ def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
             auxiliary_head=auxiliary_head,
             drop_path_keep=drop_path_keep,
             drop_path_steps=drop_path_steps,
+            drop_path_version=drop_path_version,
             gradient_checkpointing=gradient_checkpointing,
             hyperparameters=hyperparameters,
             background=background,

@@ -307,6 +307,7 @@ def build_model(
     auxiliary_head: bool = False,
     drop_path_keep: float = 1.0,
     drop_path_steps: int | None = None,
+    drop_path_version: str = "v3",
     gradient_checkpointing: bool = False,
     name: str | None = None,
 ) -> keras.Model:
@@ -325,7 +326,12 @@ def build_model(
         drop_path = None
         if drop_path_keep < 1.0:
             drop_path = ScheduledDropPath(
-                drop_path_keep, drop_path_steps or 0, cell.depth, len(plan.cells), name="drop_path"
+                drop_path_keep,
+                drop_path_steps or 0,
+                cell.depth,
+                len(plan.cells),
+                drop_path_version,
+                name="drop_path",
             )
         x = Cell(
             cell.cell,

@@ -1,0 +1,7 @@
+"""Training: recipes as data, and the function that runs any of them."""
+
+from .recipes import RECIPES, Recipe, load_recipe
+from .sources import open_source
+from .train import train
+
+__all__ = ["RECIPES", "Recipe", "load_recipe", "open_source", "train"]

@@ -1,0 +1,146 @@
+"""The input pipeline: from a source's images to batches, by a recipe.
+
+What becomes of an image in training is drawn from the seed and the image's position alone.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from .recipes import Recipe
+from .sources import ImageSource
+
+# Share of an image that is tested on after a training with distorted crops ([S]).
+_CENTRAL = 0.875
+
+
+def training_batches(
+    source: ImageSource, recipe: Recipe, seed: int = 0, start: int = 0, deterministic: bool = True
+) -> tf.data.Dataset:
+    """Batches without end: images (batch, height, width, channels) in [-1, 1], one-hot labels.
+
+    Args:
+        source: of the images.
+        recipe: says what is done to them.
+        seed: of their order and of all that is drawn.
+        start: the training step to begin with.
+        deterministic: if false, images may change places within the pipeline, for speed.
+    """
+    classes, size = len(source.class_names), recipe.architecture.image_size
+
+    def example(position: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        key = tf.stack([tf.constant(seed, tf.int64), position])
+        image = augment(image, recipe, size, key)
+        image.set_shape((size, size, source.channels))
+        return image, tf.one_hot(label, classes)
+
+    examples = source.training(seed, start * recipe.batch_size)
+    examples = examples.map(example, tf.data.AUTOTUNE, deterministic=deterministic)
+    return examples.batch(recipe.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def test_batches(source: ImageSource, recipe: Recipe, batch_size: int = 250) -> tf.data.Dataset:
+    """The test images once, in batches like those of training; the last one may be smaller."""
+    classes, size = len(source.class_names), recipe.architecture.image_size
+
+    def example(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = centred(image, size, _CENTRAL if recipe.crop == "distorted" else 1.0)
+        image.set_shape((size, size, source.channels))
+        return image, tf.one_hot(label, classes)
+
+    examples = source.testing().map(example, tf.data.AUTOTUNE, deterministic=True)
+    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def augment(image: tf.Tensor, recipe: Recipe, size: int, key: tf.Tensor) -> tf.Tensor:
+    """A training image: cropped, mirrored, varied in colour, cut out, by the recipe.
+
+    Args:
+        image: uint8 (height, width, channels).
+        recipe: says which.
+        size: height and width to make.
+        key: int64 (2,), the seed of all draws.
+
+    Returns:
+        float32 (size, size, channels) in [-1, 1].
+    """
+    keys = tf.random.split(key, 4)
+    if recipe.crop == "distorted":
+        image = _resized(distorted_crop(image, keys[0]), size)
+    else:
+        image = centred(image, size, 1.0)
+        if recipe.crop == "pad":
+            image = padded_crop(image, recipe.pad, keys[0])
+    if recipe.flip:
+        image = tf.image.stateless_random_flip_left_right(image, keys[1])
+    if recipe.color:
+        image = varied_color(image, keys[2])
+    if recipe.cutout:
+        image = cut_out(image, recipe.cutout, keys[3])
+    return image
+
+
+def centred(image: tf.Tensor, size: int, share: float) -> tf.Tensor:
+    """The central square, ``share`` of the shorter side, resized and scaled to [-1, 1]."""
+    shape = tf.shape(image)
+    shorter = tf.minimum(shape[0], shape[1])
+    side = tf.cast(tf.round(tf.cast(shorter, tf.float32) * share), tf.int32)
+    top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
+    return _resized(image[top : top + side, left : left + side], size)
+
+
+def _resized(image: tf.Tensor, size: int) -> tf.Tensor:
+    image = tf.cast(image, tf.float32)
+    image = tf.cond(
+        tf.reduce_all(tf.shape(image)[:2] == size),
+        lambda: image,
+        lambda: tf.image.resize(image, (size, size), antialias=True),
+    )
+    return image / 127.5 - 1.0
+
+
+def padded_crop(image: tf.Tensor, pad: int, key: tf.Tensor) -> tf.Tensor:
+    """A random crop of the image's own size out of the image with a black border of ``pad`` pixels."""
+    shape = tf.shape(image)
+    bordered = tf.pad(image, ((pad, pad), (pad, pad), (0, 0)), constant_values=-1.0)
+    return tf.image.stateless_random_crop(bordered, shape, key)
+
+
+def distorted_crop(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """A random part: 5 to 100 % of the area, width to height from 3:4 to 4:3 (Inception's, [S])."""
+    box = tf.zeros((1, 0, 4))
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.shape(image),
+        box,
+        key,
+        min_object_covered=0.0,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(0.05, 1.0),
+        use_image_if_no_bounding_boxes=True,
+    )
+    return tf.slice(image, begin, extent)
+
+
+def varied_color(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Brightness by at most an eighth of the range, saturation by half (the fast mode of [S])."""
+    keys = tf.random.split(key, 2)
+    unit = tf.image.stateless_random_brightness((image + 1.0) / 2.0, 32 / 255, keys[0])
+    if image.shape[-1] == 3:
+        unit = tf.image.stateless_random_saturation(unit, 0.5, 1.5, keys[1])
+    return tf.clip_by_value(unit, 0.0, 1.0) * 2.0 - 1.0
+
+
+def cut_out(image: tf.Tensor, side: int, key: tf.Tensor) -> tf.Tensor:
+    """Greys a square whose centre is any pixel; what lies outside the image is cut off ([C])."""
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    keys = tf.random.split(key, 2)
+    row = tf.random.stateless_uniform((), keys[0], 0, height, tf.int32)
+    column = tf.random.stateless_uniform((), keys[1], 0, width, tf.int32)
+
+    def outside(length: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
+        first = centre - side // 2
+        places = tf.range(length)
+        return (places < first) | (places >= first + side)
+
+    kept = outside(height, row)[:, None] | outside(width, column)[None, :]
+    return tf.where(kept[..., None], image, 0.0)

@@ -1,0 +1,308 @@
+"""Training recipes: plain data, each line with its source.
+
+[S] are the release notes and configurations of TF-Slim's NASNet, [N] is the paper (appendix A.3 and
+section 4), [C] is DeVries & Taylor, arXiv 1708.04552 (cutout), [F] is Kornblith, Shlens & Le, arXiv
+1805.08974, section 3.2 and appendix A (fine-tuning).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from nasnet_zoo.files import write_text
+from nasnet_zoo.models import find_preset
+from nasnet_zoo.network import Architecture
+
+CROPS = ("none", "pad", "distorted")
+SCHEDULES = ("cosine", "exponential")
+OPTIMIZERS = ("sgd", "rmsprop")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Args:
+        model: a name from `nasnet_zoo.list_models()`.
+        epochs: passes over the training images.
+        batch_size: images per step.
+        learning_rate: the highest one, after the warm-up.
+        cells: N, instead of the model's.
+        filters: F, instead of the model's.
+        stem_filters: of the first convolution, instead of the model's.
+        weights: what the network starts from, as in `nasnet_zoo.NASNet`; None for random weights.
+        image_size: height and width in pixels. Default: the model's.
+        bn_momentum: decay of batch norm's moving statistics, instead of the model's.
+        optimizer: "sgd" (momentum) or "rmsprop" (with momentum).
+        momentum: of either optimizer.
+        nesterov: whether SGD looks ahead.
+        rho: RMSProp's decay.
+        epsilon: RMSProp's.
+        schedule: "cosine", half a period down to 0, or "exponential", steps by ``decay_rate``.
+        decay_rate: factor of the exponential schedule.
+        decay_epochs: epochs between its steps.
+        warmup_epochs: epochs in which the learning rate grows linearly from 0.
+        clip_norm: the largest global norm of the gradients, or None.
+        l2: the sum of ``l2 * w**2`` over all kernels is added to the loss.
+        label_smoothing: share of a label spread over all classes, in [0, 1).
+        auxiliary_weight: of the auxiliary head's loss; 0 for no auxiliary head.
+        drop_path_keep: see `nasnet_zoo.ScheduledDropPath`; 1 for none.
+        drop_path_version: see `nasnet_zoo.ScheduledDropPath`.
+        ema: decay of the moving average of the weights that is evaluated and saved, or None.
+        crop: "none"; "pad", ``pad`` pixels of black around the image, then a random crop of its
+            size; or "distorted", a random part of 5 to 100 % of the area, 3:4 to 4:3, resized.
+        pad: pixels of the "pad" crop.
+        flip: whether half of the images are mirrored.
+        color: whether brightness and saturation are varied.
+        cutout: side in pixels of a grey square put somewhere on each image; 0 for none.
+        precision: Keras's dtype policy.
+        gradient_checkpointing: see `nasnet_zoo.NASNet`.
+        steps_per_execution: training steps in one call of the backend.
+
+    Raises:
+        ValueError: naming the field, if a value is out of range.
+    """
+
+    model: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    cells: int | None = None
+    filters: int | None = None
+    stem_filters: int | None = None
+    weights: str | None = None
+    image_size: int | None = None
+    bn_momentum: float | None = None
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = False
+    rho: float = 0.9
+    epsilon: float = 1.0
+    schedule: str = "cosine"
+    decay_rate: float = 0.97
+    decay_epochs: float = 2.4
+    warmup_epochs: float = 0.0
+    clip_norm: float | None = None
+    l2: float = 0.0
+    label_smoothing: float = 0.0
+    auxiliary_weight: float = 0.0
+    drop_path_keep: float = 1.0
+    drop_path_version: str = "v3"
+    ema: float | None = None
+    crop: str = "none"
+    pad: int = 4
+    flip: bool = False
+    color: bool = False
+    cutout: int = 0
+    precision: str = "float32"
+    gradient_checkpointing: bool = False
+    steps_per_execution: int = 1
+
+    def __post_init__(self) -> None:
+        find_preset(self.model)
+        for name, choices in (
+            ("crop", CROPS),
+            ("schedule", SCHEDULES),
+            ("optimizer", OPTIMIZERS),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"Expected {name} one of {', '.join(choices)}. Received: {getattr(self, name)!r}"
+                )
+        for name, low, high in (
+            ("epochs", 1, None),
+            ("batch_size", 1, None),
+            ("learning_rate", 0, None),
+            ("warmup_epochs", 0, self.epochs),
+            ("l2", 0, None),
+            ("label_smoothing", 0, 1),
+            ("auxiliary_weight", 0, None),
+            ("pad", 0, None),
+            ("cutout", 0, None),
+            ("steps_per_execution", 1, None),
+        ):
+            value = getattr(self, name)
+            if not low <= value or (high is not None and not value < high):
+                below = "" if high is None else f" and below {high}"
+                raise ValueError(f"Expected {name} of at least {low}{below}. Received: {value}")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network to train."""
+        architecture = find_preset(self.model).architecture
+        changes: dict[str, Any] = {
+            "cells": self.cells,
+            "filters": self.filters,
+            "stem_filters": self.stem_filters,
+            "image_size": self.image_size,
+        }
+        hyper = architecture.hyperparameters
+        assert hyper is not None
+        momentum = hyper.bn_momentum if self.bn_momentum is None else self.bn_momentum
+        changes["hyperparameters"] = dataclasses.replace(hyper, l2=self.l2, bn_momentum=momentum)
+        return dataclasses.replace(
+            architecture, **{name: value for name, value in changes.items() if value is not None}
+        )
+
+    def with_batch_size(self, batch_size: int) -> Recipe:
+        """The recipe for another batch size, its learning rate scaled in proportion."""
+        rate = self.learning_rate * batch_size / self.batch_size
+        return dataclasses.replace(self, batch_size=batch_size, learning_rate=rate)
+
+    def changed(self, **fields: str) -> Recipe:
+        """The recipe with fields set from text, as on a command line.
+
+        Raises:
+            ValueError: if there is no such field, or the text is no value for it.
+        """
+        types = {field.name: str(field.type) for field in dataclasses.fields(self)}
+        values = {}
+        for name, text in fields.items():
+            if name not in types:
+                raise ValueError(f"Expected a field of {', '.join(types)}. Received: {name!r}")
+            values[name] = _parsed(name, types[name], text)
+        return dataclasses.replace(self, **values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        return dataclasses.asdict(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a JSON file that `load_recipe` reads."""
+        write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
+
+
+def _parsed(name: str, kind: str, text: str) -> Any:
+    if text == "none" and "None" in kind:
+        return None
+    kind = kind.split(" ")[0]
+    if kind == "bool" and text in ("true", "false"):
+        return text == "true"
+    try:
+        return {"int": int, "float": float, "str": str}[kind](text)
+    except (KeyError, ValueError):
+        wanted = "true or false" if kind == "bool" else f"a value of type {kind}"
+        raise ValueError(f"Expected {wanted} for {name}. Received: {text!r}") from None
+
+
+def load_recipe(name: str | os.PathLike[str]) -> Recipe:
+    """A recipe by its name, or from a JSON file.
+
+    Raises:
+        ValueError: if there is no such recipe, or the file does not hold one.
+    """
+    name = os.fspath(name)
+    if name in RECIPES:
+        return RECIPES[name]
+    if not name.endswith(".json"):
+        raise ValueError(f"Expected {', '.join(RECIPES)} or a .json file. Received: {name!r}")
+    try:
+        with open(name, encoding="utf-8") as file:
+            return Recipe(**json.load(file))
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{name}: expected a recipe in JSON. Received: {error}") from None
+
+
+_CIFAR = Recipe(
+    model="nasnet_a_6_768_cifar",
+    epochs=600,  # [S] 937,500 steps of 32 out of 50,000 images
+    batch_size=32,  # [S]
+    learning_rate=0.025,  # [S]
+    momentum=0.9,  # [S]
+    schedule="cosine",  # [S] one period
+    clip_norm=5.0,  # [S]
+    l2=0.5 * 5e-4,  # [S] 5e-4, where TF's l2_loss is half the sum of squares
+    auxiliary_weight=0.4,  # [S]
+    drop_path_keep=0.6,  # [S]
+    crop="pad",  # [N] A.3
+    pad=4,  # [N] A.3
+    flip=True,  # [N] A.3
+)
+
+_MOBILE = Recipe(
+    model="nasnet_mobile",
+    epochs=312,  # [S] 250,000 steps of 1,600 out of 1,281,167 images
+    batch_size=1600,  # [S] 50 replicas of 32
+    learning_rate=2.0,  # [S] 0.04 for each replica
+    optimizer="rmsprop",  # [S]
+    momentum=0.9,  # [S]
+    rho=0.9,  # [S]
+    epsilon=1.0,  # [S]
+    schedule="exponential",  # [S]
+    decay_rate=0.97,  # [S]
+    decay_epochs=2.4,  # [S]
+    clip_norm=10.0,  # [S]
+    l2=0.5 * 4e-5,  # [S] 4e-5, halved as above
+    label_smoothing=0.1,  # [S]
+    auxiliary_weight=0.4,  # [S]
+    ema=0.9999,  # [S]
+    crop="distorted",  # [S] Inception's preprocessing
+    flip=True,  # [S]
+    color=True,  # [S]
+)
+
+#: The recipes by name.
+RECIPES: dict[str, Recipe] = {
+    "cifar10": _CIFAR,
+    "cifar10_cutout": dataclasses.replace(_CIFAR, cutout=16),  # [N] table 1, [C]
+    "imagenet_mobile": _MOBILE,
+    "imagenet_large": dataclasses.replace(
+        _MOBILE,
+        model="nasnet_large",
+        batch_size=1600,  # [S] 100 replicas of 16
+        learning_rate=1.5,  # [S] 0.015 for each replica
+        l2=0.5 * 5e-5,  # [S] 5e-5, halved as above
+        drop_path_keep=0.7,  # [S]
+    ),
+    "finetune": Recipe(
+        model="nasnet_mobile",
+        weights="imagenet",
+        epochs=20,  # [F] 20,000 steps of 256, which is 20 epochs of 256,000 images
+        batch_size=256,  # [F]
+        learning_rate=0.01,  # [F] the middle of the grid 0.0001 .. 0.1
+        momentum=0.9,  # [F]
+        nesterov=True,  # [F]
+        schedule="cosine",  # [F]
+        l2=0.5 * 4e-5,  # [S] as in training from scratch
+        crop="distorted",  # [F]
+        flip=True,  # [F]
+    ),
+    # The CIFAR recipe cut down to two CPU cores, for 28x28 grey images.
+    "fashion_mnist": dataclasses.replace(
+        _CIFAR,
+        cells=1,
+        filters=16,
+        stem_filters=32,
+        image_size=28,
+        bn_momentum=0.99,
+        epochs=10,
+        learning_rate=0.05,
+        nesterov=True,
+        l2=0.5 * 1e-4,
+        auxiliary_weight=0.0,
+        drop_path_keep=1.0,
+        pad=2,
+        cutout=0,
+    ),
+    # For the tests: a minute on two cores.
+    "digits": dataclasses.replace(
+        _CIFAR,
+        cells=1,
+        filters=8,
+        stem_filters=8,
+        image_size=16,
+        epochs=6,
+        learning_rate=0.05,
+        l2=0.5 * 1e-4,
+        auxiliary_weight=0.0,
+        drop_path_keep=0.9,
+        pad=2,
+        flip=False,
+    ),
+}

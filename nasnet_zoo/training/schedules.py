@@ -1,0 +1,58 @@
+"""Learning rates by the training step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from .recipes import Recipe
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Lets the learning rate grow linearly from 0, and then follow another schedule.
+
+    Args:
+        after: the schedule, which counts its steps from the end of the warm-up.
+        steps: of the warm-up, at least 1.
+    """
+
+    def __init__(self, after: keras.optimizers.schedules.LearningRateSchedule, steps: int) -> None:
+        super().__init__()
+        self.after, self.steps = after, steps
+
+    def __call__(self, step: Any) -> Any:
+        step = ops.cast(step, "float32")
+        grown = self.after(0) * step / self.steps
+        later = self.after(ops.maximum(step - self.steps, 0.0))
+        return ops.where(step < self.steps, grown, later)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {"after": keras.saving.serialize_keras_object(self.after), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> WarmUp:
+        """The schedule of a configuration."""
+        return cls(keras.saving.deserialize_keras_object(config["after"]), config["steps"])
+
+
+def learning_rate(
+    recipe: Recipe, steps_per_epoch: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate of a recipe: cosine to 0 over all that follows the warm-up, or stepped."""
+    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    after: keras.optimizers.schedules.LearningRateSchedule
+    if recipe.schedule == "cosine":
+        steps = recipe.epochs * steps_per_epoch - warmup
+        after = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)
+    else:
+        after = keras.optimizers.schedules.ExponentialDecay(
+            recipe.learning_rate,
+            max(1, round(recipe.decay_epochs * steps_per_epoch)),
+            recipe.decay_rate,
+            staircase=True,
+        )
+    return WarmUp(after, warmup) if warmup else after

@@ -1,0 +1,235 @@
+"""Where labelled images come from: arrays in memory, files in class folders, TFDS.
+
+A source gives its training images in an order that is a function of a seed and a position alone, so
+that a run which is resumed sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from nasnet_zoo.data import ImageData, class_files, has_idx_files, load_digits, load_idx
+from nasnet_zoo.extras import import_extra
+
+#: Data sets with images of one size are held in memory up to this many bytes.
+_IN_MEMORY = 1 << 30
+_SHUFFLE_BUFFER = 10_000
+_FILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+
+
+class ImageSource(Protocol):
+    """Labelled images to train and to test on."""
+
+    name: str
+    class_names: tuple[str, ...]
+    channels: int
+    train_size: int
+    test_size: int
+
+    def training(self, seed: int, start: int) -> tf.data.Dataset:
+        """Training images without end, from position ``start`` on: (position, image, label).
+
+        Images are uint8 (height, width, channels), labels int64. Every ``train_size`` positions hold
+        each image once, in an order of their own.
+        """
+
+    def testing(self) -> tf.data.Dataset:
+        """The test images once: (image, label)."""
+
+
+def open_source(data: ImageSource | ImageData | str | os.PathLike[str]) -> ImageSource:
+    """Finds out what data is meant.
+
+    Args:
+        data: arrays; "digits"; the folder of IDX files or of class folders; or the name of a TFDS
+            data set, such as "cifar10", "imagenet2012" or "fashion_mnist". A folder of files that is
+            not split into ``train`` and ``test`` (or ``val``) has a fixed fifth held out.
+
+    Raises:
+        ValueError: if it is nothing of that kind.
+        ImportError: if the optional package that it needs is not installed.
+    """
+    if isinstance(data, ImageData):
+        return ArraySource(data)
+    if not isinstance(data, (str, os.PathLike)):
+        return data
+    name = os.fspath(data)
+    if name == "digits":
+        return ArraySource(load_digits())
+    if Path(name).is_dir():
+        return ArraySource(load_idx(name)) if has_idx_files(name) else FolderSource(name)
+    if os.sep in name or name.startswith("."):
+        raise ValueError(f"Expected the path of a folder. Received: {name!r}, which is none")
+    return _open_tfds(name)
+
+
+def _positions(start: int) -> tf.data.Dataset:
+    return tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+
+
+def _shuffled(position: tf.Tensor, size: int, seed: int) -> tf.Tensor:
+    """The index, below ``size``, of the image at a position: a permutation for every epoch."""
+    epoch = position // size
+    keys = tf.stack([tf.constant(seed, tf.int64), epoch])
+    return tf.random.experimental.index_shuffle(position % size, keys, size - 1)
+
+
+class ArraySource:
+    """Images in memory."""
+
+    def __init__(self, data: ImageData) -> None:
+        self.name, self.class_names = data.name, data.class_names
+        self.channels = data.train_images.shape[-1]
+        self.train_size, self.test_size = len(data.train_labels), len(data.test_labels)
+        self._data = data
+
+    def training(self, seed: int, start: int) -> tf.data.Dataset:
+        """See `ImageSource`."""
+        images = tf.constant(self._data.train_images)
+        labels = tf.constant(self._data.train_labels, tf.int64)
+
+        def example(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            index = _shuffled(position, self.train_size, seed)
+            return position, images[index], labels[index]
+
+        return _positions(start).map(example)
+
+    def testing(self) -> tf.data.Dataset:
+        """See `ImageSource`."""
+        pairs = self._data.test_images, self._data.test_labels.astype(np.int64)
+        return tf.data.Dataset.from_tensor_slices(pairs)
+
+
+class FolderSource:
+    """Image files in one folder per class, read when they are needed.
+
+    Args:
+        folder: see `open_source`.
+    """
+
+    channels = 3
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        train, test, self.class_names = class_files(folder, _FILE_SUFFIXES)
+        self._train, self._test = train, test
+        self.name = Path(folder).resolve().name
+        self.train_size, self.test_size = len(train[0]), len(test[0])
+
+    def training(self, seed: int, start: int) -> tf.data.Dataset:
+        """See `ImageSource`."""
+        paths, labels = _constants(*self._train)
+
+        def example(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            index = _shuffled(position, self.train_size, seed)
+            return position, _read(paths[index]), labels[index]
+
+        return _positions(start).map(example, tf.data.AUTOTUNE, deterministic=True)
+
+    def testing(self) -> tf.data.Dataset:
+        """See `ImageSource`."""
+        files = tf.data.Dataset.from_tensor_slices(_constants(*self._test))
+        return files.map(lambda path, label: (_read(path), label), tf.data.AUTOTUNE)
+
+
+def _constants(paths: Sequence[Path], labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.constant([os.fspath(path) for path in paths]), tf.constant(labels, tf.int64)
+
+
+def _read(path: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+
+
+class TfdsSource:
+    """A TFDS data set read from its files as training goes on.
+
+    Args:
+        builder: a `tensorflow_datasets` builder whose data is prepared.
+    """
+
+    def __init__(self, builder: Any) -> None:
+        self._builder = builder
+        info = builder.info
+        self.name = info.name
+        self.class_names = tuple(info.features["label"].names)
+        self.channels = info.features["image"].shape[-1]
+        # The test images of ImageNet have no labels; what it calls validation is tested on.
+        self._test_split = "validation" if "validation" in info.splits else "test"
+        self.train_size = info.splits["train"].num_examples
+        self.test_size = info.splits[self._test_split].num_examples
+
+    def _read(self, split: str, **arguments: Any) -> tf.data.Dataset:
+        return self._builder.as_dataset(split, as_supervised=True, **arguments)
+
+    def training(self, seed: int, start: int) -> tf.data.Dataset:
+        """See `ImageSource`; images further apart than the shuffle buffer are mixed by file."""
+        tfds = import_extra("tensorflow_datasets", "train")
+        decode = self._builder.info.features["image"].decode_example
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            undecoded = self._read(
+                "train",
+                shuffle_files=True,
+                read_config=tfds.ReadConfig(shuffle_seed=seed),
+                decoders={"image": tfds.decode.SkipDecoding()},
+            )
+            buffer = min(_SHUFFLE_BUFFER, self.train_size)
+            shuffled = undecoded.shuffle(buffer, seed=tf.constant(seed, tf.int64) + number)
+            # The training images of an epoch that come before ``start`` are skipped undecoded.
+            return shuffled
+
+        first = start // self.train_size
+        examples = _positions(first).flat_map(epoch).skip(start % self.train_size)
+        numbered = tf.data.Dataset.zip(_positions(start), examples)
+        return numbered.map(
+            lambda position, example: (position, decode(example[0]), example[1]),
+            tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+    def testing(self) -> tf.data.Dataset:
+        """See `ImageSource`."""
+        return self._read(self._test_split)
+
+
+def _open_tfds(name: str) -> ImageSource:
+    tfds = import_extra("tensorflow_datasets", "train")
+    try:
+        builder = tfds.builder(name)
+    except tfds.core.registered.DatasetNotFoundError:
+        raise ValueError(
+            f"Expected 'digits', the path of a folder, or a data set of TFDS. Received: {name!r}"
+        ) from None
+    builder.download_and_prepare()
+    return from_tfds(builder)
+
+
+def from_tfds(builder: Any) -> ImageSource:
+    """A source from a prepared TFDS builder: in memory where its images are small and of one size.
+
+    Raises:
+        ValueError: if its examples are not images with a class label.
+    """
+    features = builder.info.features
+    if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
+        raise ValueError(
+            f"{builder.info.name}: expected features 'image' and 'label' (a class). "
+            f"Received: {sorted(features)}"
+        )
+    source = TfdsSource(builder)
+    shape = features["image"].shape
+    images = source.train_size + source.test_size
+    if None in shape or np.prod(shape) * images > _IN_MEMORY:
+        return source
+    tfds = import_extra("tensorflow_datasets", "train")
+    parts = []
+    for split in ("train", source._test_split):
+        whole = builder.as_dataset(split, as_supervised=True, batch_size=-1)
+        parts += [np.asarray(part) for part in tfds.as_numpy(whole)]
+    parts[1], parts[3] = parts[1].astype(np.int64), parts[3].astype(np.int64)
+    return ArraySource(ImageData(*parts, source.class_names, source.name, images))

@@ -1,0 +1,252 @@
+"""Running a recipe: Keras's `fit` underneath, resumable at any moment."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from nasnet_zoo.data import ImageData
+from nasnet_zoo.extras import import_extra
+from nasnet_zoo.files import replacing, write_text
+from nasnet_zoo.models import from_architecture
+
+from .checkpoint import Checkpoint, NotFiniteError, restore_checkpoint
+from .input import test_batches, training_batches
+from .recipes import Recipe
+from .schedules import learning_rate
+from .sources import ImageSource, open_source
+
+_CHECKPOINT, _HISTORY, _RUN = "checkpoint.npz", "history.csv", "run.json"
+
+
+def train(
+    recipe: Recipe,
+    data: ImageSource | ImageData | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    checkpoints_per_epoch: int = 1,
+    deterministic: bool = False,
+    tensorboard: bool = False,
+    verbose: int | None = None,
+) -> keras.Model:
+    """Trains a network by a recipe, or goes on where an earlier call with the same ``out`` stopped.
+
+    The folder gets ``run.json`` (what is run), ``checkpoint.npz``, ``history.csv`` with a line for
+    every epoch, and at the end ``model.keras`` and ``model.weights.h5``. Every epoch is evaluated on
+    the test images; what is saved is the last epoch, never the best one.
+
+    Args:
+        recipe: what to do.
+        data: what to do it with, see `open_source`.
+        out: folder for what it makes; made if it is not there.
+        seed: of the initial weights and of everything drawn in training.
+        checkpoints_per_epoch: into how many parts, each ending with an evaluation, a line in the
+            history and a checkpoint, an epoch is cut.
+        deterministic: whether TensorFlow uses deterministic kernels only, so that two runs are equal
+            to the last bit. It cannot be taken back within a process.
+        tensorboard: whether to write events for TensorBoard to ``out/tensorboard``.
+        verbose: as in `fit`. Default: a progress bar on a terminal, else a line for an epoch.
+
+    Returns:
+        The trained model for inference, with class probabilities as output.
+
+    Raises:
+        ValueError: if the data does not fit the recipe, or ``out`` holds another run.
+        NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
+    """
+    if checkpoints_per_epoch < 1:
+        raise ValueError(f"Expected checkpoints_per_epoch of at least 1. Received: {checkpoints_per_epoch}")
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    source, out = open_source(data), Path(out)
+    steps = source.train_size // recipe.batch_size // checkpoints_per_epoch
+    steps -= steps % recipe.steps_per_execution
+    if not steps:
+        raise ValueError(
+            f"{source.name}: expected images for at least one step of {recipe.batch_size} between two "
+            f"checkpoints. Received: {source.train_size} images, {checkpoints_per_epoch=}"
+        )
+    rounds = recipe.epochs * checkpoints_per_epoch
+    _claim(out, recipe, source, seed, checkpoints_per_epoch)
+    keras.utils.set_random_seed(seed)
+    with _dtype_policy(recipe.precision):
+        model = build(recipe, source, steps * rounds)
+    compile_model(model, recipe, steps * checkpoints_per_epoch)
+    done = 0
+    if (out / _CHECKPOINT).exists():
+        done = restore_checkpoint(model, out / _CHECKPOINT) // steps
+        _truncate_history(out / _HISTORY, done)
+    if done < rounds:
+        callbacks = [keras.callbacks.CSVLogger(out / _HISTORY, append=bool(done))]
+        if recipe.ema:
+            callbacks.insert(0, keras.callbacks.SwapEMAWeights())
+        if tensorboard:
+            import_extra("tensorboard", "train")
+            callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", update_freq="epoch"))
+        if verbose is None:
+            verbose = 1 if sys.stdout.isatty() else 2
+        try:
+            model.fit(
+                _targets(training_batches(source, recipe, seed, done * steps, deterministic), model),
+                validation_data=_targets(test_batches(source, recipe), model),
+                initial_epoch=done,
+                epochs=rounds,
+                steps_per_epoch=steps,
+                shuffle=False,
+                callbacks=[*callbacks, Checkpoint(out / _CHECKPOINT)],
+                verbose=verbose,
+            )
+        except NotFiniteError as error:
+            kept = f"the last good checkpoint is {out / _CHECKPOINT}"
+            raise NotFiniteError(
+                f"{error}; {kept if (out / _CHECKPOINT).exists() else 'there is no checkpoint yet'}"
+            ) from None
+    else:
+        model.optimizer.finalize_variable_values(model.trainable_weights)
+    trained = for_inference(model, recipe, source)
+    for name, save in (("model.weights.h5", trained.save_weights), ("model.keras", trained.save)):
+        with replacing(out / name) as temporary:
+            save(temporary)
+    return trained
+
+
+def build(recipe: Recipe, source: ImageSource, total_steps: int) -> keras.Model:
+    """The network to train, with logits as output.
+
+    Args:
+        recipe: says which.
+        source: says how many channels and classes.
+        total_steps: over which drop path grows.
+    """
+    a = recipe.architecture
+    return from_architecture(
+        a,
+        (a.image_size, a.image_size, source.channels),
+        weights=recipe.weights,
+        classes=len(source.class_names),
+        classifier_activation=None,
+        auxiliary_head=recipe.auxiliary_weight > 0,
+        drop_path_keep=recipe.drop_path_keep,
+        drop_path_steps=total_steps,
+        drop_path_version=recipe.drop_path_version,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        name=recipe.model,
+    )
+
+
+def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> None:
+    """Compiles a network of logits for `fit`, by its recipe."""
+    common: dict[str, Any] = {
+        "learning_rate": learning_rate(recipe, steps_per_epoch),
+        "momentum": recipe.momentum,
+        "global_clipnorm": recipe.clip_norm,
+        "use_ema": recipe.ema is not None,
+    }
+    if recipe.ema is not None:
+        common["ema_momentum"] = recipe.ema
+    if recipe.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(nesterov=recipe.nesterov, **common)
+    else:
+        optimizer = keras.optimizers.RMSprop(rho=recipe.rho, epsilon=recipe.epsilon, **common)
+    if recipe.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    # Left to `fit`, the optimizer's variables are made while it is traced, which doubles that time.
+    optimizer.build(model.trainable_variables)
+    heads = [layer for layer in ("predictions", "auxiliary") if layer in model.output_names]
+
+    def loss() -> keras.losses.Loss:
+        return keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        )
+
+    weights = {"predictions": 1.0, "auxiliary": recipe.auxiliary_weight}
+    model.compile(
+        optimizer,
+        {head: loss() for head in heads},
+        loss_weights={head: weights[head] for head in heads},
+        metrics={"predictions": [keras.metrics.CategoricalAccuracy(name="accuracy")]},
+        steps_per_execution=recipe.steps_per_execution,
+    )
+
+
+def _targets(batches: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
+    """The labels for each head."""
+    heads = model.output_names
+    if len(heads) == 1:
+        return batches
+    return batches.map(lambda images, labels: (images, {head: labels for head in heads}))
+
+
+def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> keras.Model:
+    """The trained weights in a network without what is for training only, with probabilities."""
+    a = dataclasses.replace(recipe.architecture)
+    trained = from_architecture(
+        a,
+        (a.image_size, a.image_size, source.channels),
+        classes=len(source.class_names),
+        name=recipe.model,
+    )
+    values = {variable.path: variable for variable in model.weights}
+    for variable in trained.weights:
+        variable.assign(values[variable.path])
+    return trained
+
+
+class _dtype_policy:  # noqa: N801
+    """Keras's global dtype policy within a block."""
+
+    def __init__(self, policy: str) -> None:
+        self._policy = policy
+
+    def __enter__(self) -> None:
+        self._before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self._policy)
+
+    def __exit__(self, *_: object) -> None:
+        keras.config.set_dtype_policy(self._before)
+
+
+def _claim(out: Path, recipe: Recipe, source: ImageSource, seed: int, parts: int) -> None:
+    """Notes in the folder what is run there, or checks that it is this."""
+    run = {
+        "recipe": recipe.to_dict(),
+        "data": source.name,
+        "train_images": source.train_size,
+        "test_images": source.test_size,
+        "class_names": list(source.class_names),
+        "seed": seed,
+        "checkpoints_per_epoch": parts,
+    }
+    path = out / _RUN
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(run, indent=2) + "\n")
+        return
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    before, now = ({**one["recipe"], **one} for one in (earlier, run))
+    changed = [k for k in now if k != "recipe" and before.get(k) != now[k]]
+    if changed:
+        name = changed[0]
+        raise ValueError(
+            f"{out}: expected the run that was begun there, with {name}={before.get(name)!r}. "
+            f"Received: {name}={now[name]!r}"
+        )
+
+
+def _truncate_history(path: Path, done: int) -> None:
+    """Takes out the lines of epochs after the checkpoint: they are run again."""
+    if not path.exists():
+        return
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) < done])
