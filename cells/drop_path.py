@@ -7,7 +7,6 @@ from typing import Any
 import keras
 from keras import ops
 
-
 DROP_PATH_VERSIONS = ("v1", "v2", "v3", "constant")
 
 

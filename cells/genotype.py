@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .files import write_text
 from .operations import COMBINATIONS, OPERATIONS
 
 
@@ -274,10 +275,7 @@ class Genotype:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the genotype as JSON; an existing file is replaced in one step."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(self.to_json() + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Genotype:

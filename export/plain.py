@@ -17,8 +17,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from nasnet_zoo.cells.files import replacing
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.files import replacing
 from nasnet_zoo.network import inference_model
 
 INPUT_NAME, OUTPUT_NAME = "image", "output"

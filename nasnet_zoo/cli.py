@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, ArithmeticError) as error:
         print(f"nasnet-zoo: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -75,7 +75,65 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--no-top", action="store_true", help="leave the classifier out")
     convert.add_argument("--auxiliary-head", action="store_true", help="convert the auxiliary head too")
     convert.set_defaults(run=_convert)
+
+    train = commands.add_parser(
+        "train",
+        help="train a network by a recipe",
+        description="Trains a network by a recipe. Run again with the same --out, it goes on where it "
+        "was stopped.",
+    )
+    train.add_argument(
+        "recipe",
+        help="cifar10, cifar10_cutout, imagenet_mobile, imagenet_large, finetune, fashion_mnist, "
+        "digits, or a .json file of one",
+    )
+    train.add_argument("--data", required=True, help=_DATA)
+    train.add_argument("--out", required=True, help="folder for the checkpoint, history and model")
+    train.add_argument(
+        "--batch-size", type=int, help="other than the recipe's; the learning rate is scaled with it"
+    )
+    train.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change fields of the recipe, such as epochs=10 precision=mixed_bfloat16",
+    )
+    train.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    train.add_argument(
+        "--checkpoints-per-epoch",
+        type=int,
+        default=1,
+        help="checkpoints, each after an evaluation, in an epoch (default: 1)",
+    )
+    train.add_argument(
+        "--deterministic", action="store_true", help="make equal runs equal to the last bit"
+    )
+    train.add_argument("--tensorboard", action="store_true", help="write events to OUT/tensorboard")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="evaluate a model, or an exported file, on test images",
+        description="Tells top-1 and top-5 accuracy, calibration error, and recall and precision of "
+        "every class.",
+    )
+    evaluate.add_argument("model", help="a .keras, .tflite or .onnx file or a SavedModel folder")
+    evaluate.add_argument("--data", required=True, help=_DATA)
+    evaluate.add_argument("--image-size", type=int, help="pixels (default: the model's)")
+    evaluate.add_argument(
+        "--crop", type=float, default=1.0, help="share of the shorter side looked at (default: 1.0)"
+    )
+    evaluate.add_argument("--json", metavar="FILE", help="write the figures as JSON too")
+    evaluate.add_argument("--picture", metavar="FILE", help="draw the confusion matrix too")
+    evaluate.set_defaults(run=_evaluate)
     return parser
+
+
+_DATA = (
+    "'digits', a folder of IDX files or of class folders, or a data set of TFDS (cifar10, cifar100, "
+    "fashion_mnist, imagenet2012, ...)"
+)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -93,7 +151,7 @@ def _models(arguments: argparse.Namespace) -> None:
         from nasnet_zoo.tables import models_markdown, models_table
 
     if arguments.markdown:
-        from nasnet_zoo.files import write_text
+        from nasnet_zoo.cells.files import write_text
 
         write_text(arguments.markdown, models_markdown())
         return
@@ -125,3 +183,52 @@ def _convert(arguments: argparse.Namespace) -> None:
             auxiliary_head=arguments.auxiliary_head,
         )
     print(report)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.quiet import quiet_stderr
+
+    with quiet_stderr():
+        from nasnet_zoo.training import load_recipe, train
+
+        recipe = load_recipe(arguments.recipe)
+        if arguments.batch_size is not None:
+            recipe = recipe.with_batch_size(arguments.batch_size)
+        pairs = [pair.partition("=") for pair in arguments.set]
+        recipe = recipe.changed(**{name: value for name, _, value in pairs})
+        train(
+            recipe,
+            arguments.data,
+            arguments.out,
+            seed=arguments.seed,
+            checkpoints_per_epoch=arguments.checkpoints_per_epoch,
+            deterministic=arguments.deterministic,
+            tensorboard=arguments.tensorboard,
+        )
+    print(f"Wrote {arguments.out}/model.keras")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from nasnet_zoo.quiet import quiet_stderr
+
+    with quiet_stderr():
+        from nasnet_zoo.evaluation import evaluate
+
+        found = evaluate(arguments.model, arguments.data, arguments.image_size, arguments.crop)
+    table = Table("class", "images", "recall", "precision", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, images, recall, precision in found.per_class():
+        table.add_row(name, f"{images:,}", f"{recall:.1%}", f"{precision:.1%}")
+    Console().print(table)
+    print(
+        f"{found.images:,} images: top-1 {found.top_1:.2%}, top-5 {found.top_5:.2%}, "
+        f"expected calibration error {found.calibration_error:.4f}"
+    )
+    if arguments.json:
+        found.save(arguments.json)
+    if arguments.picture:
+        found.save_picture(arguments.picture)

@@ -22,11 +22,11 @@ from rich.table import Table
 
 from nasnet_zoo.cells import NASNET_A, Genotype, graph_cost
 from nasnet_zoo.cells.draw import cell_svg, genotype_svg
+from nasnet_zoo.cells.files import write_text
 from nasnet_zoo.data import ImageData, load_data, split
 from nasnet_zoo.export.plain import check_backend, export_litert, export_onnx, export_saved_model
 from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.files import write_text
 from nasnet_zoo.models import NASNet
 from nasnet_zoo.network import Architecture, network_graph
 from nasnet_zoo.report import (

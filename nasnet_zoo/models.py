@@ -452,7 +452,9 @@ def create_model(model: str, **arguments: Any) -> keras.Model:
         ValueError: if there is no such model, or an argument is out of range.
     """
     preset = find_preset(model)
-    return from_architecture(preset.architecture, **{"classes": preset.classes, "name": model, **arguments})
+    return from_architecture(
+        preset.architecture, **{"classes": preset.classes, "name": model, **arguments}
+    )
 
 
 def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:

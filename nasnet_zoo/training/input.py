@@ -10,9 +10,6 @@ import tensorflow as tf
 from .recipes import Recipe
 from .sources import ImageSource
 
-# Share of an image that is tested on after a training with distorted crops ([S]).
-_CENTRAL = 0.875
-
 
 def training_batches(
     source: ImageSource, recipe: Recipe, seed: int = 0, start: int = 0, deterministic: bool = True
@@ -39,12 +36,21 @@ def training_batches(
     return examples.batch(recipe.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def test_batches(source: ImageSource, recipe: Recipe, batch_size: int = 250) -> tf.data.Dataset:
-    """The test images once, in batches like those of training; the last one may be smaller."""
-    classes, size = len(source.class_names), recipe.architecture.image_size
+def evaluation_batches(
+    source: ImageSource, size: int, crop: float = 1.0, batch_size: int = 250
+) -> tf.data.Dataset:
+    """The test images once, like those of training; the last batch may be smaller.
+
+    Args:
+        source: of the images.
+        size: height and width in pixels to make.
+        crop: share of the shorter side that the central square takes.
+        batch_size: images in a batch.
+    """
+    classes = len(source.class_names)
 
     def example(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = centred(image, size, _CENTRAL if recipe.crop == "distorted" else 1.0)
+        image = centred(image, size, crop)
         image.set_shape((size, size, source.channels))
         return image, tf.one_hot(label, classes)
 
@@ -80,11 +86,11 @@ def augment(image: tf.Tensor, recipe: Recipe, size: int, key: tf.Tensor) -> tf.T
     return image
 
 
-def centred(image: tf.Tensor, size: int, share: float) -> tf.Tensor:
-    """The central square, ``share`` of the shorter side, resized and scaled to [-1, 1]."""
+def centred(image: tf.Tensor, size: int, crop: float) -> tf.Tensor:
+    """The central square, ``crop`` of the shorter side, resized and scaled to [-1, 1]."""
     shape = tf.shape(image)
     shorter = tf.minimum(shape[0], shape[1])
-    side = tf.cast(tf.round(tf.cast(shorter, tf.float32) * share), tf.int32)
+    side = tf.cast(tf.round(tf.cast(shorter, tf.float32) * crop), tf.int32)
     top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
     return _resized(image[top : top + side, left : left + side], size)
 

@@ -24,6 +24,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         self.after, self.steps = after, steps
 
     def __call__(self, step: Any) -> Any:
+        """The learning rate at a step."""
         step = ops.cast(step, "float32")
         grown = self.after(0) * step / self.steps
         later = self.after(ops.maximum(step - self.steps, 0.0))

@@ -7,7 +7,8 @@ that a run which is resumed sees what it would have seen.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -136,6 +137,27 @@ class FolderSource:
         files = tf.data.Dataset.from_tensor_slices(_constants(*self._test))
         return files.map(lambda path, label: (_read(path), label), tf.data.AUTOTUNE)
 
+    def check(self) -> None:
+        """Raises a `ValueError` that names the first file that cannot be read."""
+        for path in (*self._train[0], *self._test[0]):
+            try:
+                _read(tf.constant(os.fspath(path)))
+            except tf.errors.OpError as error:
+                reason = error.message.split(" [Op:")[0].split("}} ")[-1]
+                message = f"{path}: expected a readable image. Received: {reason}"
+                raise ValueError(message) from None
+
+
+@contextmanager
+def broken_images_named(source: ImageSource) -> Iterator[None]:
+    """Makes an error of the input pipeline one that names the file that it comes from."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError:
+        if isinstance(source, FolderSource):
+            source.check()
+        raise
+
 
 def _constants(paths: Sequence[Path], labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant([os.fspath(path) for path in paths]), tf.constant(labels, tf.int64)
@@ -172,6 +194,9 @@ class TfdsSource:
         decode = self._builder.info.features["image"].decode_example
 
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            # Of this function's graph only: with 0, TensorFlow asks in Python whether the other
+            # seed, a tensor, is 0 too.
+            tf.random.set_seed(1)
             undecoded = self._read(
                 "train",
                 shuffle_files=True,
@@ -179,11 +204,10 @@ class TfdsSource:
                 decoders={"image": tfds.decode.SkipDecoding()},
             )
             buffer = min(_SHUFFLE_BUFFER, self.train_size)
-            shuffled = undecoded.shuffle(buffer, seed=tf.constant(seed, tf.int64) + number)
-            # The training images of an epoch that come before ``start`` are skipped undecoded.
-            return shuffled
+            return undecoded.shuffle(buffer, seed=tf.constant(seed, tf.int64) + number)
 
         first = start // self.train_size
+        # Images that come before ``start`` are skipped undecoded.
         examples = _positions(first).flat_map(epoch).skip(start % self.train_size)
         numbered = tf.data.Dataset.zip(_positions(start), examples)
         return numbered.map(
@@ -205,7 +229,10 @@ def _open_tfds(name: str) -> ImageSource:
         raise ValueError(
             f"Expected 'digits', the path of a folder, or a data set of TFDS. Received: {name!r}"
         ) from None
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except AssertionError as error:  # raised where files have to be fetched by hand
+        raise ValueError(f"{name}: expected its files. Received: {error}") from None
     return from_tfds(builder)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import os
 import sys
@@ -13,16 +12,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from nasnet_zoo.cells.files import replacing, write_text
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.files import replacing, write_text
 from nasnet_zoo.models import from_architecture
 
 from .checkpoint import Checkpoint, NotFiniteError, restore_checkpoint
-from .input import test_batches, training_batches
+from .input import evaluation_batches, training_batches
 from .recipes import Recipe
 from .schedules import learning_rate
-from .sources import ImageSource, open_source
+from .sources import ImageSource, broken_images_named, open_source
 
 _CHECKPOINT, _HISTORY, _RUN = "checkpoint.npz", "history.csv", "run.json"
 
@@ -64,7 +63,9 @@ def train(
         NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
     """
     if checkpoints_per_epoch < 1:
-        raise ValueError(f"Expected checkpoints_per_epoch of at least 1. Received: {checkpoints_per_epoch}")
+        raise ValueError(
+            f"Expected checkpoints_per_epoch of at least 1. Received: {checkpoints_per_epoch}"
+        )
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     source, out = open_source(data), Path(out)
@@ -86,30 +87,21 @@ def train(
         done = restore_checkpoint(model, out / _CHECKPOINT) // steps
         _truncate_history(out / _HISTORY, done)
     if done < rounds:
-        callbacks = [keras.callbacks.CSVLogger(out / _HISTORY, append=bool(done))]
-        if recipe.ema:
-            callbacks.insert(0, keras.callbacks.SwapEMAWeights())
-        if tensorboard:
-            import_extra("tensorboard", "train")
-            callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", update_freq="epoch"))
-        if verbose is None:
-            verbose = 1 if sys.stdout.isatty() else 2
-        try:
-            model.fit(
-                _targets(training_batches(source, recipe, seed, done * steps, deterministic), model),
-                validation_data=_targets(test_batches(source, recipe), model),
-                initial_epoch=done,
-                epochs=rounds,
-                steps_per_epoch=steps,
-                shuffle=False,
-                callbacks=[*callbacks, Checkpoint(out / _CHECKPOINT)],
-                verbose=verbose,
-            )
-        except NotFiniteError as error:
-            kept = f"the last good checkpoint is {out / _CHECKPOINT}"
-            raise NotFiniteError(
-                f"{error}; {kept if (out / _CHECKPOINT).exists() else 'there is no checkpoint yet'}"
-            ) from None
+        begin = done * steps
+        _fit(
+            model,
+            training=_targets(training_batches(source, recipe, seed, begin, deterministic), model),
+            testing=_targets(
+                evaluation_batches(source, recipe.architecture.image_size, recipe.central_crop), model
+            ),
+            source=source,
+            out=out,
+            callbacks=_callbacks(out, recipe, append=done > 0, tensorboard=tensorboard),
+            initial_epoch=done,
+            epochs=rounds,
+            steps_per_epoch=steps,
+            verbose=verbose,
+        )
     else:
         model.optimizer.finalize_variable_values(model.trainable_weights)
     trained = for_inference(model, recipe, source)
@@ -117,6 +109,42 @@ def train(
         with replacing(out / name) as temporary:
             save(temporary)
     return trained
+
+
+def _callbacks(
+    out: Path, recipe: Recipe, append: bool, tensorboard: bool
+) -> list[keras.callbacks.Callback]:
+    callbacks: list[keras.callbacks.Callback] = [
+        keras.callbacks.CSVLogger(out / _HISTORY, append=append)
+    ]
+    if recipe.ema is not None:
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights())
+    if tensorboard:
+        import_extra("tensorboard", "train")
+        callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", update_freq="epoch"))
+    # The last one: what a checkpoint counts as done is written.
+    return [*callbacks, Checkpoint(out / _CHECKPOINT)]
+
+
+def _fit(
+    model: keras.Model,
+    training: tf.data.Dataset,
+    testing: tf.data.Dataset,
+    source: ImageSource,
+    out: Path,
+    verbose: int | None,
+    **arguments: Any,
+) -> None:
+    """Keras's `fit`, with errors that tell what to do."""
+    if verbose is None:
+        verbose = 1 if sys.stdout.isatty() else 2
+    try:
+        with broken_images_named(source):
+            model.fit(training, validation_data=testing, shuffle=False, verbose=verbose, **arguments)
+    except NotFiniteError as error:
+        exists = (out / _CHECKPOINT).exists()
+        kept = f"the last good checkpoint is {out / _CHECKPOINT}" if exists else "no checkpoint yet"
+        raise NotFiniteError(f"{error}; {kept}") from None
 
 
 def build(recipe: Recipe, source: ImageSource, total_steps: int) -> keras.Model:
@@ -143,22 +171,27 @@ def build(recipe: Recipe, source: ImageSource, total_steps: int) -> keras.Model:
     )
 
 
-def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> None:
-    """Compiles a network of logits for `fit`, by its recipe."""
+def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a recipe."""
     common: dict[str, Any] = {
         "learning_rate": learning_rate(recipe, steps_per_epoch),
         "momentum": recipe.momentum,
         "global_clipnorm": recipe.clip_norm,
         "use_ema": recipe.ema is not None,
+        "ema_momentum": recipe.ema or 0.0,
     }
-    if recipe.ema is not None:
-        common["ema_momentum"] = recipe.ema
     if recipe.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(nesterov=recipe.nesterov, **common)
     else:
         optimizer = keras.optimizers.RMSprop(rho=recipe.rho, epsilon=recipe.epsilon, **common)
     if recipe.precision == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> None:
+    """Compiles a network of logits for `fit`, by its recipe."""
+    optimizer = make_optimizer(recipe, steps_per_epoch)
     # Left to `fit`, the optimizer's variables are made while it is traced, which doubles that time.
     optimizer.build(model.trainable_variables)
     heads = [layer for layer in ("predictions", "auxiliary") if layer in model.output_names]
@@ -183,12 +216,12 @@ def _targets(batches: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
     heads = model.output_names
     if len(heads) == 1:
         return batches
-    return batches.map(lambda images, labels: (images, {head: labels for head in heads}))
+    return batches.map(lambda images, labels: (images, dict.fromkeys(heads, labels)))
 
 
 def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> keras.Model:
     """The trained weights in a network without what is for training only, with probabilities."""
-    a = dataclasses.replace(recipe.architecture)
+    a = recipe.architecture
     trained = from_architecture(
         a,
         (a.image_size, a.image_size, source.channels),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from nasnet_zoo.files import replacing
+from nasnet_zoo.cells.files import replacing
 from nasnet_zoo.models import create_model, find_preset
 
 from . import Report, load_weights

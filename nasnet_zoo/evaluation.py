@@ -1,0 +1,185 @@
+"""How well a model names images: a Keras model and its exported files alike."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from nasnet_zoo.cells.files import replacing, write_text
+from nasnet_zoo.data import ImageData
+from nasnet_zoo.export.runtimes import load_runtime
+from nasnet_zoo.extras import import_extra
+from nasnet_zoo.training.input import evaluation_batches
+from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_source
+
+_BINS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a classifier did on labelled images.
+
+    Args:
+        confusion: int64 (classes, classes): images of the row's class that were given the column's.
+        top_5: share of the images whose class is among the five most probable ones.
+        calibration_error: expected calibration error: the mean distance between the probability of
+            the class named and the share named rightly, over 15 bins of equal width of that
+            probability, each weighted by its images (Guo et al., arXiv 1706.04599).
+        class_names: one per class.
+    """
+
+    confusion: np.ndarray
+    top_5: float
+    calibration_error: float
+    class_names: tuple[str, ...]
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return int(self.confusion.sum())
+
+    @property
+    def top_1(self) -> float:
+        """Share of the images named rightly."""
+        return float(np.trace(self.confusion) / self.images)
+
+    def per_class(self) -> list[tuple[str, int, float, float]]:
+        """For each class its name, its images, recall and precision; NaN where there is none."""
+        hits = np.diag(self.confusion)
+        with np.errstate(invalid="ignore"):
+            recall = hits / self.confusion.sum(axis=1)
+            precision = hits / self.confusion.sum(axis=0)
+        counts = self.confusion.sum(axis=1)
+        rows = zip(self.class_names, counts, recall, precision, strict=True)
+        return [(name, int(n), float(r), float(p)) for name, n, r, p in rows]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes everything as JSON."""
+        found = {
+            "images": self.images,
+            "top_1": self.top_1,
+            "top_5": self.top_5,
+            "calibration_error": self.calibration_error,
+            "class_names": list(self.class_names),
+            "confusion": self.confusion.tolist(),
+        }
+        write_text(path, json.dumps(found, indent=2) + "\n")
+
+    def save_picture(self, path: str | os.PathLike[str]) -> None:
+        """Draws the confusion matrix; the file's suffix says in which format.
+
+        Raises:
+            ImportError: if Matplotlib is not installed.
+        """
+        figure = import_extra("matplotlib.figure", "train").Figure(layout="constrained")
+        classes = len(self.class_names)
+        figure.set_size_inches(2 + 0.45 * classes, 1.5 + 0.45 * classes)
+        axes = figure.subplots()
+        shares = self.confusion / np.maximum(self.confusion.sum(axis=1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+        axes.set_xticks(range(classes), self.class_names, rotation=60, ha="right")
+        axes.set_yticks(range(classes), self.class_names)
+        axes.set_xlabel("named")
+        axes.set_ylabel("is")
+        axes.set_title(f"{self.top_1:.2%} of {self.images:,} images", fontsize="medium")
+        if classes <= 30:
+            for (row, column), count in np.ndenumerate(self.confusion):
+                if count:
+                    color = "white" if shares[row, column] > 0.5 else "black"
+                    axes.text(column, row, count, ha="center", va="center", color=color, fontsize=7)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=150)
+
+
+def evaluate(
+    model: keras.Model | str | os.PathLike[str],
+    data: ImageSource | ImageData | str | os.PathLike[str],
+    image_size: int | None = None,
+    crop: float = 1.0,
+) -> Evaluation:
+    """Evaluates a classifier on the test images of a data set.
+
+    Args:
+        model: a Keras model of class probabilities, or the path of one (``.keras``), of a SavedModel
+            folder, a ``.tflite`` or an ``.onnx`` file. It takes images in [-1, 1].
+        data: see `nasnet_zoo.training.open_source`.
+        image_size: height and width in pixels. Default: the model's.
+        crop: share of the shorter side that is looked at.
+
+    Raises:
+        ValueError: if the file is no model, or the model does not fit the data.
+    """
+    predict, shape = _predictor(model)
+    source = open_source(data)
+    size = image_size or shape[0]
+    if size is None:
+        raise ValueError("Expected image_size for a model of any image size. Received: None")
+    if shape[-1] != source.channels:
+        raise ValueError(
+            f"{source.name}: expected images of {shape[-1]} channels. Received: {source.channels}"
+        )
+    batches = evaluation_batches(source, size, crop)
+    pairs = ((predict(images), labels.argmax(-1)) for images, labels in batches.as_numpy_iterator())
+    with broken_images_named(source):
+        return evaluate_predictions(pairs, source.class_names)
+
+
+def _predictor(
+    model: keras.Model | str | os.PathLike[str],
+) -> tuple[Callable[[np.ndarray], Any], tuple[int | None, ...]]:
+    """The function from images to outputs, and the shape (height, width, channels) of an image."""
+    if not isinstance(model, keras.Model):
+        path = Path(model)
+        if path.suffix != ".keras":
+            runtime = load_runtime(path)
+            return runtime.predict, tuple(runtime.image_shape)
+        try:
+            model = keras.models.load_model(path, compile=False)
+        # A broken archive raises errors of many kinds.
+        except Exception as error:
+            raise ValueError(f"{path}: expected a Keras model. Received: {error}") from None
+    shape = model.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ValueError(f"Expected a model with one image input. Received: {shape=}")
+    keras_model = model
+    return lambda images: keras_model.predict_on_batch(images), shape[1:]
+
+
+def evaluate_predictions(
+    predictions: Iterable[tuple[Any, np.ndarray]], class_names: tuple[str, ...]
+) -> Evaluation:
+    """Evaluates batches of class probabilities (batch, classes) and labels (batch,).
+
+    Raises:
+        ValueError: if the probabilities are of another number of classes, or are none.
+    """
+    classes = len(class_names)
+    confusion = np.zeros((classes, classes), np.int64)
+    in_top_5 = 0
+    bins = np.zeros((_BINS, 3))  # images, named rightly, probability
+    for probabilities, labels in predictions:
+        probabilities = np.asarray(probabilities, np.float32)
+        if probabilities.shape != (len(labels), classes):
+            raise ValueError(
+                f"Expected probabilities of {classes} classes for each image. "
+                f"Received: {probabilities.shape}"
+            )
+        if not (probabilities.min() >= -0.01 and np.allclose(probabilities.sum(-1), 1.0, atol=0.1)):
+            raise ValueError("Expected class probabilities. Received: outputs that do not sum to 1")
+        order = np.argsort(-probabilities, axis=-1, kind="stable")
+        named = order[:, 0]
+        np.add.at(confusion, (labels, named), 1)
+        in_top_5 += int((order[:, :5] == labels[:, None]).any(-1).sum())
+        confidence = probabilities.max(-1)
+        which = np.clip((confidence * _BINS).astype(int), 0, _BINS - 1)
+        np.add.at(bins, which, np.stack([np.ones(len(labels)), named == labels, confidence], -1))
+    images = int(confusion.sum())
+    calibration_error = float(np.abs(bins[:, 1] - bins[:, 2]).sum() / images)
+    return Evaluation(confusion, in_top_5 / images, calibration_error, tuple(class_names))

@@ -1,0 +1,269 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from nasnet_zoo.data import ImageData
+from nasnet_zoo.training import RECIPES, open_source
+from nasnet_zoo.training.input import (
+    augment,
+    cut_out,
+    distorted_crop,
+    evaluation_batches,
+    padded_crop,
+    training_batches,
+    varied_color,
+)
+from nasnet_zoo.training.sources import (
+    ArraySource,
+    FolderSource,
+    TfdsSource,
+    broken_images_named,
+    from_tfds,
+)
+
+pytestmark = pytest.mark.tensorflow
+
+PLAIN = dataclasses.replace(RECIPES["digits"], image_size=8, batch_size=5, crop="none", flip=False)
+
+
+def numbered(count, size=8, channels=1, classes=3):
+    """Images that are all of one value, their own number."""
+    numbers = np.arange(count, dtype=np.uint8)
+    images = np.broadcast_to(numbers[:, None, None, None], (count, size, size, channels)).copy()
+    labels = numbers.astype(np.int64) % classes
+    names = tuple("abcdefghij"[:classes])
+    return ImageData(images, labels, images[:7], labels[:7], names, "numbered", count + 7)
+
+
+def keys(number):
+    return tf.constant([0, number], tf.int64)
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return np.random.default_rng(0).uniform(-1, 1, (24, 24, 3)).astype("float32")
+
+
+# === Order ===
+
+
+@pytest.mark.parametrize("count", [2, 23])
+def test_every_epoch_holds_each_image_once_in_its_own_order(count):
+    stream = ArraySource(numbered(count)).training(seed=3, start=0).take(3 * count)
+    positions, images, labels = zip(*stream.as_numpy_iterator(), strict=True)
+    assert list(positions) == list(range(3 * count))
+    values = [int(image[0, 0, 0]) for image in images]
+    assert list(labels) == [value % 3 for value in values]
+    epochs = [values[k * count : (k + 1) * count] for k in range(3)]
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+    if count > 2:
+        assert epochs[0] != epochs[1] != epochs[2]
+        other = ArraySource(numbered(count)).training(seed=4, start=0).take(count)
+        assert [int(image[0, 0, 0]) for _, image, _ in other.as_numpy_iterator()] != epochs[0]
+
+
+@pytest.mark.parametrize("start", [0, 3, 40])
+def test_a_stream_from_a_later_step_is_the_rest_of_the_whole_one(start):
+    recipe = dataclasses.replace(PLAIN, crop="pad", flip=True, cutout=3)
+    source = ArraySource(numbered(23))
+    whole = list(training_batches(source, recipe, seed=1).skip(start).take(2).as_numpy_iterator())
+    rest = list(training_batches(source, recipe, 1, start).take(2).as_numpy_iterator())
+    for (images, labels), (later_images, later_labels) in zip(whole, rest, strict=True):
+        np.testing.assert_array_equal(images, later_images)
+        np.testing.assert_array_equal(labels, later_labels)
+
+
+def test_test_images_come_once_in_order_scaled_to_one():
+    batches = evaluation_batches(ArraySource(numbered(23)), 8, batch_size=4).as_numpy_iterator()
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    np.testing.assert_allclose(images[:, 0, 0, 0], np.arange(7) / 127.5 - 1, atol=1e-6)
+    np.testing.assert_array_equal(labels.argmax(-1), np.arange(7) % 3)
+
+
+# === Augmentation ===
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=10)
+def test_a_padded_crop_is_a_window_of_the_bordered_image(number):
+    image = np.arange(1, 37, dtype="float32").reshape(6, 6, 1)
+    bordered = np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=-1)
+    crop = padded_crop(tf.constant(image), 2, keys(number)).numpy()
+    windows = [bordered[i : i + 6, j : j + 6] for i in range(5) for j in range(5)]
+    assert sum(np.array_equal(crop, window) for window in windows) == 1
+
+
+def test_padded_crops_reach_every_offset():
+    image = tf.constant(np.arange(1, 37, dtype="float32").reshape(6, 6, 1))
+    many = tf.map_fn(
+        lambda k: padded_crop(image, 1, tf.stack([0, k])),
+        tf.range(400, dtype=tf.int64),
+        fn_output_signature=tf.float32,
+    )
+    assert len({crop.tobytes() for crop in many.numpy()}) == 9
+
+
+@given(st.integers(0, 1000), st.integers(1, 30))
+@settings(max_examples=15)
+def test_cutout_greys_a_square_around_a_pixel(number, side):
+    image = np.ones((20, 24, 1), "float32")
+    greyed = cut_out(tf.constant(image), side, keys(number)).numpy()[..., 0] == 0
+    rows, columns = (np.flatnonzero(greyed.any(axis)) for axis in (1, 0))
+    assert greyed.sum() == len(rows) * len(columns)
+    for places, length in ((rows, 20), (columns, 24)):
+        assert len(places) == places[-1] - places[0] + 1 <= side
+        inside = places[0] > 0 and places[-1] < length - 1
+        # The centre is a pixel of the image: at most half of the square lies outside.
+        assert len(places) == side if inside else len(places) >= min(side // 2, length // 2)
+
+
+def test_cutout_covers_every_pixel_sometimes():
+    image = tf.ones((6, 6, 1))
+    many = tf.map_fn(
+        lambda k: cut_out(image, 2, tf.stack([0, k])),
+        tf.range(300, dtype=tf.int64),
+        fn_output_signature=tf.float32,
+    ).numpy()
+    assert (many == 0).any(0).all()
+    # A pixel is covered by 4 of the 36 squares, one at the upper left edges by fewer.
+    assert (many[:, 3, 3] == 0).mean() == pytest.approx(4 / 36, abs=0.06)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=15)
+def test_a_distorted_crop_keeps_to_its_limits(number):
+    image = tf.zeros((200, 300, 3), tf.uint8)
+    height, width, _ = distorted_crop(image, keys(number)).shape
+    assert 0.05 * 60_000 * 0.97 <= height * width <= 60_000
+    assert 0.74 <= width / height <= 1.35
+
+
+def test_half_of_the_images_are_mirrored(noise):
+    recipe = dataclasses.replace(PLAIN, image_size=24, flip=True)
+    image = np.round((noise + 1) * 127.5).astype(np.uint8)
+    straight = image / np.float32(127.5) - 1
+    mirrored = 0
+    for number in range(60):
+        made = augment(tf.constant(image), recipe, 24, keys(number)).numpy()
+        flipped = not np.allclose(made, straight, atol=1e-6)
+        np.testing.assert_allclose(made[:, ::-1] if flipped else made, straight, atol=1e-6)
+        mirrored += flipped
+    assert 15 <= mirrored <= 45
+
+
+def test_colors_stay_in_range_and_pixels_in_place(noise):
+    made = varied_color(tf.constant(noise), keys(1)).numpy()
+    assert made.shape == noise.shape
+    assert -1 <= made.min() < made.max() <= 1
+    assert np.corrcoef(made.ravel(), noise.ravel())[0, 1] > 0.7
+    assert not np.allclose(made, noise)
+
+
+# === Sources ===
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, value in (("cat", 40), ("dog", 200)):
+        (tmp_path / name).mkdir()
+        for k in range(5):
+            array = np.full((10 + k, 12, 3), value + k, np.uint8)
+            Image.fromarray(array).save(tmp_path / name / f"{k}.png")
+    return tmp_path
+
+
+def test_a_folder_is_read_file_by_file(folder):
+    source = open_source(folder)
+    assert isinstance(source, FolderSource)
+    assert (source.class_names, source.train_size, source.test_size) == (("cat", "dog"), 8, 2)
+    examples = list(source.training(0, 0).take(8).as_numpy_iterator())
+    values = sorted(int(image[0, 0, 0]) for _, image, _ in examples)
+    tested = sorted(int(image[0, 0, 0]) for image, _ in source.testing().as_numpy_iterator())
+    assert sorted(values + tested) == [*range(40, 45), *range(200, 205)]
+    assert all((image[0, 0, 0] >= 200) == label for _, image, label in examples)
+
+
+def test_a_broken_image_is_named(folder):
+    (folder / "dog" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    recipe = dataclasses.replace(PLAIN, batch_size=2)
+    source = open_source(folder)
+    message = r"dog/2\.png: expected a readable image. Received: Invalid PNG"
+    with pytest.raises(ValueError, match=message), broken_images_named(source):
+        list(training_batches(source, recipe).take(8).as_numpy_iterator())
+
+
+@pytest.mark.parametrize("source", ["./missing", "no_such_data_set"])
+def test_what_is_no_data_is_refused(source):
+    with pytest.raises(ValueError, match="Expected .*folder.* Received"):
+        open_source(source)
+
+
+class Numbered(tfds.core.GeneratorBasedBuilder):
+    """A TFDS data set made here."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    shape = (8, 8, 1)
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=self.shape),
+            "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(23), "test": self._generate_examples(7)}
+
+    def _generate_examples(self, count):
+        data = numbered(count, channels=self.shape[-1])
+        for k in range(count):
+            yield k, {"image": data.train_images[k], "label": int(data.train_labels[k])}
+
+
+class NumberedFree(Numbered):
+    """The same, with images that could be of any size."""
+
+    shape = (None, None, 3)
+
+
+def test_a_small_tfds_data_set_is_found_by_name_and_held_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    source = open_source("numbered")
+    assert isinstance(source, ArraySource)
+    assert (source.name, source.class_names) == ("numbered", ("a", "b", "c"))
+    assert (source.train_size, source.test_size, source.channels) == (23, 7, 1)
+    examples = source.training(0, 0).take(23).as_numpy_iterator()
+    pairs = {(int(image[0, 0, 0]), int(label)) for _, image, label in examples}
+    assert pairs == {(k, k % 3) for k in range(23)}
+
+
+def test_a_large_tfds_data_set_is_streamed_and_resumed(tmp_path):
+    builder = NumberedFree(data_dir=tmp_path)
+    builder.download_and_prepare()
+    source = from_tfds(builder)
+    assert isinstance(source, TfdsSource)
+
+    def values(start, count):
+        stream = source.training(5, start).take(count).as_numpy_iterator()
+        found = [(int(position), int(image[0, 0, 0]), int(label)) for position, image, label in stream]
+        assert all(label == value % 3 for _, value, label in found)
+        return [(position, value) for position, value, _ in found]
+
+    whole = values(0, 60)
+    first, second = [v for _, v in whole[:23]], [v for _, v in whole[23:46]]
+    assert sorted(first) == sorted(second) == list(range(23))
+    assert first != second
+    for start in (7, 23, 30):
+        assert values(start, 60 - start) == whole[start:]
+    tested = [int(image[0, 0, 0]) for image, _ in source.testing().as_numpy_iterator()]
+    assert sorted(tested) == list(range(7))

@@ -1,0 +1,139 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasnet_zoo.training.recipes import RECIPES, Recipe, load_recipe
+from nasnet_zoo.training.schedules import WarmUp, learning_rate
+from nasnet_zoo.training.train import make_optimizer
+
+pytestmark = pytest.mark.tensorflow
+
+CIFAR_STEPS, IMAGENET_STEPS = 50_000 / 32, 1_281_167 / 1_600
+
+
+def test_the_cifar_recipe_takes_the_released_number_of_steps_on_the_released_network():
+    recipe = RECIPES["cifar10"]
+    assert recipe.epochs * CIFAR_STEPS == 937_500
+    a = recipe.architecture
+    assert (a.cells, a.filters, a.stem_filters, a.image_size) == (6, 32, 96, 32)
+    assert (recipe.clip_norm, recipe.auxiliary_weight, recipe.drop_path_keep) == (5.0, 0.4, 0.6)
+    assert RECIPES["cifar10_cutout"] == dataclasses.replace(recipe, cutout=16)
+
+
+def test_weight_decay_is_tensorflows_half_sum_of_squares():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 8, 16)).astype("float32")
+    for name, decay in (("cifar10", 5e-4), ("imagenet_mobile", 4e-5), ("imagenet_large", 5e-5)):
+        regularizer = RECIPES[name].architecture.hyperparameters.regularizer()
+        assert float(regularizer(kernel)) == pytest.approx(decay * np.sum(kernel**2) / 2, rel=1e-5)
+
+
+def test_cosine_is_half_a_period_over_all_epochs():
+    rate = learning_rate(RECIPES["cifar10"], 1000)
+    for step, share in ((0, 1.0), (200_000, 0.75), (300_000, 0.5), (400_000, 0.25), (600_000, 0.0)):
+        assert float(rate(step)) == pytest.approx(0.025 * share, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "replicas", "rate"), [("imagenet_mobile", 50, 0.04), ("imagenet_large", 100, 0.015)]
+)
+def test_imagenet_rates_fall_in_steps_of_2_4_epochs(name, replicas, rate):
+    recipe = RECIPES[name]
+    assert recipe.epochs * IMAGENET_STEPS == pytest.approx(250_000, rel=2e-3)
+    schedule = learning_rate(recipe, 1000)
+    for step, falls in ((0, 0), (2399, 0), (2400, 1), (4799, 1), (4800, 2), (24_000, 10)):
+        assert float(schedule(step)) == pytest.approx(rate * replicas * 0.97**falls, rel=1e-5)
+
+
+def test_rmsprop_takes_the_step_of_tensorflow_1():
+    """mean square = 0.1 g^2, momentum = 0.9 m + rate * g / sqrt(mean square + 1), by hand."""
+    recipe = dataclasses.replace(
+        RECIPES["imagenet_mobile"], schedule="cosine", learning_rate=0.5, clip_norm=None
+    )
+    weight = keras.Variable([1.0])
+    optimizer = make_optimizer(recipe, 10**9)
+    optimizer.build([weight])
+    optimizer.apply([keras.ops.array([3.0])])
+    first = 0.5 * 3.0 / np.sqrt(0.1 * 9.0 + 1.0)
+    assert float(weight[0]) == pytest.approx(1.0 - first, rel=1e-5)
+    optimizer.apply([keras.ops.array([-1.0])])
+    mean_square = 0.9 * 0.9 + 0.1
+    second = 0.9 * first - 0.5 / np.sqrt(mean_square + 1.0)
+    assert float(weight[0]) == pytest.approx(1.0 - first - second, rel=1e-5)
+
+
+@given(st.integers(0, 99))
+def test_warm_up_is_linear_and_then_the_schedule_starts(step):
+    recipe = dataclasses.replace(RECIPES["cifar10"], epochs=10, warmup_epochs=2)
+    rate = learning_rate(recipe, 10)
+    if step < 20:
+        assert float(rate(step)) == pytest.approx(0.025 * step / 20, abs=1e-8)
+    else:
+        expected = 0.025 * (1 + np.cos(np.pi * (step - 20) / 80)) / 2
+        assert float(rate(step)) == pytest.approx(expected, abs=1e-7)
+
+
+def test_a_warm_up_is_serialised_whole():
+    rate = WarmUp(keras.optimizers.schedules.CosineDecay(0.5, 10), 4)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(rate))
+    assert [float(again(k)) for k in range(14)] == [float(rate(k)) for k in range(14)]
+
+
+def test_another_batch_size_scales_the_rate():
+    recipe = RECIPES["imagenet_mobile"].with_batch_size(400)
+    assert (recipe.batch_size, recipe.learning_rate) == (400, 0.5)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_round_trip_through_json(name, tmp_path):
+    path = tmp_path / "recipe.json"
+    RECIPES[name].save(path)
+    assert load_recipe(path) == RECIPES[name]
+
+
+def test_fields_are_read_from_text():
+    recipe = RECIPES["cifar10"].changed(
+        epochs="3", clip_norm="none", flip="false", ema="0.5", model="nasnet_mobile"
+    )
+    assert recipe == dataclasses.replace(
+        RECIPES["cifar10"], epochs=3, clip_norm=None, flip=False, ema=0.5, model="nasnet_mobile"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epochs": "x"}, "Expected a value of type int for epochs. Received: 'x'"),
+        ({"flip": "yes"}, "Expected true or false for flip. Received: 'yes'"),
+        ({"epoch": "1"}, "Expected a field of model, .* Received: 'epoch'"),
+        ({"epochs": "0"}, "Expected epochs of at least 1. Received: 0"),
+        ({"crop": "centre"}, "Expected crop one of none, pad, distorted. Received: 'centre'"),
+        ({"label_smoothing": "1"}, "at least 0 and below 1. Received: 1"),
+        ({"learning_rate": "nan"}, "Expected learning_rate of at least 0. Received: nan"),
+        ({"model": "resnet"}, "Expected one of nasnet_mobile, .* Received: model='resnet'"),
+    ],
+)
+def test_wrong_fields_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        RECIPES["cifar10"].changed(**fields)
+
+
+def test_a_file_that_is_no_recipe_is_named(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text('{"model": "nasnet_mobile", "speed": 3}')
+    with pytest.raises(ValueError, match="recipe.json: expected a recipe in JSON. Received: .*speed"):
+        load_recipe(path)
+    with pytest.raises(ValueError, match="Expected cifar10, .* or a .json file. Received: 'imagenet'"):
+        load_recipe("imagenet")
+
+
+def test_a_recipe_is_plain_data():
+    assert all(
+        isinstance(value, (int, float, str, bool, type(None)))
+        for recipe in RECIPES.values()
+        for value in recipe.to_dict().values()
+    )
+    assert isinstance(RECIPES["digits"], Recipe)

@@ -1,0 +1,235 @@
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import nasnet_zoo
+from nasnet_zoo.cells import ScheduledDropPath
+from nasnet_zoo.cli import main
+from nasnet_zoo.training import RECIPES, Recipe, train
+from nasnet_zoo.training.checkpoint import (
+    Checkpoint,
+    NotFiniteError,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from nasnet_zoo.training.sources import open_source
+from nasnet_zoo.training.train import build, compile_model, for_inference
+
+pytestmark = pytest.mark.tensorflow
+
+
+def history(out):
+    with open(out / "history.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# === A whole run ===
+
+
+def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
+    """The smoke run: the CIFAR recipe in small, from the command line to the evaluation."""
+    out = tmp_path / "run"
+    assert main(["train", "digits", "--data", "digits", "--out", str(out)]) == 0
+    lines = history(out)
+    assert len(lines) == RECIPES["digits"].epochs
+    accuracy = float(lines[-1]["val_accuracy"])
+    assert accuracy >= 0.95
+    found = tmp_path / "found.json"
+    capfd.readouterr()
+    arguments = ["evaluate", str(out / "model.keras"), "--data", "digits", "--json", str(found)]
+    assert main(arguments) == 0
+    told = capfd.readouterr().out
+    found = json.loads(found.read_text())
+    assert found["top_1"] == pytest.approx(accuracy, abs=1e-6)
+    assert found["images"] == 359
+    assert f"359 images: top-1 {accuracy:.2%}" in told
+    # What is saved is for inference: the builder's own network, without training's counters.
+    model = keras.models.load_model(out / "model.keras")
+    assert not [layer for layer in model._flatten_layers() if isinstance(layer, ScheduledDropPath)]
+    weights = nasnet_zoo.NASNet(
+        nasnet_zoo.NASNET_A,
+        1,
+        8,
+        "cifar",
+        8,
+        input_shape=(16, 16, 1),
+        classes=10,
+        weights=out / "model.weights.h5",
+    )
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 1)).astype("float32")
+    # CIFAR's batch norm differs from the run's in its momentum alone.
+    np.testing.assert_allclose(weights(images), model(images), atol=1e-6)
+
+
+# === Resume ===
+
+SCRIPT = """
+import sys
+from nasnet_zoo.training import Recipe, train
+recipe = Recipe(
+    model="nasnet_a_6_768_cifar", cells=1, filters=2, stem_filters=2, image_size=12, epochs=2,
+    batch_size=64, learning_rate=0.05, momentum=0.9, clip_norm=5.0, l2=1e-4, label_smoothing=0.1,
+    auxiliary_weight=0.4, drop_path_keep=0.8, ema=0.9, crop="pad", pad=2, flip=True, cutout=4,
+    warmup_epochs=0.5,
+)
+train(recipe, "digits", sys.argv[1], seed=1, checkpoints_per_epoch=3, deterministic=True)
+"""
+
+
+def start(out):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+    )
+
+
+def finished(process):
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()[-2000:]
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    undisturbed, victim = start(whole), start(killed)
+    checkpoint = killed / "checkpoint.npz"
+    while not checkpoint.exists():
+        assert victim.poll() is None, victim.communicate()[1].decode()[-2000:]
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert not (killed / "model.keras").exists()
+    done = len(history(killed))
+    # A line of an epoch that the checkpoint does not hold: the process died between the two.
+    lines = (killed / "history.csv").read_text().splitlines()
+    with open(killed / "history.csv", "a", encoding="utf-8") as file:
+        file.write(f"{done},{','.join(lines[-1].split(',')[1:])}\n")
+    finished(start(killed))
+    finished(undisturbed)
+    assert (killed / "history.csv").read_text() == (whole / "history.csv").read_text()
+    assert len(history(whole)) == 6
+    first, second = (keras.models.load_model(out / "model.keras") for out in (whole, killed))
+    for one, other in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_folder_holds_one_run(tmp_path):
+    recipe = dataclasses.replace(RECIPES["digits"], epochs=9)
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe.to_dict(), "data": "digits"}))
+    with pytest.raises(ValueError, match="begun there, with epochs=9. Received: epochs=6"):
+        train(RECIPES["digits"], "digits", tmp_path)
+
+
+def test_too_few_images_for_a_step_are_refused_before_anything_is_written(tmp_path):
+    recipe = RECIPES["digits"].with_batch_size(2000)
+    with pytest.raises(ValueError, match="at least one step of 2000 .* Received: 1438 images"):
+        train(recipe, "digits", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# === Checkpoints ===
+
+
+def small_model(optimizer):
+    inputs = keras.Input((3,))
+    x = keras.layers.Dropout(0.5)(keras.layers.Dense(4, activation="relu")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    model.compile(optimizer, "mse")
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def optimizers():
+    return [
+        keras.optimizers.SGD(0.01, momentum=0.9, use_ema=True, ema_momentum=0.5),
+        keras.optimizers.RMSprop(0.01, momentum=0.9),
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01, momentum=0.9)),
+    ]
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_a_checkpoint_holds_all_that_the_next_step_depends_on(which, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 1))
+    model, other = small_model(optimizers()[which]), small_model(optimizers()[which])
+    for _ in range(3):
+        model.train_on_batch(x, y)
+    save_checkpoint(model, tmp_path / "c.npz")
+    assert restore_checkpoint(other, tmp_path / "c.npz") == 3
+    for _ in range(3):
+        assert model.train_on_batch(x, y) == other.train_on_batch(x, y)
+    for one, two in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_another_models_or_a_broken_checkpoint_is_refused(tmp_path):
+    model = small_model(optimizers()[0])
+    save_checkpoint(model, tmp_path / "c.npz")
+    with pytest.raises(ValueError, match=r"c.npz: expected the checkpoint of this model"):
+        restore_checkpoint(small_model(optimizers()[1]), tmp_path / "c.npz")
+    whole = (tmp_path / "c.npz").read_bytes()
+    (tmp_path / "c.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"c.npz: expected a checkpoint"):
+        restore_checkpoint(model, tmp_path / "c.npz")
+
+
+def test_a_loss_that_is_no_number_stops_and_the_last_good_checkpoint_stays(tmp_path):
+    path = tmp_path / "c.npz"
+    model = small_model(keras.optimizers.SGD(0.01))
+    x, y = np.ones((8, 3)), np.ones((8, 1))
+    model.fit(x, y, batch_size=4, verbose=0, callbacks=[Checkpoint(path)])
+    good = path.read_bytes()
+    with pytest.raises(NotFiniteError, match="the loss is nan at step 3"):
+        model.fit(x * np.nan, y, batch_size=4, verbose=0, callbacks=[Checkpoint(path)])
+    with pytest.raises(NotFiniteError, match="is not finite"):
+        save_checkpoint(model, path)
+    assert path.read_bytes() == good
+    assert restore_checkpoint(model, path) == 2
+
+
+# === Networks ===
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_recipes_make_networks_whose_trained_weights_move_to_inference(precision):
+    recipe = Recipe(
+        model="nasnet_c_4_640_cifar",
+        epochs=1,
+        batch_size=4,
+        learning_rate=0.05,
+        cells=1,
+        filters=2,
+        image_size=12,
+        auxiliary_weight=0.4,
+        drop_path_keep=0.5,
+        drop_path_version="constant",
+        precision=precision,
+    )
+    source = open_source("digits")
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = build(recipe, source, 10)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    compile_model(model, recipe, 10)
+    drop_paths = [la for la in model._flatten_layers() if isinstance(la, ScheduledDropPath)]
+    assert {(d.version, d.keep_final, int(d.total_steps)) for d in drop_paths} == {
+        ("constant", 0.5, 10)
+    }
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.01)
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 12, 12, 1)).astype("float32")
+    logits, _ = model(images)
+    probabilities = for_inference(model, recipe, source)(images)
+    tolerance = 1e-6 if precision == "float32" else 2e-2
+    np.testing.assert_allclose(keras.ops.softmax(logits), probabilities, atol=tolerance)
