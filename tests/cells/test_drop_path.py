@@ -33,6 +33,7 @@ def test_inference_is_the_identity_and_takes_no_step():
         ("v1", 4, (1.0, 0.9, 0.6, 0.6)),
         ("v2", 4, (0.9, 0.9, 0.9, 0.9)),
         ("v2", 19, (0.6, 0.6, 0.6, 0.6)),
+        ("constant", 4, (0.6, 0.6, 0.6, 0.6)),
     ],
 )
 def test_the_schedule_is_the_papers(version, cell, expected):
