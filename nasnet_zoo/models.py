@@ -29,11 +29,12 @@ InputShape = tuple[int | None, int | None, int]
 _ARGUMENTS = """
     Args:
         input_shape: (height, width, channels); height and width may be None. Default: {default}
-            with the classifier, (None, None, 3) without.
+            with the classifier, any size without.
         include_top: whether to add global pooling, dropout and the classifier.
         weights: None for random initialisation, "imagenet" for the published weights of
-            NASNetMobile and NASNetLarge, or a path as in `load_weights`. What of the model keeps
-            its initial values, such as the classifier of other ``classes``, is warned of.
+            NASNetMobile and NASNetLarge, "fashion_mnist" for those of NASNetA_1_384_FashionMNIST
+            that this package holds, or a path as in `load_weights`. What of the model keeps its
+            initial values, such as the classifier of other ``classes``, is warned of.
         input_tensor: a Keras tensor to build the model on, instead of a new input.
         pooling: without the classifier: None for the 4D features, "avg" or "max" for a vector.
         classes: number of classes.
@@ -189,7 +190,7 @@ def _inputs(
         shape = tuple(input_tensor.shape[1:])
     elif shape is None:
         size = architecture.image_size if include_top else None
-        shape = (size, size, 3)
+        shape = (size, size, architecture.channels)
     least = 3 if architecture.stem == "imagenet" else 1
     fits = len(shape) == 3 and isinstance(shape[2], int) and shape[2] > 0
     if not fits or any(size is not None and size < least for size in shape[:2]):
@@ -208,9 +209,9 @@ class Preset:
         title: what the papers call it.
         architecture: what we build.
         classes: of its data set.
-        parameters: published, in millions.
+        parameters: published, in millions; None for a model of ours.
         mult_adds: published, in millions; None where the paper gives none.
-        accuracy: published, as the paper prints it.
+        accuracy: published, as the paper prints it; for a model of ours, measured.
         reading: how the architecture was read off the papers, where they leave it open.
         paper: where it was published. [N] is the paper of NASNet, arXiv 1707.07012.
     """
@@ -218,7 +219,7 @@ class Preset:
     title: str
     architecture: Architecture
     classes: int
-    parameters: float
+    parameters: float | None
     mult_adds: float | None
     accuracy: str
     reading: str = ""
@@ -422,6 +423,17 @@ PRESETS: dict[str, Preset] = {
         "the second reduction cell; both are NASNet's here.",
         paper="arXiv 1806.09055",
     ),
+    "nasnet_a_1_384_fashion_mnist": Preset(
+        title="NASNet-A (1 @ 384), Fashion-MNIST",
+        architecture=dataclasses.replace(_cifar(NASNET_A, 1, 16, 32), image_size=28, channels=1),
+        classes=10,
+        parameters=None,
+        mult_adds=None,
+        accuracy="@ACC@",
+        reading="No paper's: trained by this package's recipe `fashion_mnist`, and held in it with "
+        "its weights.",
+        paper="docs/training.md",
+    ),
 }
 
 
@@ -500,13 +512,14 @@ def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
             background=background,
         )
 
-    size = preset.architecture.image_size
-    published = f"{preset.parameters} M parameters, {preset.accuracy}"
+    size, channels = preset.architecture.image_size, preset.architecture.channels
+    published = f"{preset.accuracy} as measured"
+    if preset.parameters:
+        published = f"{preset.parameters} M parameters, {preset.accuracy} as published"
     reading = f"\n\n    {preset.reading}" if preset.reading else ""
     build.__name__ = build.__qualname__ = function_name
-    build.__doc__ = (
-        f"{preset.title}: {published} as published ({preset.paper}).{reading}\n"
-        + _ARGUMENTS.format(default=(size, size, 3))
+    build.__doc__ = f"{preset.title}: {published} ({preset.paper}).{reading}\n" + _ARGUMENTS.format(
+        default=(size, size, channels)
     )
     return build
 
@@ -528,6 +541,7 @@ AmoebaNetA_6_190 = _builder("AmoebaNetA_6_190", "amoebanet_a_6_190")
 AmoebaNetA_6_36_CIFAR = _builder("AmoebaNetA_6_36_CIFAR", "amoebanet_a_6_36_cifar")
 ENAS_CIFAR = _builder("ENAS_CIFAR", "enas_cifar")
 DARTS_V2_CIFAR = _builder("DARTS_V2_CIFAR", "darts_v2_cifar")
+NASNetA_1_384_FashionMNIST = _builder("NASNetA_1_384_FashionMNIST", "nasnet_a_1_384_fashion_mnist")
 
 
 def preprocess_input(x: Any) -> Any:

@@ -66,6 +66,7 @@ class Architecture:
             adapts it as any other (ENAS, DARTS); otherwise the raw ``h_i`` stands in.
         count_reduction_cells: if true, N counts the reduction cells: the second and the third stack
             have N - 1 normal cells (PNASNet).
+        channels: of the images that the architecture is meant for; any other number can be used.
 
     Raises:
         ValueError: if a value is out of range.
@@ -82,6 +83,7 @@ class Architecture:
     hyperparameters: Hyperparameters | None = None
     repeat_stem: bool = False
     count_reduction_cells: bool = False
+    channels: int = 3
 
     def __post_init__(self) -> None:
         if self.stem not in ("imagenet", "cifar"):
@@ -293,7 +295,7 @@ def architecture_cost(
         image_size: height and width in pixels. Default: the architecture's.
     """
     size = image_size or architecture.image_size
-    return graph_cost(network_graph(architecture, classes), [(size, size, 3)])
+    return graph_cost(network_graph(architecture, classes), [(size, size, architecture.channels)])
 
 
 def build_model(

@@ -54,7 +54,7 @@ def models_table() -> list[ModelRow]:
                 str(a.image_size),
                 str(a.cells),
                 str(a.filters),
-                f"{preset.parameters} M",
+                f"{preset.parameters} M" if preset.parameters else "-",
                 f"{cost.parameters:,}",
                 f"{preset.mult_adds:,} M" if preset.mult_adds else "-",
                 f"{cost.mult_adds / 1e6:,.1f} M",

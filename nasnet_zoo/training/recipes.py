@@ -282,10 +282,7 @@ RECIPES: dict[str, Recipe] = {
     # need no regularisation but mirroring.
     "fashion_mnist": dataclasses.replace(
         _CIFAR,
-        cells=1,
-        filters=16,
-        stem_filters=32,
-        image_size=28,
+        model="nasnet_a_1_384_fashion_mnist",
         bn_momentum=0.99,
         epochs=4,
         warmup_epochs=0.2,

@@ -181,9 +181,9 @@ class TfdsSource:
         self.class_names = tuple(info.features["label"].names)
         self.channels = info.features["image"].shape[-1]
         # The test images of ImageNet have no labels; what it calls validation is tested on.
-        self._test_split = "validation" if "validation" in info.splits else "test"
+        self.test_split = "validation" if "validation" in info.splits else "test"
         self.train_size = info.splits["train"].num_examples
-        self.test_size = info.splits[self._test_split].num_examples
+        self.test_size = info.splits[self.test_split].num_examples
 
     def _read(self, split: str, **arguments: Any) -> tf.data.Dataset:
         return self._builder.as_dataset(split, as_supervised=True, **arguments)
@@ -218,7 +218,7 @@ class TfdsSource:
 
     def testing(self) -> tf.data.Dataset:
         """See `ImageSource`."""
-        return self._read(self._test_split)
+        return self._read(self.test_split)
 
 
 def _open_tfds(name: str) -> ImageSource:
@@ -254,9 +254,11 @@ def from_tfds(builder: Any) -> ImageSource:
     if None in shape or np.prod(shape) * images > _IN_MEMORY:
         return source
     tfds = import_extra("tensorflow_datasets", "train")
-    parts = []
-    for split in ("train", source._test_split):
+
+    def arrays(split: str) -> tuple[np.ndarray, np.ndarray]:
         whole = builder.as_dataset(split, as_supervised=True, batch_size=-1)
-        parts += [np.asarray(part) for part in tfds.as_numpy(whole)]
-    parts[1], parts[3] = parts[1].astype(np.int64), parts[3].astype(np.int64)
-    return ArraySource(ImageData(*parts, source.class_names, source.name, images))
+        part, labels = tfds.as_numpy(whole)
+        return part, labels.astype(np.int64)
+
+    train, test = arrays("train"), arrays(source.test_split)
+    return ArraySource(ImageData(*train, *test, source.class_names, source.name, images))

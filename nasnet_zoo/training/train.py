@@ -265,8 +265,9 @@ def _claim(out: Path, recipe: Recipe, source: ImageSource, seed: int, parts: int
         write_text(path, json.dumps(run, indent=2) + "\n")
         return
     earlier = json.loads(path.read_text(encoding="utf-8"))
-    before, now = ({**one["recipe"], **one} for one in (earlier, run))
-    changed = [k for k in now if k != "recipe" and before.get(k) != now[k]]
+    before = {**earlier, **earlier["recipe"]}
+    now: dict[str, Any] = {**run, **recipe.to_dict()}
+    changed = [name for name in now if name != "recipe" and before.get(name) != now[name]]
     if changed:
         name = changed[0]
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import keras
 
@@ -16,6 +17,9 @@ from .zoo import open_zoo
 
 __all__ = ["Report", "load_weights"]
 
+#: Weights that this package holds.
+SHIPPED = ("fashion_mnist",)
+
 
 def load_weights(
     model: keras.Model, weights: str | os.PathLike[str], background: str = "drop"
@@ -27,9 +31,10 @@ def load_weights(
 
     Args:
         model: the model.
-        weights: "imagenet" for the published weights of NASNetMobile and NASNetLarge; or the path
-            of our ``.weights.h5``, of a `keras.applications` model's ``.h5``, of a TF-Slim
-            checkpoint (``model.ckpt``) or of timm's ``nasnetalarge`` as ``.safetensors``.
+        weights: "imagenet" for the published weights of NASNetMobile and NASNetLarge;
+            "fashion_mnist" for those of NASNetA_1_384_FashionMNIST in this package; or the path of
+            our ``.weights.h5``, of a `keras.applications` model's ``.h5``, of a TF-Slim checkpoint
+            (``model.ckpt``) or of timm's ``nasnetalarge`` as ``.safetensors``.
         background: what becomes of class 0, the background, of a 1001-class classifier of TF-Slim or
             timm: "drop" it for a model of 1000 classes, or "keep" it for one of 1001.
 
@@ -45,7 +50,11 @@ def load_weights(
         model = NASNetMobile(input_shape=(160, 200, 3), classes=5)
         print(load_weights(model, "imagenet"))
     """
-    path = fetch_imagenet(model) if weights == "imagenet" else weights
+    path = weights
+    if weights == "imagenet":
+        path = fetch_imagenet(model)
+    elif weights in SHIPPED:
+        path = Path(__file__).with_name(f"{weights}.weights.h5")
     with _open(path, model) as source:
         return copy_weights(model, source, background)
 
@@ -69,6 +78,6 @@ def _open(path: str | os.PathLike[str], model: keras.Model) -> AbstractContextMa
     if name.endswith(".safetensors"):
         return open_timm(name)
     raise ValueError(
-        "Expected weights 'imagenet', a .weights.h5, .h5, .hdf5 or .safetensors file, or the prefix "
-        f"of a TF checkpoint. Received: {name!r}"
+        "Expected weights 'imagenet' or 'fashion_mnist', a .weights.h5, .h5, .hdf5 or .safetensors "
+        f"file, or the prefix of a TF checkpoint. Received: {name!r}"
     )

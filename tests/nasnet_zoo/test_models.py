@@ -66,7 +66,7 @@ def test_models_have_the_parameters_that_are_counted(name):
     assert model.count_params() == cost.parameters + cost.statistics
     assert model.name == name
     size = preset.architecture.image_size
-    assert model.input_shape == (None, size, size, 3)
+    assert model.input_shape == (None, size, size, preset.architecture.channels)
     assert model.output_shape == (None, preset.classes)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import nasnet_zoo as zoo
 from nasnet_zoo.cells.primitives import BATCH_NORM_KERNELS, normalise_batch
+from nasnet_zoo.models import PRESETS
 
 GENOTYPES = {
     genotype.name: genotype
@@ -93,6 +94,23 @@ def test_mixed_precision_stays_near_float32(policy, genotype, dtype):
     error = np.linalg.norm(vector - expected) / np.linalg.norm(expected)
     # Some forty roundings in a row, of 2**-11 and 2**-8 each.
     assert 1e-5 < error < {"mixed_float16": 0.005, "mixed_bfloat16": 0.04}[dtype]
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", zoo.list_models())
+def test_mixed_precision_stays_near_float32_at_full_depth(policy, name):
+    channels = PRESETS[name].architecture.channels
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, channels)).astype("float32")
+    options = {"include_top": False, "pooling": "avg", "input_shape": images.shape[1:]}
+    float32 = zoo.create_model(name, **options)
+    expected = np.array(float32(images))
+    for dtype, limit in (("mixed_float16", 0.01), ("mixed_bfloat16", 0.08)):
+        policy(dtype)
+        mixed = zoo.create_model(name, **options)
+        mixed.set_weights(float32.get_weights())
+        features = np.array(keras.ops.cast(mixed(images), "float32"))
+        assert np.linalg.norm(features - expected) / np.linalg.norm(expected) < limit
 
 
 @pytest.mark.tensorflow  # compiling it takes other backends minutes
