@@ -21,7 +21,8 @@ demo: setup ## Do the main job once on real images
 
 test: setup ## Run the tests, on the TensorFlow and the JAX backend
 	$(BIN)/python -m pytest -n 2
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not slow and not tensorflow' tests/cells tests/nasnet_zoo
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not slow and not tensorflow' tests/cells \
+		tests/nasnet_zoo/test_models.py tests/nasnet_zoo/test_training_parts.py
 
 test-all: setup ## Run the slow tests too, and those of the PyTorch backend
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[torch]'
@@ -50,6 +51,8 @@ docs: setup ## Write the tables of the docs anew
 benchmark: setup ## Compare with Keras's own NASNet
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/input.py --recipe digits --data digits
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venv-lowest build demo-out *.egg-info

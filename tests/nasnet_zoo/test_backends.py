@@ -19,7 +19,8 @@ genotypes = (zoo.NASNET_A, zoo.NASNET_B, zoo.NASNET_C)
 genotypes += (zoo.PNASNET_5, zoo.AMOEBANET_A, zoo.ENAS, zoo.DARTS_V2)
 for genotype in genotypes:
     for padding in ("same", "keras"):
-        model = zoo.NASNet(genotype, 1, 4, "imagenet", 6, classes=5, pool_padding=padding)
+        options = {"classes": 5, "input_shape": images.shape[1:], "pool_padding": padding}
+        model = zoo.NASNet(genotype, 1, 4, "imagenet", 6, **options)
         rng = np.random.default_rng(1)
         for w in model.weights:
             positive = "variance" in w.name or "scale" in w.name
