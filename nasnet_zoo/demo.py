@@ -39,7 +39,7 @@ from nasnet_zoo.report import (
     ranking_rows,
     report_html,
 )
-from nasnet_zoo.search import random_genotype
+from nasnet_zoo.search import SearchSpace
 
 _VALIDATION_SHARE = 0.2
 _TOLERANCE = 1e-4
@@ -134,7 +134,9 @@ def run_demo(
     console.print(description, style="dim")
 
     rng = np.random.default_rng(seed)
-    genotypes = [random_genotype(rng, name=f"Random {k + 1}") for k in range(budget.random_cells)]
+    space = SearchSpace()
+    drawn = space.sample(rng, budget.random_cells)
+    genotypes = [space.genotype(tokens, f"Random {k + 1}") for k, tokens in enumerate(drawn)]
     genotypes.append(NASNET_A)
     classes = len(data.class_names)
     tried: list[tuple[Candidate, keras.Model]] = []

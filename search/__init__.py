@@ -1,5 +1,5 @@
-"""The search for cells: so far its space."""
+"""The search for cells."""
 
-from .space import random_genotype
+from .space import SearchSpace
 
-__all__ = ["random_genotype"]
+__all__ = ["SearchSpace"]

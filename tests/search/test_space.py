@@ -1,10 +1,20 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasnet_zoo.cells import COMBINATIONS, OPERATIONS, SEARCH_COMBINATIONS, SEARCH_OPERATIONS, Genotype
-from nasnet_zoo.search import random_genotype
+from nasnet_zoo.cells import (
+    COMBINATIONS,
+    NASNET_A,
+    OPERATIONS,
+    SEARCH_COMBINATIONS,
+    SEARCH_OPERATIONS,
+    Genotype,
+    cell_graph,
+)
+from nasnet_zoo.search import SearchSpace
 
 # A chi-square statistic of k degrees of freedom has mean k and variance 2k; beyond six standard
 # deviations a uniform draw is refuted.
@@ -17,61 +27,121 @@ def _is_uniform(counts):
     return ((counts - expected) ** 2 / expected).sum() < degrees + 6 * np.sqrt(2 * degrees)
 
 
-def test_every_choice_is_uniform():
-    rng = np.random.default_rng(0)
-    genotypes = [random_genotype(rng) for _ in range(2000)]
-    for kind in ("normal", "reduction"):
-        cells = [getattr(genotype, kind) for genotype in genotypes]
-        for k in range(5):
-            blocks = [cell.blocks[k] for cell in cells]
-            for side in (0, 1):
-                states = [block.inputs[side] for block in blocks]
-                assert _is_uniform(np.bincount(states, minlength=2 + k))
-                names = [block.operations[side] for block in blocks]
-                assert _is_uniform([names.count(name) for name in SEARCH_OPERATIONS])
-            combinations = [block.combination for block in blocks]
-            assert _is_uniform([combinations.count(name) for name in SEARCH_COMBINATIONS])
+def test_the_papers_space():
+    space = SearchSpace()
+    # 2 cells of 5 blocks, 5 choices each; 13 operations and 2 combinations.
+    assert (len(space.kinds), len(SEARCH_OPERATIONS), len(SEARCH_COMBINATIONS)) == (50, 13, 2)
+    assert space.choices[:10] == (2, 2, 13, 13, 2, 3, 3, 13, 13, 2)
+    states = (2 * 3 * 4 * 5 * 6) ** 2
+    assert space.size == (states * 13**10 * 2**5) ** 2
+
+
+def test_every_choice_is_uniform_and_a_seed_fixes_it():
+    space = SearchSpace()
+    drawn = space.sample(np.random.default_rng(0), 4000)
+    for column, choices in zip(drawn.T, space.choices, strict=True):
+        assert _is_uniform(np.bincount(column, minlength=choices))
+    pairs = drawn[:, 5] * 3 + drawn[:, 6]
+    assert _is_uniform(np.bincount(pairs, minlength=9))
+    assert np.array_equal(drawn, space.sample(np.random.default_rng(0), 4000))
+    assert not np.array_equal(drawn, space.sample(np.random.default_rng(1), 4000))
 
 
 def test_the_bound_refutes_a_biased_draw():
     assert not _is_uniform([400, 300, 300])
 
 
-def test_choices_are_independent_of_each_other():
-    rng = np.random.default_rng(0)
-    blocks = [random_genotype(rng, blocks=1).normal.blocks[0] for _ in range(4000)]
-    pairs = [2 * block.inputs[0] + block.inputs[1] for block in blocks]
-    assert _is_uniform(np.bincount(pairs, minlength=4))
-
-
-@given(
-    st.integers(0, 2**32),
-    st.integers(1, 9),
-    st.sets(st.sampled_from(sorted(OPERATIONS)), min_size=1),
-    st.sets(st.sampled_from(sorted(COMBINATIONS)), min_size=1),
+spaces = st.builds(
+    SearchSpace,
+    blocks=st.integers(1, 5),
+    operations=st.sets(st.sampled_from(sorted(OPERATIONS)), min_size=1).map(sorted),
+    combinations=st.sets(st.sampled_from(sorted(COMBINATIONS)), min_size=1).map(sorted),
+    cells=st.sampled_from((1, 2)),
 )
-def test_what_is_drawn_is_valid_and_within_the_space(seed, blocks, operations, combinations):
-    rng = np.random.default_rng(seed)
-    genotype = random_genotype(rng, blocks, sorted(operations), sorted(combinations), name="drawn")
+
+
+@given(spaces, st.integers(0, 2**32))
+def test_tokens_and_genotypes_are_one_to_one(space, seed):
+    tokens = space.sample(np.random.default_rng(seed), 1)[0]
+    genotype = space.genotype(tokens, "drawn")
     assert Genotype.from_json(genotype.to_json()) == genotype
-    assert genotype.name == "drawn"
+    np.testing.assert_array_equal(space.tokens(genotype), tokens)
+    assert (space.cells == 2) or genotype.normal == genotype.reduction
     for cell in (genotype.normal, genotype.reduction):
-        assert len(cell.blocks) == blocks
-        assert {name for block in cell.blocks for name in block.operations} <= operations
-        assert {block.combination for block in cell.blocks} <= combinations
         read = {state for block in cell.blocks for state in block.inputs}
-        assert set(cell.outputs) == set(range(2, 2 + blocks)) - read
+        assert set(cell.outputs) == set(range(2, 2 + space.blocks)) - read
 
 
-def test_a_seed_fixes_the_draws():
-    draws = [random_genotype(np.random.default_rng(seed)) for seed in (7, 7, 8)]
-    assert draws[0] == draws[1] != draws[2]
+def _reordered(blocks, rng):
+    """A cell of tokens with its blocks in another order and sides exchanged."""
+    while True:
+        order = rng.permutation(len(blocks))
+        place = {old: new for new, old in enumerate(order)}
+        cell = []
+        for old in order:
+            first, second, left, right, combination = blocks[old]
+            moved = [s if s < 2 else 2 + place[s - 2] for s in (first, second)]
+            sides = [(moved[0], left), (moved[1], right)]
+            if rng.integers(2):
+                sides.reverse()
+            (first, left), (second, right) = sides
+            cell.append((first, second, left, right, combination))
+        if all(max(block[:2]) < 2 + k for k, block in enumerate(cell)):
+            return cell
+
+
+@given(st.integers(0, 2**32), st.integers(1, 4))
+def test_encodings_of_one_child_have_one_canonical_form(seed, blocks):
+    rng = np.random.default_rng(seed)
+    space = SearchSpace(blocks=blocks)
+    tokens = space.sample(rng, 1)[0]
+    cells = tokens.reshape(2, blocks, 5).tolist()
+    other = np.array([_reordered(cell, rng) for cell in cells]).ravel()
+    canonical = space.canonical(tokens)
+    assert space.canonical(other) == canonical == space.canonical(canonical)
+    # The canonical form is the same child: the same paths, each read as often.
+    assert _shape(space.genotype(tokens)) == _shape(space.genotype(canonical))
+
+
+def _shape(genotype):
+    """A cell's blocks without their order: each as a tree of what it reads."""
+
+    def tree(cell, state):
+        if state < 2:
+            return state
+        block = cell.blocks[state - 2]
+        sides = [
+            repr((name, tree(cell, source)))
+            for name, source in zip(block.operations, block.inputs, strict=True)
+        ]
+        return (block.combination, *sorted(sides))
+
+    cells = (genotype.normal, genotype.reduction)
+    return [sorted(repr(tree(cell, 2 + k)) for k in range(len(cell.blocks))) for cell in cells]
+
+
+def test_different_children_have_different_canonical_forms():
+    space = SearchSpace(blocks=1, operations=("identity", "sep_3x3"), combinations=("add",), cells=1)
+    forms = {space.canonical(tokens) for tokens in itertools.product(*map(range, space.choices))}
+    # Unordered pairs, with repetition, out of 2 states x 2 operations.
+    assert (space.size, len(forms)) == (16, 10)
+
+
+def test_any_child_is_a_cell_that_can_be_built():
+    space = SearchSpace()
+    for tokens in space.sample(np.random.default_rng(0), 50):
+        genotype = space.genotype(tokens)
+        for cell, stride in ((genotype.normal, 1), (genotype.reduction, 2)):
+            graph = cell_graph(cell, 4, stride, (8, 8), (1, 1))
+            (shape,) = graph.output_shapes([(16, 16, 8)] * 2)
+            assert shape[:2] == (16 // stride, 16 // stride)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"blocks": 0}, "Expected blocks of at least 1. Received: blocks=0"),
+        ({"blocks": 0}, "Expected blocks of at least 1. Received: 0"),
+        ({"cells": 3}, "Expected 1 or 2 cells. Received: 3"),
         ({"operations": ()}, "at least one name in operations"),
         ({"combinations": ()}, "at least one name in combinations"),
         ({"operations": ("conv_9x9",)}, "conv_9x9"),
@@ -79,4 +149,18 @@ def test_a_seed_fixes_the_draws():
 )
 def test_what_is_not_a_space_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        random_genotype(np.random.default_rng(0), **arguments)
+        SearchSpace(**arguments)
+
+
+@pytest.mark.parametrize("tokens", [[0] * 49, [0.0] * 50, [2] + [0] * 49, [-1] + [0] * 49])
+def test_what_is_no_child_is_refused(tokens):
+    with pytest.raises(ValueError, match="Expected 50 ints from 0 to below"):
+        SearchSpace().genotype(tokens)
+
+
+def test_a_genotype_of_another_space_is_refused():
+    # NASNet-A's normal cell gives out h_{i-1} too.
+    with pytest.raises(ValueError, match="no block reads"):
+        SearchSpace().tokens(NASNET_A)
+    with pytest.raises(ValueError, match="Expected a genotype of SearchSpace"):
+        SearchSpace(operations=("identity",)).tokens(NASNET_A)
