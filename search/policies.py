@@ -1,0 +1,287 @@
+"""Policies: what decides which children are tried next.
+
+All have one interface: `Policy.ask` for children, `Policy.tell` their rewards.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .controller import Controller
+from .space import SearchSpace, Tokens
+
+
+class Policy(Protocol):
+    """What decides which children are tried next."""
+
+    def ask(self, count: int) -> Tokens:
+        """The next children to try: int32 (count, tokens)."""
+
+    def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
+        """Learns from children (count, tokens) and their rewards (count,); what it reports of it."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that its next steps depend on, as arrays."""
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Goes back to a state."""
+
+
+class RandomSearch:
+    """Draws every child uniformly and learns nothing.
+
+    Args:
+        space: what is searched.
+        seed: of the draws.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int = 0) -> None:
+        self.space = space
+        self._seed, self._asked = seed, 0
+
+    def ask(self, count: int) -> Tokens:
+        """The next children to try: int32 (count, tokens)."""
+        self._asked += 1
+        return self.space.sample(np.random.default_rng([self._seed, self._asked]), count)
+
+    def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
+        """Learns nothing."""
+        return {}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """How often it was asked."""
+        return {"asked": np.array(self._asked)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Goes back to a state."""
+        self._asked = int(state["asked"])
+
+
+class RegularizedEvolution:
+    """Aging evolution (Real et al., arXiv 1802.01548, algorithm 1).
+
+    The first ``population`` children are drawn uniformly. Then each is a mutation of the best of
+    ``sample`` members drawn from the population, of which the oldest dies. A mutation draws one token
+    anew, and differs from its parent.
+
+    Args:
+        space: what is searched.
+        population: members.
+        sample: members drawn to find a parent among.
+        seed: of all draws.
+    """
+
+    def __init__(
+        self, space: SearchSpace, population: int = 100, sample: int = 25, seed: int = 0
+    ) -> None:
+        if not 1 <= sample <= population:
+            raise ValueError(f"Expected 1 <= sample <= population. Received: {sample=}, {population=}")
+        self.space, self.population, self.sample = space, population, sample
+        self._seed, self._asked, self._told = seed, 0, 0
+        self._members: deque[tuple[tuple[int, ...], float]] = deque(maxlen=population)
+
+    def ask(self, count: int) -> Tokens:
+        """The next children to try: int32 (count, tokens)."""
+        self._asked += 1
+        rng = np.random.default_rng([self._seed, self._asked])
+        if self._told < self.population:
+            return self.space.sample(rng, count)
+        return np.stack([self._mutant(rng) for _ in range(count)])
+
+    def _mutant(self, rng: np.random.Generator) -> Tokens:
+        drawn = rng.choice(len(self._members), self.sample, replace=False)
+        parent, _ = max((self._members[k] for k in drawn), key=lambda member: member[1])
+        child = np.array(parent, np.int32)
+        choices = np.array(self.space.choices)
+        position = rng.choice(np.flatnonzero(choices > 1))
+        child[position] = (child[position] + rng.integers(1, choices[position])) % choices[position]
+        return child
+
+    def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
+        """Children join the population, and the oldest members die."""
+        for child, reward in zip(tokens, rewards, strict=True):
+            self._members.append((tuple(int(token) for token in child), float(reward)))
+            self._told += 1
+        return {"population": float(np.mean([reward for _, reward in self._members]))}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The population in the order of its age, and the counts."""
+        return {
+            "asked": np.array(self._asked),
+            "told": np.array(self._told),
+            "tokens": np.array([m for m, _ in self._members], np.int32),
+            "rewards": np.array([reward for _, reward in self._members]),
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Goes back to a state."""
+        self._asked, self._told = int(state["asked"]), int(state["told"])
+        self._members.clear()
+        for child, reward in zip(state["tokens"], state["rewards"], strict=True):
+            self._members.append((tuple(int(token) for token in child), float(reward)))
+
+
+class _ControllerPolicy:
+    """What the policies that train a controller share.
+
+    A subclass defines `_gain`, which `tell` maximises.
+    """
+
+    epochs = 1
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int,
+        units: int,
+        learning_rate: float,
+        entropy_weight: float,
+        baseline_weight: float,
+    ) -> None:
+        self.space = space
+        self.controller = Controller(space, units, seed=seed)
+        self.entropy_weight, self.baseline_weight = entropy_weight, baseline_weight
+        self.optimizer = keras.optimizers.Adam(learning_rate)
+        self.optimizer.build(self.controller.weights)
+        self._baseline = np.nan
+
+    def ask(self, count: int) -> Tokens:
+        """The next children to try: int32 (count, tokens)."""
+        return self.controller.sample(tf.constant(count)).tokens.numpy()
+
+    def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
+        """Trains the controller on a minibatch of children (count, tokens), rewards (count,).
+
+        Returns:
+            The baseline before, and the mean entropy in nats of what a child's tokens were drawn
+            from.
+        """
+        rewards = np.asarray(rewards, np.float64)
+        baseline = float(rewards.mean()) if np.isnan(self._baseline) else self._baseline
+        keep = self.baseline_weight
+        self._baseline = keep * baseline + (1 - keep) * float(rewards.mean())
+        advantages = tf.constant(rewards - baseline, tf.float32)
+        before = self.controller.predict(tf.constant(tokens, tf.int32))
+        for _ in range(self.epochs):
+            self._update(before.tokens, before.log_probabilities, advantages)
+        entropy = float(tf.reduce_mean(tf.reduce_sum(before.entropies, -1)))
+        return {"baseline": baseline, "entropy": entropy}
+
+    @tf.function(reduce_retracing=True)
+    def _update(self, tokens: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> None:
+        weights = self.controller.weights
+        with tf.GradientTape() as tape:
+            now = self.controller.predict(tokens)
+            gain = self._gain(now.log_probabilities, before, advantages)
+            entropy = tf.reduce_mean(tf.reduce_sum(now.entropies, -1))
+            loss = -gain - self.entropy_weight * entropy
+        self.optimizer.apply(tape.gradient(loss, [weight.value for weight in weights]), weights)
+
+    def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
+        """What is maximised besides the entropy.
+
+        Args:
+            now: log-probabilities (children, tokens) of the controller that is trained.
+            before: those of the controller that drew the children.
+            advantages: (children,).
+        """
+        raise NotImplementedError
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Weights, optimizer, random state and baseline."""
+        variables = [*self.controller.weights, *self.optimizer.variables]
+        return {
+            **{f"{k:02}": np.asarray(variable) for k, variable in enumerate(variables)},
+            "random": self.controller.generator.state.numpy(),
+            "baseline": np.array(self._baseline),
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Goes back to a state."""
+        variables = [*self.controller.weights, *self.optimizer.variables]
+        for k, variable in enumerate(variables):
+            variable.assign(state[f"{k:02}"])
+        self.controller.generator.state.assign(state["random"])
+        self._baseline = float(state["baseline"])
+
+
+class Reinforce(_ControllerPolicy):
+    """REINFORCE with a moving average of rewards as baseline ([Z] section 3.2).
+
+    Args:
+        space: what is searched.
+        seed: of the controller's weights and draws.
+        units: of the controller.
+        learning_rate: Adam's.
+        entropy_weight: of the entropy that is maximised too.
+        baseline_weight: of the moving average.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int = 0,
+        units: int = 100,
+        learning_rate: float = 0.00035,
+        entropy_weight: float = 0.00001,
+        baseline_weight: float = 0.95,
+    ) -> None:
+        super().__init__(space, seed, units, learning_rate, entropy_weight, baseline_weight)
+
+    def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(advantages * tf.reduce_sum(now, -1))
+
+
+class PPO(_ControllerPolicy):
+    """Proximal policy optimization ([N] section 4; Schulman et al., arXiv 1707.06347, equation 7).
+
+    Args:
+        space: what is searched.
+        seed: of the controller's weights and draws.
+        units: of the controller.
+        learning_rate: Adam's.
+        entropy_weight: of the entropy that is maximised too.
+        baseline_weight: of the moving average.
+        clip: how far from 1 the ratio of a token's probabilities counts.
+        epochs: updates on every minibatch.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int = 0,
+        units: int = 100,
+        learning_rate: float = 0.00035,
+        entropy_weight: float = 0.00001,
+        baseline_weight: float = 0.95,
+        clip: float = 0.2,
+        epochs: int = 4,
+    ) -> None:
+        super().__init__(space, seed, units, learning_rate, entropy_weight, baseline_weight)
+        self.clip, self.epochs = clip, epochs
+
+    def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
+        return clipped_gain(now, before, advantages, self.clip)
+
+
+def clipped_gain(now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor, clip: float) -> tf.Tensor:
+    """PPO's clipped surrogate: the sum over a child's tokens, the mean over children."""
+    ratios = tf.exp(now - before)
+    clipped = tf.clip_by_value(ratios, 1.0 - clip, 1.0 + clip)
+    advantages = advantages[:, None]
+    gains = tf.minimum(ratios * advantages, clipped * advantages)
+    return tf.reduce_mean(tf.reduce_sum(gains, -1))
+
+
+#: The policies by the name that the command line gives them.
+POLICIES: dict[str, Any] = {
+    "ppo": PPO,
+    "reinforce": Reinforce,
+    "random": RandomSearch,
+    "evolution": RegularizedEvolution,
+}

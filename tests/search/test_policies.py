@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nasnet_zoo.search import POLICIES, PPO, RegularizedEvolution, Reinforce, SearchSpace
+from nasnet_zoo.search.policies import clipped_gain
+
+pytestmark = pytest.mark.tensorflow
+
+SPACE = SearchSpace(blocks=2, operations=("identity", "sep_3x3", "max_3x3"), cells=1)
+
+
+def reward(tokens):
+    """The share of tokens that are 1: the best child is known, and there is one of it."""
+    return (np.asarray(tokens) == 1).mean(-1)
+
+
+def test_clipping_worked_by_hand():
+    before = tf.math.log([[0.5, 0.5], [0.5, 0.5]])
+    now = tf.math.log([[0.75, 0.5], [0.25, 0.55]])
+    # Ratios 1.5, 1 and 0.5, 1.1; clipped at 0.2 they are 1.2, 1 and 0.8, 1.1.
+    # Advantage 2: min(3, 2.4) + 2 = 4.4. Advantage -1: min(-0.5, -0.8) + -1.1 = -1.9.
+    gain = clipped_gain(now, before, tf.constant([2.0, -1.0]), 0.2)
+    assert float(gain) == pytest.approx((4.4 - 1.9) / 2, abs=1e-5)
+
+
+def test_a_clipped_token_has_no_gradient():
+    before = tf.math.log([[0.5, 0.5]])
+    now = tf.Variable(tf.math.log([[0.9, 0.55]]))
+    with tf.GradientTape() as tape:
+        gain = clipped_gain(now, before, tf.constant([1.0]), 0.2)
+    # d ratio / d log p = ratio, where it is not clipped.
+    np.testing.assert_allclose(tape.gradient(gain, now), [[0.0, 1.1]], atol=1e-5)
+
+
+def test_the_baseline_is_a_moving_average_of_earlier_rewards():
+    policy = Reinforce(SPACE, baseline_weight=0.9)
+    tokens = policy.ask(2)
+    told = [policy.tell(tokens, np.array(r))["baseline"] for r in ((1, 3), (4, 6), (0, 0))]
+    assert told == pytest.approx([2.0, 2.0, 0.9 * 2 + 0.1 * 5])
+
+
+def test_reinforce_climbs_the_gradient_of_the_expected_reward():
+    """One plain step along the gain moves each log-probability by its own gradient times advantage."""
+    policy = Reinforce(SPACE, entropy_weight=0.0)
+    now = tf.Variable([[-1.0, -2.0], [-0.5, -0.1]])
+    with tf.GradientTape() as tape:
+        gain = policy._gain(now, now, tf.constant([2.0, -1.0]))
+    np.testing.assert_allclose(tape.gradient(gain, now), [[1.0, 1.0], [-0.5, -0.5]])
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_restored_policy_goes_on_alike(name):
+    policy, other = (POLICIES[name](SPACE, seed=3) for _ in range(2))
+    if name == "evolution":
+        policy, other = (RegularizedEvolution(SPACE, 10, 3, seed=3) for _ in range(2))
+    for _ in range(4):
+        tokens = policy.ask(5)
+        policy.tell(tokens, reward(tokens))
+    other.restore(policy.state())
+    for _ in range(3):
+        tokens = policy.ask(5)
+        np.testing.assert_array_equal(other.ask(5), tokens)
+        assert policy.tell(tokens, reward(tokens)) == other.tell(tokens, reward(tokens))
+
+
+def test_evolution_lets_the_oldest_die_and_changes_one_token():
+    policy = RegularizedEvolution(SPACE, population=4, sample=4, seed=0)
+    first = policy.ask(4)
+    policy.tell(first, np.array([9.0, 1.0, 2.0, 3.0]))
+    for child in policy.ask(20):
+        assert (child != first[0]).sum() == 1
+        SPACE.check(child)
+    newcomer = policy.ask(1)
+    policy.tell(newcomer, np.array([0.0]))
+    # The best was the oldest: its rule is over.
+    for child in policy.ask(20):
+        assert (child != first[3]).sum() == 1
+
+
+@pytest.mark.parametrize("policy", [PPO, Reinforce])
+def test_the_known_best_is_found_where_random_search_fails(policy):
+    learner = policy(SPACE, seed=0, learning_rate=0.01, entropy_weight=0.01)
+    for _ in range(80):
+        tokens = learner.ask(20)
+        learner.tell(tokens, reward(tokens))
+    learnt = reward(learner.ask(200))
+    random = reward(SPACE.sample(np.random.default_rng(0), 1600))
+    assert learnt.mean() > 0.95
+    assert (random == 1.0).mean() < 0.01
