@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -66,6 +67,49 @@ class _Draws:
         start = self._taken
         self._taken = stop = start + math.prod(shape)
         return lambda shape, dtype: (self._values[start:stop].reshape(shape) * stddev).astype(dtype)
+
+
+def run_graph(
+    graph: Graph,
+    inputs: Sequence[Any],
+    weights: Sequence[Sequence[Any]],
+    training: bool,
+    hyper: Hyperparameters,
+    keep: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[list[Any], list[Any]]:
+    """Computes a graph: a pure function of tensors.
+
+    Args:
+        graph: the graph.
+        inputs: one tensor (batch, height, width, channels) for each of its inputs.
+        weights: those of each primitive, in the order of `Graph.steps`.
+        training: whether batch norm uses the statistics of the batch.
+        hyper: the recipe's constants.
+        keep: multipliers (batch,) of the paths that drop path acts on, by their nodes' names.
+
+    Returns:
+        The outputs, and the new values of the weights that are not trainable (none unless
+        ``training``).
+    """
+    states = dict(zip(graph.inputs, inputs, strict=True))
+    updates: list[Any] = []
+    owned = iter(weights)
+    for node in graph.nodes:
+        x = _merge(node.merge, [states[name] for name in node.inputs])
+        for primitive in node.primitives:
+            x, moved = primitive(x, next(owned), training, hyper)
+            updates += moved
+        states[node.name] = x * per_sample(keep[node.name], x) if node.name in keep else x
+    return [states[name] for name in graph.outputs], updates
+
+
+def _merge(merge: str | None, tensors: list[Any]) -> Any:
+    if merge == "concat":
+        return ops.concatenate(tensors, axis=-1)
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total
 
 
 class GraphLayer(keras.layers.Layer):
@@ -171,18 +215,13 @@ class GraphLayer(keras.layers.Layer):
 
         Returns the outputs, and in training the new values of the statistics.
         """
-        states = {name: next(tensors) for name in self.graph.inputs}
+        inputs = [next(tensors) for _ in self.graph.inputs]
         keep = {name: next(tensors) for name in paths}
-        statistics: list[Any] = []
-        owned = iter(self._primitive_weights)
-        for node in self.graph.nodes:
-            x = _merge(node.merge, [states[name] for name in node.inputs])
-            for primitive in node.primitives:
-                weights = [next(tensors) for _ in next(owned)]
-                x, updates = primitive(x, weights, training, self.hyperparameters)
-                statistics += updates
-            states[node.name] = x * per_sample(keep[node.name], x) if node.name in keep else x
-        return *(states[name] for name in self.graph.outputs), *statistics
+        weights = [[next(tensors) for _ in owned] for owned in self._primitive_weights]
+        outputs, statistics = run_graph(
+            self.graph, inputs, weights, training, self.hyperparameters, keep
+        )
+        return *outputs, *statistics
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         shapes = _image_shapes(input_shape)
@@ -206,15 +245,6 @@ class GraphLayer(keras.layers.Layer):
         if isinstance(drop_path, dict):
             drop_path = keras.saving.deserialize_keras_object(drop_path)
         return cls(**{**config, "drop_path": drop_path})
-
-
-def _merge(merge: str | None, tensors: list[Any]) -> Any:
-    if merge == "concat":
-        return ops.concatenate(tensors, axis=-1)
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total
 
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")

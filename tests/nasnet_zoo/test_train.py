@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import nasnet_zoo
-from nasnet_zoo.cells import ScheduledDropPath
+from nasnet_zoo.cells import Cell, ScheduledDropPath
 from nasnet_zoo.cli import main
+from nasnet_zoo.data import load_data
 from nasnet_zoo.training import RECIPES, Recipe, train
 from nasnet_zoo.training.checkpoint import (
     Checkpoint,
@@ -38,7 +39,9 @@ def history(out):
 def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
     """The smoke run: the CIFAR recipe in small, from the command line to the evaluation."""
     out = tmp_path / "run"
-    assert main(["train", "digits", "--data", "digits", "--out", str(out)]) == 0
+    train_digits = ["train", "digits", "--data", "digits", "--out", str(out), "--tensorboard"]
+    assert main(train_digits) == 0
+    assert list((out / "tensorboard" / "validation").glob("events.out.*"))
     lines = history(out)
     assert len(lines) == RECIPES["digits"].epochs
     accuracy = float(lines[-1]["val_accuracy"])
@@ -66,8 +69,15 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
         weights=out / "model.weights.h5",
     )
     images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 1)).astype("float32")
-    # CIFAR's batch norm differs from the run's in its momentum alone.
     np.testing.assert_allclose(weights(images), model(images), atol=1e-6)
+    # Training can start from them, for other classes too.
+    tuned = dataclasses.replace(RECIPES["digits"], weights=str(out / "model.weights.h5"))
+    fewer = dataclasses.replace(load_data("digits"), class_names=tuple("0123456789abc"))
+    with pytest.warns(UserWarning, match="predictions"):
+        start = build(tuned, open_source(fewer), 10)
+    np.testing.assert_array_equal(
+        start.get_layer("Cell_2").get_weights()[0], model.get_layer("Cell_2").get_weights()[0]
+    )
 
 
 # === Resume ===
@@ -214,6 +224,8 @@ def test_recipes_make_networks_whose_trained_weights_move_to_inference(precision
         drop_path_keep=0.5,
         drop_path_version="constant",
         precision=precision,
+        gradient_checkpointing=True,
+        steps_per_execution=3,
     )
     source = open_source("digits")
     keras.config.set_dtype_policy(precision)
@@ -222,6 +234,8 @@ def test_recipes_make_networks_whose_trained_weights_move_to_inference(precision
     finally:
         keras.config.set_dtype_policy("float32")
     compile_model(model, recipe, 10)
+    assert model.steps_per_execution == 3
+    assert all(layer.gradient_checkpointing for layer in model.layers if isinstance(layer, Cell))
     drop_paths = [la for la in model._flatten_layers() if isinstance(la, ScheduledDropPath)]
     assert {(d.version, d.keep_final, int(d.total_steps)) for d in drop_paths} == {
         ("constant", 0.5, 10)

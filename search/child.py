@@ -1,0 +1,270 @@
+"""Training children from scratch, fast: a network's graph of primitives on one flat weight vector.
+
+A Keras model per child spends more time on being built and traced than on training. Here the same
+graph (`nasnet_zoo.network.network_graph`) and the same primitives become one TensorFlow function:
+all weights lie in one vector, so that weight decay, clipping and the optimizer's update are an
+operation each, and a whole part of the training is one call.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from nasnet_zoo.cells import CIFAR, Genotype, Graph, Hyperparameters
+from nasnet_zoo.cells.layers import run_graph
+from nasnet_zoo.cells.primitives import Shape, Weight
+from nasnet_zoo.network import Architecture, network_graph
+
+# Held-out images that are looked at together.
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a child is trained.
+
+    Args:
+        cells: N, normal cells in a stack.
+        filters: F.
+        stem_filters: of the first convolution.
+        steps: of training.
+        batch_size: images in a step.
+        learning_rate: at the start of a cosine down to 0.
+        momentum: of SGD with Nesterov's.
+        l2: ``l2 * w**2`` of all kernels is added to the loss.
+        clip_norm: the largest norm of the gradient.
+        parts: after each of so many equal parts of the training the child is evaluated.
+    """
+
+    cells: int = 1
+    filters: int = 8
+    stem_filters: int = 16
+    steps: int = 300
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    l2: float = 1e-4
+    clip_norm: float = 5.0
+    parts: int = 3
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1 or not 1 <= self.parts <= self.steps:
+            raise ValueError(
+                f"Expected steps and batch_size of at least 1, parts from 1 to steps. Received: {self}"
+            )
+
+    def architecture(self, genotype: Genotype, image_size: int, channels: int) -> Architecture:
+        """The network of a child."""
+        return Architecture(
+            genotype,
+            self.cells,
+            self.filters,
+            "cifar",
+            self.stem_filters,
+            image_size=image_size,
+            channels=channels,
+        )
+
+
+class Child:
+    """A network that is trained by plain operations.
+
+    Args:
+        graph: from images to logits.
+        image_shape: (height, width, channels).
+        hyper: batch norm's constants and the initial scale.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, graph: Graph, image_shape: Shape, hyper: Hyperparameters, seed: int = 0) -> None:
+        self.graph, self.hyper = graph, hyper
+        self.owned = [
+            primitive.weights(shape[2], node.filters)
+            for node, _, primitive, shape in graph.steps([image_shape])
+        ]
+        rng = np.random.default_rng(seed)
+        specs = [weight for owned in self.owned for weight in owned]
+        self._trainable = [weight for weight in specs if weight.trainable]
+        self._statistics = [weight for weight in specs if not weight.trainable]
+        first = [_initial(weight, hyper, rng) for weight in specs]
+        self.weights = tf.Variable(_flat(first, specs, True))
+        self.statistics = tf.Variable(_flat(first, specs, False))
+        self.momenta = tf.Variable(tf.zeros_like(self.weights))
+        kernels = [np.full(w.shape, w.role == "kernel", np.float32).ravel() for w in self._trainable]
+        self._kernels = tf.constant(np.concatenate(kernels))
+
+    def logits(
+        self, images: tf.Tensor, training: bool, weights: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Logits (batch, classes), and in training the new statistics as one vector."""
+        weights = self.weights.value() if weights is None else weights
+        trainable = iter(_parts(weights, self._trainable))
+        statistics = iter(_parts(self.statistics.value(), self._statistics))
+        owned = [
+            [next(trainable if weight.trainable else statistics) for weight in weights]
+            for weights in self.owned
+        ]
+        (outputs, updates) = run_graph(self.graph, [images], owned, training, self.hyper)
+        flat = [tf.reshape(update, [-1]) for update in updates]
+        return tf.squeeze(outputs[0], [1, 2]), tf.concat(flat, 0) if training else self.statistics
+
+    def step(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        learning_rate: tf.Tensor,
+        budget: Budget,
+    ) -> tf.Tensor:
+        """One step of SGD; the loss before it."""
+        weights = self.weights.value()
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            logits, statistics = self.logits(images, True, weights)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            loss = tf.reduce_mean(losses)
+        gradient = tape.gradient(loss, weights) + 2 * budget.l2 * self._kernels * weights
+        gradient = tf.clip_by_norm(gradient, budget.clip_norm)
+        momenta = budget.momentum * self.momenta - learning_rate * gradient
+        self.momenta.assign(momenta)
+        self.weights.assign_add(budget.momentum * momenta - learning_rate * gradient)
+        self.statistics.assign(statistics)
+        return loss
+
+
+def _initial(weight: Weight, hyper: Hyperparameters, rng: np.random.Generator) -> np.ndarray:
+    if weight.role == "kernel":
+        draws = rng.normal(size=weight.shape)
+        while (far := np.abs(draws) > 2).any():
+            draws[far] = rng.normal(size=far.sum())
+        return (draws * hyper.kernel_stddev(weight.shape)).astype(np.float32)
+    ones = weight.role in ("scale", "variance")
+    return np.full(weight.shape, float(ones), np.float32)
+
+
+def _flat(values: list[np.ndarray], specs: list[Weight], trainable: bool) -> np.ndarray:
+    pairs = zip(values, specs, strict=True)
+    return np.concatenate([v.ravel() for v, weight in pairs if weight.trainable == trainable])
+
+
+def _parts(vector: tf.Tensor, specs: list[Weight]) -> list[tf.Tensor]:
+    parts = tf.split(vector, [math.prod(weight.shape) for weight in specs])
+    return [tf.reshape(part, weight.shape) for part, weight in zip(parts, specs, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """What children are trained and judged on: float32 images in [-1, 1], int32 labels."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    held_out_images: np.ndarray
+    held_out_labels: np.ndarray
+    classes: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a child.
+
+    Args:
+        rewards: accuracy on the held-out images after each part of the training, in [0, 1].
+        losses: mean training loss of each part.
+        failed: whether the loss or a weight became infinite or no number; the reward is then 0.
+        stopped: whether the training was stopped early as hopeless.
+    """
+
+    rewards: tuple[float, ...]
+    losses: tuple[float, ...]
+    failed: bool = False
+    stopped: bool = False
+
+    @property
+    def reward(self) -> float:
+        """The last accuracy on the held-out images."""
+        return 0.0 if self.failed or not self.rewards else self.rewards[-1]
+
+
+def train_child(
+    genotype: Genotype,
+    images: Images,
+    budget: Budget,
+    seed: int = 0,
+    hopeless: Sequence[float] = (),
+) -> Trained:
+    """Trains a child from scratch and judges it on the held-out images.
+
+    Args:
+        genotype: of the child.
+        images: what it learns and is judged on.
+        budget: how it is trained.
+        seed: of its weights and of the order of the images.
+        hopeless: rewards, by part, below which the training stops.
+    """
+    _, size, _, channels = images.train_images.shape
+    graph = network_graph(budget.architecture(genotype, size, channels), images.classes)
+    child = Child(graph, images.train_images.shape[1:], CIFAR, seed)
+    run = _Run(child, images, budget)
+    rng = np.random.default_rng(seed)
+    count = len(images.train_labels)
+    epochs = -(-budget.steps * budget.batch_size // count)
+    order = np.concatenate([rng.permutation(count) for _ in range(epochs)])
+    batches = order[: budget.steps * budget.batch_size].reshape(budget.steps, budget.batch_size)
+    bounds = np.linspace(0, budget.steps, budget.parts + 1).round().astype(int)
+    rewards: list[float] = []
+    losses: list[float] = []
+    for part, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        steps = tf.constant(batches[start:stop], tf.int32)
+        losses.append(float(run.train(steps, tf.constant(start, tf.int32))))
+        if not math.isfinite(losses[-1]) or not bool(run.is_finite()):
+            return Trained(tuple(rewards), tuple(losses), failed=True)
+        rewards.append(run.accuracy())
+        if part < len(hopeless) and rewards[-1] < hopeless[part] and stop < budget.steps:
+            return Trained(tuple(rewards), tuple(losses), stopped=True)
+    return Trained(tuple(rewards), tuple(losses))
+
+
+class _Run:
+    """The functions of one child's training, each traced once."""
+
+    def __init__(self, child: Child, images: Images, budget: Budget) -> None:
+        self._child, self._budget = child, budget
+        self._images = tf.constant(images.train_images)
+        self._labels = tf.constant(images.train_labels, tf.int32)
+        self._held_out = images.held_out_images, images.held_out_labels
+
+    @tf.function(reduce_retracing=True)
+    def train(self, batches: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        """Takes the steps of ``batches`` (steps, images), ``first`` the number of the first one."""
+        total = 0.0
+        steps = tf.shape(batches)[0]
+        for k in tf.range(steps):
+            done = tf.cast(first + k, tf.float32) / self._budget.steps
+            rate = self._budget.learning_rate * 0.5 * (1.0 + tf.cos(math.pi * done))
+            images, labels = tf.gather(self._images, batches[k]), tf.gather(self._labels, batches[k])
+            total += self._child.step(images, labels, rate, self._budget)
+        return total / tf.cast(steps, tf.float32)
+
+    @tf.function
+    def is_finite(self) -> tf.Tensor:
+        """Whether all weights and statistics are."""
+        values = tf.concat([self._child.weights, self._child.statistics], 0)
+        return tf.reduce_all(tf.math.is_finite(values))
+
+    def accuracy(self) -> float:
+        """On the held-out images."""
+        images, labels = self._held_out
+        named = [
+            self._named(tf.constant(images[start : start + _BATCH])).numpy()
+            for start in range(0, len(labels), _BATCH)
+        ]
+        return float(np.mean(np.concatenate(named) == labels))
+
+    @tf.function(reduce_retracing=True)
+    def _named(self, images: tf.Tensor) -> tf.Tensor:
+        return tf.argmax(self._child.logits(images, False)[0], -1)

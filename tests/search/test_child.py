@@ -1,0 +1,111 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nasnet_zoo.cells import CIFAR, OPERATIONS, Block, CellGenotype, Genotype
+from nasnet_zoo.models import from_architecture
+from nasnet_zoo.network import network_graph
+from nasnet_zoo.search import SearchSpace
+from nasnet_zoo.search.child import Budget, Child, Images, train_child
+
+pytestmark = pytest.mark.tensorflow
+
+BUDGET = Budget(filters=4, stem_filters=4, steps=3, batch_size=8, learning_rate=1e-3, parts=1)
+
+
+def all_operations():
+    """A genotype with every operation and both combinations, in either cell."""
+    names = sorted(OPERATIONS)
+    blocks = tuple(
+        Block((k % 2, (k + 1) % 2), (names[k], names[-1 - k]), ("add", "concat")[k % 2])
+        for k in range((len(names) + 1) // 2)
+    )
+    cell = CellGenotype(blocks)
+    return Genotype("all", cell, cell)
+
+
+def genotypes():
+    space = SearchSpace()
+    drawn = space.sample(np.random.default_rng(0), 2)
+    return [all_operations(), *(space.genotype(tokens) for tokens in drawn)]
+
+
+@pytest.mark.parametrize("genotype", genotypes(), ids=("all", "first", "second"))
+def test_a_child_follows_the_keras_model_of_the_same_weights(genotype):
+    """Eagerly: compiled, equal children drift apart by rounding alone."""
+    architecture = BUDGET.architecture(genotype, 8, 3)
+    child = Child(network_graph(architecture, 5), (8, 8, 3), CIFAR, seed=1)
+    model = from_architecture(architecture, classes=5, classifier_activation=None)
+    _copy(child, model)
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.uniform(-1, 1, (3, 8, 8, 8, 3)), tf.float32)
+    labels = tf.constant(rng.integers(0, 5, (3, 8)), tf.int32)
+    np.testing.assert_allclose(child.logits(images[0], False)[0], model(images[0]), atol=1e-5)
+    optimizer = keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True, global_clipnorm=5.0)
+    optimizer.build(model.trainable_variables)
+    kernels = [v for v in model.trainable_variables if "kernel" in v.name]
+    for step in range(3):
+        with tf.GradientTape() as tape:
+            logits = model(images[step], training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels[step], logits)
+            loss = tf.reduce_mean(losses)
+            penalty = BUDGET.l2 * sum(tf.reduce_sum(v.value**2) for v in kernels)
+            total = loss + penalty
+        values = [variable.value for variable in model.trainable_variables]
+        optimizer.apply(tape.gradient(total, values), model.trainable_variables)
+        found = child.step(images[step], labels[step], tf.constant(1e-3), BUDGET)
+        assert float(found) == pytest.approx(float(loss), abs=1e-4)
+    np.testing.assert_allclose(child.logits(images[0], False)[0], model(images[0]), atol=1e-3)
+
+
+def _copy(child, model):
+    """The child's weights into the Keras model, whose layers own them in the same order."""
+    vectors = {True: child.weights.numpy(), False: child.statistics.numpy()}
+    taken = {True: 0, False: 0}
+    flat = [weight for owned in child.owned for weight in owned]
+    variables = list(model.variables)
+    owned = [v for layer in model.layers for vs in getattr(layer, "_primitive_weights", ()) for v in vs]
+    owned += model.get_layer("predictions").weights
+    assert len(owned) == len(flat) == len(variables)
+    for variable, weight in zip(owned, flat, strict=True):
+        kind, size = weight.trainable, int(np.prod(weight.shape))
+        values = vectors[kind][taken[kind] : taken[kind] + size]
+        variable.assign(values.reshape(weight.shape))
+        taken[kind] += size
+    assert all(taken[kind] == len(vectors[kind]) for kind in taken)
+
+
+def quadrants(count, rng):
+    """Images with one bright quarter, which is their class."""
+    images = rng.normal(0, 0.2, (count, 8, 8, 1)).astype("float32")
+    labels = rng.integers(0, 4, count)
+    for image, label in zip(images, labels, strict=True):
+        row, column = 4 * (label // 2), 4 * (label % 2)
+        image[row : row + 4, column : column + 4] += 1
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return Images(*quadrants(256, rng), *quadrants(100, rng), 4)
+
+
+def test_a_child_learns_the_same_from_the_same_seed_and_stops_where_it_is_hopeless(images):
+    budget = Budget(filters=2, stem_filters=4, steps=40, batch_size=16, parts=2)
+    genotype = genotypes()[1]
+    trained = train_child(genotype, images, budget, seed=3)
+    assert trained.reward >= 0.9
+    assert trained.losses[1] < trained.losses[0]
+    assert (len(trained.rewards), trained.failed, trained.stopped) == (2, False, False)
+    stopped = train_child(genotype, images, budget, seed=3, hopeless=[1.01])
+    assert stopped.stopped
+    assert len(stopped.rewards) == 1
+
+
+def test_a_diverging_child_fails_with_no_reward(images):
+    budget = Budget(filters=2, stem_filters=2, steps=6, batch_size=8, parts=2, learning_rate=1e30)
+    trained = train_child(genotypes()[1], images, budget)
+    assert trained.failed
+    assert trained.reward == 0.0
