@@ -7,9 +7,9 @@ there before is untouched.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.cells.files import replacing, replacing_folder
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.network import inference_model
 
@@ -36,22 +36,10 @@ def export_saved_model(model: keras.Model, path: str | os.PathLike[str]) -> None
     Raises:
         ValueError: if the model does not fit, or the folder holds something else.
     """
-    path = Path(path)
-    if path.exists() and not (path / "saved_model.pb").is_file():
-        raise ValueError(
-            f"Expected a new folder or an earlier SavedModel. Received: {os.fspath(path)!r}"
-        )
+    path = saved_model_folder(path)
     module = _serving_module(model)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
-    try:
+    with replacing_folder(path) as temporary:
         tf.saved_model.save(module, os.fspath(temporary), signatures=module.serve)
-        if path.exists():
-            path.rename(replaced)
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def export_litert(model: keras.Model, path: str | os.PathLike[str]) -> None:
@@ -96,6 +84,23 @@ def export_onnx(model: keras.Model, path: str | os.PathLike[str]) -> None:
         )
         # The converter only logs what it could not convert, and writes it all the same.
         checker.check_model(os.fspath(temporary))
+
+
+def saved_model_folder(path: str | os.PathLike[str]) -> Path:
+    """The path of a SavedModel to write.
+
+    Raises:
+        ValueError: if something else is there.
+        OSError: if the folder to write it in is not there.
+    """
+    path = Path(path)
+    if path.exists() and not (path / "saved_model.pb").is_file():
+        raise ValueError(
+            f"Expected a new folder or an earlier SavedModel. Received: {os.fspath(path)!r}"
+        )
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path.parent))
+    return path
 
 
 def check_backend() -> None:

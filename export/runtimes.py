@@ -24,25 +24,32 @@ class Runtime:
         name: of the runtime.
         size: of the file, or of all files of the folder, in bytes.
         image_shape: (height, width, channels) of the images it takes; None where any will do.
-        run: from float32 images (batch, height, width, channels) to the output of each.
+        run: from images (batch, height, width, channels) to each of the outputs.
+        image_dtype: of the images: "float32", or "uint8" for bytes as files hold them.
     """
 
     name: str
     size: int
     image_shape: ImageShape
-    run: Callable[[np.ndarray], np.ndarray]
+    run: Callable[[np.ndarray], list[np.ndarray]]
+    image_dtype: str = "float32"
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """The outputs, (batch, ...) in float32, for images (batch, height, width, channels).
+        """The first output, (batch, ...), for images (batch, height, width, channels).
 
         Raises:
-            ValueError: if the images are not float32 or their shape does not fit.
+            ValueError: if the images' type or shape does not fit.
         """
+        return self.predict_all(images)[0]
+
+    def predict_all(self, images: np.ndarray) -> list[np.ndarray]:
+        """All outputs, as `predict`."""
         pairs = zip(self.image_shape, images.shape[1:], strict=True) if images.ndim == 4 else ()
         fits = pairs and all(expected in (None, size) for expected, size in pairs)
-        if not fits or images.dtype != np.float32 or not len(images):
+        if not fits or images.dtype != self.image_dtype or not len(images):
+            shape = ", ".join(map(str, self.image_shape))
             raise ValueError(
-                f"Expected float32 images of shape (batch, {', '.join(map(str, self.image_shape))}). "
+                f"Expected {self.image_dtype} images of shape (batch, {shape}). "
                 f"Received: {images.dtype} {images.shape}"
             )
         return self.run(images)
@@ -51,7 +58,7 @@ class Runtime:
         """The median time that one image takes, in seconds.
 
         Args:
-            image: float32, (1, height, width, channels).
+            image: (1, height, width, channels).
             runs: how many to time.
             warm_up: how many to do before.
         """
@@ -65,20 +72,21 @@ class Runtime:
         return statistics.median(times)
 
 
-def load_runtime(path: str | os.PathLike[str]) -> Runtime:
-    """Loads a file into the runtime that it is for, on the CPU with a thread for each core.
+def load_runtime(path: str | os.PathLike[str], threads: int | None = None) -> Runtime:
+    """Loads a file into the runtime that it is for, on the CPU.
 
     A SavedModel is a program: load only those that you trust.
 
     Args:
-        path: a SavedModel folder, or a ``.tflite`` or ``.onnx`` file, with one input and one output.
+        path: a SavedModel folder, or a ``.tflite`` or ``.onnx`` file, with one input.
+        threads: that LiteRT or ONNX Runtime compute with. Default: one for each core.
 
     Raises:
         ValueError: if there is no such file, or it is broken or of another kind.
         ImportError: if the runtime is not installed.
     """
     path = Path(path)
-    load: Callable[[Path], Runtime]
+    load: Callable[[Path, int], Runtime]
     if (path / "saved_model.pb").is_file():
         load = _saved_model
     elif path.suffix in _LOADERS and path.is_file():
@@ -89,7 +97,7 @@ def load_runtime(path: str | os.PathLike[str]) -> Runtime:
             f"Received: {os.fspath(path)!r}"
         )
     try:
-        return load(path)
+        return load(path, threads or os.cpu_count() or 1)
     except ImportError:
         raise
     # The runtimes raise errors of their own kinds on files that they cannot read.
@@ -97,54 +105,57 @@ def load_runtime(path: str | os.PathLike[str]) -> Runtime:
         raise ValueError(f"{path}: expected a model that can be loaded. Received: {error}") from None
 
 
-def _saved_model(path: Path) -> Runtime:
+def _saved_model(path: Path, threads: int) -> Runtime:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(os.fspath(path))
     ((name, image),) = loaded.signatures["serving_default"].structured_input_signature[1].items()
-    (output,) = loaded.signatures["serving_default"].structured_outputs
+    outputs = sorted(loaded.signatures["serving_default"].structured_outputs, key=lambda n: (len(n), n))
 
-    def run(images: np.ndarray) -> np.ndarray:
+    def run(images: np.ndarray) -> list[np.ndarray]:
         # Not the signature alone is kept: its variables live only as long as what was loaded.
-        return np.asarray(loaded.signatures["serving_default"](**{name: tf.constant(images)})[output])
+        made = loaded.signatures["serving_default"](**{name: tf.constant(images)})
+        return [np.asarray(made[output]) for output in outputs]
 
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Runtime("TensorFlow", size, tuple(image.shape[1:]), run)
+    return Runtime("TensorFlow", size, tuple(image.shape[1:]), run, image.dtype.name)
 
 
-def _litert(path: Path) -> Runtime:
+def _litert(path: Path, threads: int) -> Runtime:
     interpreter = import_extra("ai_edge_litert.interpreter", "export").Interpreter(
-        os.fspath(path), num_threads=os.cpu_count()
+        os.fspath(path), num_threads=threads
     )
-    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     interpreter.allocate_tensors()
     shape = list(image["shape"])
 
-    def run(images: np.ndarray) -> np.ndarray:
+    def run(images: np.ndarray) -> list[np.ndarray]:
         if shape != list(images.shape):
             shape[:] = images.shape
             interpreter.resize_tensor_input(image["index"], shape)
             interpreter.allocate_tensors()
         interpreter.set_tensor(image["index"], images)
         interpreter.invoke()
-        return interpreter.get_tensor(output["index"])
+        return [interpreter.get_tensor(output["index"]) for output in outputs]
 
     sizes = tuple(None if size < 0 else int(size) for size in image["shape_signature"][1:])
-    return Runtime("LiteRT", path.stat().st_size, sizes, run)
+    return Runtime("LiteRT", path.stat().st_size, sizes, run, np.dtype(image["dtype"]).name)
 
 
-def _onnx(path: Path) -> Runtime:
+def _onnx(path: Path, threads: int) -> Runtime:
     onnxruntime = import_extra("onnxruntime", "export")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    (image,), (output,) = session.get_inputs(), session.get_outputs()
+    (image,), outputs = session.get_inputs(), [output.name for output in session.get_outputs()]
 
-    def run(images: np.ndarray) -> np.ndarray:
-        return session.run([output.name], {image.name: images})[0]
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        return session.run(outputs, {image.name: images})
 
     sizes = tuple(size if isinstance(size, int) else None for size in image.shape[1:])
-    return Runtime("ONNX Runtime", path.stat().st_size, sizes, run)
+    dtype = "uint8" if image.type == "tensor(uint8)" else "float32"
+    return Runtime("ONNX Runtime", path.stat().st_size, sizes, run, dtype)
 
 
-_LOADERS: dict[str, Callable[[Path], Runtime]] = {".tflite": _litert, ".onnx": _onnx}
+_LOADERS: dict[str, Callable[[Path, int], Runtime]] = {".tflite": _litert, ".onnx": _onnx}

@@ -9,6 +9,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+_DATA = (
+    "'digits', a folder of IDX files or of class folders, or a data set of TFDS (cifar10, cifar100, "
+    "fashion_mnist, imagenet2012, ...)"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
@@ -75,7 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--no-top", action="store_true", help="leave the classifier out")
     convert.add_argument("--auxiliary-head", action="store_true", help="convert the auxiliary head too")
     convert.set_defaults(run=_convert)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_export(commands)
+    _add_benchmark(commands)
+    return parser
 
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser(
         "train",
         help="train a network by a recipe",
@@ -112,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--tensorboard", action="store_true", help="write events to OUT/tensorboard")
     train.set_defaults(run=_train)
 
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate = commands.add_parser(
         "evaluate",
         help="evaluate a model, or an exported file, on test images",
@@ -127,13 +141,55 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", metavar="FILE", help="write the figures as JSON too")
     evaluate.add_argument("--picture", metavar="FILE", help="draw the confusion matrix too")
     evaluate.set_defaults(run=_evaluate)
-    return parser
 
 
-_DATA = (
-    "'digits', a folder of IDX files or of class folders, or a data set of TFDS (cifar10, cifar100, "
-    "fashion_mnist, imagenet2012, ...)"
-)
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a model as a SavedModel, LiteRT or ONNX file",
+        description="Writes a model as a file for a runtime and compares that file with Keras.",
+    )
+    export.add_argument("model", help="a .keras file, or one that `nasnet-zoo models` lists")
+    export.add_argument("--weights", help="'imagenet' or a file of weights, for a model by its name")
+    export.add_argument("--out", required=True, help="a .tflite or .onnx file, or a folder")
+    export.add_argument("--format", help="saved_model, litert or onnx (default: by the name of --out)")
+    export.add_argument(
+        "--quantization",
+        default="float32",
+        help="float32 (default), float16, dynamic, int8 or int16x8",
+    )
+    export.add_argument(
+        "--images",
+        metavar="digits|FOLDER",
+        help="to read ranges off and to compare on: scikit-learn's digits or a folder of images",
+    )
+    export.add_argument("--limit", type=int, default=200, help="the most images (default: 200)")
+    export.add_argument("--classes", help="a text file with the name of a class in each line")
+    export.add_argument("--bytes", action="store_true", help="take uint8 images and scale them inside")
+    export.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    export.add_argument("--opset", type=int, help="of ONNX")
+    export.add_argument("--route", default="direct", help="direct (default) or plain")
+    export.set_defaults(run=_export)
+
+
+def _add_benchmark(commands: argparse._SubParsersAction) -> None:
+    benchmark = commands.add_parser(
+        "benchmark",
+        help="measure exported files side by side",
+        description="Measures time, memory and operators of exported files, the first the yardstick.",
+    )
+    benchmark.add_argument("files", nargs="+", help="SavedModels, .tflite and .onnx files")
+    benchmark.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 0], help="0: one for each core"
+    )
+    benchmark.add_argument("--rounds", type=int, default=20, help="of three runs (default: 20)")
+    benchmark.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    benchmark.add_argument("--json", metavar="FILE", help="write the figures as JSON")
+    benchmark.add_argument("--picture", metavar="FILE", help="write a bar chart as SVG")
+    benchmark.add_argument(
+        "--keras", metavar="MODEL", help="a .keras file: measure Keras's own exports of it first"
+    )
+    benchmark.set_defaults(run=_benchmark)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -232,3 +288,34 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         found.save(arguments.json)
     if arguments.picture:
         found.save_picture(arguments.picture)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.quiet import quiet_stderr
+
+    with quiet_stderr():
+        from nasnet_zoo.export.command import export_command
+
+        report = export_command(arguments)
+    print(report)
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.quiet import quiet_stderr
+
+    with quiet_stderr():
+        from nasnet_zoo.export.command import benchmark_command
+
+        reports = benchmark_command(arguments)
+    from rich.console import Console
+    from rich.table import Table
+
+    from nasnet_zoo.export.benchmark import cells, columns, histogram
+
+    table = Table(*columns(reports), box=None)
+    for report in reports:
+        table.add_row(*cells(report))
+    console = Console()
+    console.print(table)
+    for report in reports:
+        console.print(histogram(report), style="dim")

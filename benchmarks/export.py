@@ -1,0 +1,141 @@
+"""Our exports beside those of `keras.applications`, of the same weights and function, interleaved.
+
+python benchmarks/export.py [--model large] [--rounds 30] [--markdown docs/export.md]
+"""
+
+import argparse
+import os
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import nasnet_zoo
+from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.export import export
+from nasnet_zoo.export.benchmark import benchmark
+
+PEERS = {
+    "mobile": (keras.applications.NASNetMobile, nasnet_zoo.NASNetMobile, 224),
+    "large": (keras.applications.NASNetLarge, nasnet_zoo.NASNetLarge, 331),
+}
+OURS = (
+    ("ours", "float32"),
+    ("ours.tflite", "float32"),
+    ("ours.onnx", "float32"),
+    ("float16.tflite", "float16"),
+    ("dynamic.tflite", "dynamic"),
+    ("int8.tflite", "int8"),
+    ("int8.onnx", "int8"),
+)
+PARTS = ("<!-- {}: written by benchmarks/export.py -->", "<!-- end of {} -->")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=PEERS, default="mobile")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--markdown", metavar="FILE", help="page to put the table into")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        lines = measure(arguments.model, arguments.rounds, Path(folder))
+    print("\n".join(lines))
+    if arguments.markdown:
+        insert(Path(arguments.markdown), arguments.model, lines)
+
+
+def measure(name: str, rounds: int, folder: Path) -> list[str]:
+    keras_builder, our_builder, size = PEERS[name]
+    images = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), np.uint8)
+
+    theirs = settled(keras_builder(weights=None, classifier_activation=None), images)
+    theirs.save(folder / "keras.h5")
+    model = our_builder(weights=folder / "keras.h5", pool_padding="keras", classifier_activation=None)
+    results, seconds = {}, {}
+    for path, quantization in OURS:
+        seconds[path], results[path] = timed(
+            lambda p=path, q=quantization: export(
+                model, folder / p, quantization=q, representative=images if q == "int8" else None
+            )
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+    keras_files = (("keras", "tf_saved_model"), ("keras.tflite", "litert"), ("keras.onnx", "onnx"))
+    for path, kind in keras_files:
+        seconds[path], _ = timed(
+            lambda p=path, k=kind: theirs.export(os.fspath(folder / p), format=k, verbose=False)
+        )
+
+    lines = [
+        f"NASNet-A {name.capitalize()}, {size}x{size}, {os.cpu_count()} cores of {processor()}, "
+        f"{rounds} rounds of three runs of every file in turn. Ratios are to Keras's float32 file in "
+        "the same runtime: the median over the rounds of the quotient of best times.",
+        "",
+        "| file | size | 1 thread | ratio | all threads | ratio | largest difference from Keras |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for suffix in (".tflite", ".onnx"):
+        names = [f"keras{suffix}", *(p for p, _ in OURS if p.endswith(suffix))]
+        for report in benchmark([folder / n for n in names], rounds=rounds):
+            path = report.path.name
+            times = [f"{t.median:.1f} ms | {t.ratio:.2f}" for t in report.timings]
+            result = results.get(path)
+            cells = (path, f"{report.size / 1e6:.1f} MB", *times)
+            lines.append(f"| {' | '.join(cells)} | {f'{result.difference:.1e}' if result else ''} |")
+    ours, other = (
+        [seconds[path] for path in paths]
+        for paths in (("ours", "ours.tflite", "ours.onnx"), (path for path, _ in keras_files))
+    )
+    lines += [
+        "",
+        f"Seconds to export SavedModel + LiteRT + ONNX in float32: ours {shown(ours)}, each run "
+        f"in its runtime; Keras {shown(other)}. Peak memory of the process after all of our exports, "
+        f"with both models loaded: {peak:.1f} GB.",
+    ]
+    return lines
+
+
+def settled(model: keras.Model, images: np.ndarray) -> keras.Model:
+    """Batch norm's statistics are those of the images, as after a training."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(nasnet_zoo.preprocess_input(images.astype(np.float32)), training=True)
+    return model
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    made = function()
+    return time.perf_counter() - start, made
+
+
+def shown(seconds: list[float]) -> str:
+    return f"{' + '.join(f'{s:.1f}' for s in seconds)} = {sum(seconds):.1f}"
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "a machine")
+
+
+def insert(page: Path, name: str, lines: list[str]) -> None:
+    text = page.read_text(encoding="utf-8")
+    first, last = (part.format(name) for part in PARTS)
+    before, after = text.split(first)[0], text.split(last)[1]
+    write_text(page, "\n".join([before + first, "", *lines, "", last]) + after)
+
+
+if __name__ == "__main__":
+    main()

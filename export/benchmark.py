@@ -1,0 +1,288 @@
+"""Measuring exported files: time, memory, what they are made of and who computes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasnet_zoo.extras import import_extra
+
+from .runtimes import Runtime, load_runtime
+
+_ROUND = 3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one image, in milliseconds.
+
+    Args:
+        threads: that the runtime computed with.
+        median: of all runs.
+        p90: the ninth decile.
+        ratio: the median over the rounds of the best time, divided by that of the first file.
+    """
+
+    threads: int
+    median: float
+    p90: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What is known about a file.
+
+    Args:
+        path: of the file.
+        runtime: that ran it.
+        size: in bytes.
+        timings: one for each number of threads.
+        peak_memory: of a process that loads the runtime and the file and runs one image, in bytes.
+        operators: how many the file holds, by name.
+        delegated: share of LiteRT's operators that XNNPACK took; None for other runtimes.
+        partitions: into how many pieces XNNPACK took them; None for other runtimes.
+    """
+
+    path: Path
+    runtime: str
+    size: int
+    timings: tuple[Timing, ...]
+    peak_memory: int
+    operators: dict[str, int]
+    delegated: float | None
+    partitions: int | None
+
+
+def benchmark(
+    paths: Sequence[str | os.PathLike[str]],
+    threads: Sequence[int] = (1, 0),
+    rounds: int = 20,
+    image_size: tuple[int, int] | None = None,
+) -> list[FileReport]:
+    """Measures files side by side: each round runs every file, so that noise meets them all.
+
+    Args:
+        paths: SavedModels, ``.tflite`` and ``.onnx`` files.
+        threads: to measure with; 0 stands for one for each core.
+        rounds: of three runs of every file.
+        image_size: (height, width) of the images, for files that take any.
+
+    Raises:
+        ValueError: if a file cannot be loaded, or ``rounds`` is not positive.
+    """
+    if rounds < 1:
+        raise ValueError(f"Expected rounds of at least 1. Received: {rounds=}")
+    counts = list(dict.fromkeys(count or os.cpu_count() or 1 for count in threads))
+    files = [Path(path) for path in paths]
+    timings: list[list[Timing]] = [[] for _ in files]
+    runtimes: list[Runtime] = []
+    for count in counts:
+        runtimes = [load_runtime(path, count) for path in files]
+        for kept, timing in zip(
+            timings, _interleaved(runtimes, count, rounds, image_size), strict=True
+        ):
+            kept.append(timing)
+    reports = []
+    for path, runtime, kept in zip(files, runtimes, timings, strict=True):
+        operators, delegated, partitions = _operators(path)
+        peak = peak_memory(path, image_size)
+        reports.append(
+            FileReport(
+                path, runtime.name, runtime.size, tuple(kept), peak, operators, delegated, partitions
+            )
+        )
+    return reports
+
+
+def _image(runtime: Runtime, image_size: tuple[int, int] | None) -> np.ndarray:
+    size = image_size or runtime.image_shape[:2]
+    shape = [n for n in (*size, runtime.image_shape[2]) if n is not None]
+    if len(shape) < 3:
+        raise ValueError(f"Expected image_size for images of {runtime.image_shape}. Received: None")
+    values = np.random.default_rng(0).integers(0, 256, (1, *shape))
+    return (values if runtime.image_dtype == "uint8" else values / 127.5 - 1).astype(
+        runtime.image_dtype
+    )
+
+
+def _interleaved(
+    runtimes: Sequence[Runtime], threads: int, rounds: int, image_size: tuple[int, int] | None
+) -> list[Timing]:
+    images = [_image(runtime, image_size) for runtime in runtimes]
+    times = np.zeros((len(runtimes), rounds, _ROUND))
+    for turn in range(-1, rounds):  # the first round warms up
+        for k, (runtime, image) in enumerate(zip(runtimes, images, strict=True)):
+            for run in range(_ROUND):
+                start = time.perf_counter()
+                runtime.run(image)
+                times[k, turn, run] = time.perf_counter() - start
+    best = times.min(2)
+    return [
+        Timing(
+            threads,
+            statistics.median(times[k].ravel()) * 1e3,
+            float(np.quantile(times[k], 0.9)) * 1e3,
+            float(np.median(best[k] / best[0])),
+        )
+        for k in range(len(runtimes))
+    ]
+
+
+# === Memory ===
+
+# Nothing but the runtime is imported. A size of 1 in an open shape is a batch of one.
+_PEAK = {
+    ".tflite": """
+from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(path)
+image = interpreter.get_input_details()[0]
+if size:
+    interpreter.resize_tensor_input(image["index"], [1, *size, int(image["shape"][3])])
+interpreter.allocate_tensors()
+interpreter.invoke()
+""",
+    ".onnx": """
+import numpy, onnxruntime
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 3
+session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+image = session.get_inputs()[0]
+kind = "uint8" if "uint8" in image.type else "float32"
+session.run(None, {image.name: numpy.zeros([1, *(size or image.shape[1:3]), image.shape[3]], kind)})
+""",
+    "": """
+import tensorflow as tf
+loaded = tf.saved_model.load(path)
+serve = loaded.signatures["serving_default"]
+((name, image),) = serve.structured_input_signature[1].items()
+serve(**{name: tf.zeros([1, *(size or image.shape[1:3]), image.shape[3]], image.dtype)})
+""",
+}
+
+
+def peak_memory(path: Path, image_size: tuple[int, int] | None = None) -> int:
+    """Peak memory in bytes of a process that loads the runtime and a file, and runs one image.
+
+    Raises:
+        ValueError: if the process fails.
+    """
+    first = "import resource, sys\npath, size = sys.argv[1], list(map(int, sys.argv[2:]))"
+    last = "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    script = first + _PEAK[path.suffix] + last
+    arguments = [os.fspath(path), *map(str, image_size or ())]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"{path}: expected a file that runs. Received: {done.stderr.strip()[-200:]}")
+    return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+
+
+# === Operators ===
+
+
+def _operators(path: Path) -> tuple[dict[str, int], float | None, int | None]:
+    """The operators of a file; and for LiteRT, the share and the pieces that XNNPACK took."""
+    if path.suffix == ".onnx":
+        graph = import_extra("onnx", "export").load(os.fspath(path), load_external_data=False).graph
+        return _counted(node.op_type for node in graph.node), None, None
+    if path.suffix == ".tflite":
+        return _litert_operators(path)
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    saved = SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    return _counted(node.op for function in functions for node in function.node_def), None, None
+
+
+def _counted(names: Any) -> dict[str, int]:
+    return dict(Counter(names).most_common())
+
+
+def _litert_operators(path: Path) -> tuple[dict[str, int], float, int]:
+    module = import_extra("ai_edge_litert.interpreter", "export")
+    interpreter = module.Interpreter(os.fspath(path), num_threads=1)
+    interpreter.allocate_tensors()
+    # Behind the operators of the file stands one for each piece that the delegate took of them.
+    details = interpreter._get_ops_details()
+    operators = [op for op in details if op["op_name"] != "DELEGATE"]
+    pieces = [op for op in details if op["op_name"] == "DELEGATE"]
+    maker = {int(tensor): k for k, op in enumerate(operators) for tensor in op["outputs"]}
+    taken: set[int] = set()
+    for piece in pieces:
+        given = {int(tensor) for tensor in piece["inputs"]}
+        ahead = [int(tensor) for tensor in piece["outputs"]]
+        while ahead:
+            tensor = ahead.pop()
+            if tensor not in given and tensor in maker and maker[tensor] not in taken:
+                taken.add(maker[tensor])
+                ahead += [int(t) for t in operators[maker[tensor]]["inputs"]]
+    counted = _counted(op["op_name"] for op in operators)
+    return counted, len(taken) / max(len(operators), 1), len(pieces)
+
+
+# === Showing ===
+
+
+def as_json(reports: Sequence[FileReport]) -> str:
+    """The reports as JSON, in the units of `FileReport`."""
+    rows = [{**dataclasses.asdict(report), "path": os.fspath(report.path)} for report in reports]
+    return json.dumps(rows, indent=2) + "\n"
+
+
+def columns(reports: Sequence[FileReport]) -> list[str]:
+    """The names of `cells`."""
+    threads = [timing.threads for timing in reports[0].timings]
+    times = [f"median / p90 (ratio), {n} thread{'s' * (n > 1)}" for n in threads]
+    return ["file", "runtime", "size", "peak memory", *times, "XNNPACK"]
+
+
+def cells(report: FileReport) -> list[str]:
+    """A row of a table."""
+    times = [f"{t.median:.1f} / {t.p90:.1f} ms ({t.ratio:.2f})" for t in report.timings]
+    taken = "" if report.delegated is None else f"{report.delegated:.0%} in {report.partitions}"
+    size, memory = f"{report.size / 1e6:.2f} MB", f"{report.peak_memory / 1e6:.0f} MB"
+    return [report.path.name, report.runtime, size, memory, *times, taken]
+
+
+def histogram(report: FileReport) -> str:
+    """The operators of a file in one line."""
+    kinds = ", ".join(f"{count} {name}" for name, count in report.operators.items())
+    return f"{report.path.name}: {kinds}"
+
+
+def picture(reports: Sequence[FileReport]) -> str:
+    """A bar chart of the medians as SVG."""
+    from html import escape
+
+    bar, left, width = 18, 220, 420
+    longest = max(t.median for report in reports for t in report.timings)
+    rows, y = [], 30
+    for report in reports:
+        rows.append(f'<text x="8" y="{y + bar - 5}">{escape(report.path.name)}</text>')
+        for k, timing in enumerate(report.timings):
+            length = max(timing.median / longest * width, 1)
+            colour = ("#4a7ab5", "#9dbde0", "#c9dbef")[k % 3]
+            note = f"{timing.median:.1f} ms, {timing.threads} thread{'s' * (timing.threads > 1)}"
+            rows.append(
+                f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 4}" fill="{colour}"/>'
+                f'<text x="{left + length + 6:.1f}" y="{y + bar - 5}">{note}</text>'
+            )
+            y += bar
+        y += 8
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 180}" height="{y}" '
+        'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'
+        '<text x="8" y="18">Median time of one image</text>' + "".join(rows) + "</svg>\n"
+    )

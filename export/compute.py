@@ -1,0 +1,150 @@
+"""Computing an inference graph in TensorFlow: the reference of all writers, and the SavedModel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .graph import NO_PADS, InferenceGraph, Op, same_pads
+
+# Kernels of more numbers are variables of a SavedModel.
+_SMALL = 1 << 16
+
+
+def compute(
+    graph: InferenceGraph, image: Any, watch: Callable[[str, Any], None] = lambda name, value: None
+) -> list[Any]:
+    """The outputs of a graph.
+
+    Args:
+        graph: the graph.
+        image: float32 tensor (batch, height, width, channels).
+        watch: is shown every value by its name as it is made.
+    """
+    values = {graph.image: image}
+    last_use = {name: k for k, op in enumerate(graph.ops) for name in op.inputs}
+    watch(graph.image, image)
+    for k, op in enumerate(graph.ops):
+        value = _KINDS[op.kind](op, *(values[name] for name in op.inputs))
+        if op.relu:
+            value = tf.nn.relu(value)
+        values[op.output] = value
+        watch(op.output, value)
+        for name in set(op.inputs):
+            if last_use[name] == k and name not in graph.outputs:
+                del values[name]
+    return [values[name] for name in graph.outputs]
+
+
+def write_saved_model(graph: InferenceGraph, path: Path, output_names: tuple[str, ...]) -> None:
+    """Writes a graph as a SavedModel with one signature, from "image" to the named outputs."""
+    spec = tf.TensorSpec((None, *graph.image_shape), graph.image_dtype, name="image")
+    module = tf.Module()
+    # Constants of a function are copied many times over while it is saved, variables are not.
+    module.weights = []
+
+    def with_variable(op: Op) -> Op:
+        if op.kernel is None or op.kernel.size < _SMALL:
+            return op
+        module.weights.append(tf.Variable(op.kernel, trainable=False, name="kernel"))
+        return op.with_(kernel=module.weights[-1])
+
+    graph = graph.with_ops(map(with_variable, graph.ops))
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return dict(zip(output_names, compute(graph, tf.cast(image, tf.float32)), strict=True))
+
+    module.serve = serve
+    # What TFSMLayer calls by itself; what a serving system calls is the signature.
+    tf.saved_model.save(module, os.fspath(path), signatures=serve)
+
+
+def predict(graph: InferenceGraph, images: np.ndarray) -> list[np.ndarray]:
+    """The outputs for float32 images, as arrays."""
+    return [np.asarray(value) for value in compute(graph, tf.constant(images))]
+
+
+def _pairs(op: Op) -> list[list[int]]:
+    return [[0, 0], list(op.pads[:2]), list(op.pads[2:]), [0, 0]]
+
+
+def _biased(op: Op, value: Any) -> Any:
+    return value if op.bias is None else tf.nn.bias_add(value, op.bias)
+
+
+def _conv(op: Op, x: Any) -> Any:
+    if op.dilation != (1, 1) and op.stride != (1, 1):
+        raise ValueError("Expected a stride or a dilation of a convolution, not both.")
+    strides, padding = [1, *op.stride, 1], _pairs(op)
+    return _biased(op, tf.nn.conv2d(x, op.kernel, strides, padding, dilations=op.dilation))
+
+
+def _depthwise(op: Op, x: Any) -> Any:
+    kernel, dilation = op.kernel[..., None], op.dilation  # type: ignore[index]
+    if dilation != (1, 1) and op.stride != (1, 1):
+        kernel, dilation = _spread_taps(kernel, dilation), (1, 1)
+    # TensorFlow's depthwise convolution takes strides that are equal, and padding that is not large.
+    y = tf.nn.depthwise_conv2d(
+        _pad(op, x), kernel, [1, *op.stride, 1], "VALID", dilations=list(dilation)
+    )
+    return _biased(op, y)
+
+
+def _spread_taps(kernel: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
+    size = [(n - 1) * d + 1 for n, d in zip(kernel.shape[:2], dilation, strict=True)]
+    spread = np.zeros((*size, *kernel.shape[2:]), kernel.dtype)
+    spread[:: dilation[0], :: dilation[1]] = kernel
+    return spread
+
+
+def _pad(op: Op, x: Any) -> Any:
+    above, below, left, right = op.pads
+    x = x[:, max(-above, 0) : -max(-below, 0) or None, max(-left, 0) : -max(-right, 0) or None, :]
+    grown = [[0, 0], [max(above, 0), max(below, 0)], [max(left, 0), max(right, 0)], [0, 0]]
+    return tf.pad(x, grown) if any(map(any, grown)) else x
+
+
+def _pool(kind: str) -> Callable[[Op, Any], Any]:
+    def pool(op: Op, x: Any) -> Any:
+        size = (int(x.shape[1]), int(x.shape[2]))
+        same = op.pads == same_pads(size, op.window, op.stride)
+        if not same and op.pads != NO_PADS and kind == "AVG":
+            raise ValueError(f"Expected an average pool padded as SAME. Received: {op.pads}")
+        if not same and op.pads != NO_PADS:
+            x, same = tf.pad(x, _pairs(op), constant_values=x.dtype.min), False
+        function = tf.nn.max_pool2d if kind == "MAX" else tf.nn.avg_pool2d
+        return function(x, op.window, op.stride, "SAME" if same else "VALID")
+
+    return pool
+
+
+def _norm(op: Op, x: Any) -> Any:
+    mean, variance = tf.nn.moments(x, op.axes, keepdims=True)
+    return (x - mean) * tf.math.rsqrt(variance + op.epsilon) * op.kernel + op.bias
+
+
+_KINDS: dict[str, Callable[..., Any]] = {
+    "conv": _conv,
+    "depthwise": _depthwise,
+    "dense": lambda op, x: _biased(op, tf.matmul(x, op.kernel)),
+    "max_pool": _pool("MAX"),
+    "avg_pool": _pool("AVG"),
+    "pad": _pad,
+    "scale": lambda op, x: x * op.kernel + op.bias,
+    "norm": _norm,
+    "floor": lambda op, x: tf.maximum(x, op.kernel),
+    "weigh": lambda op, x: x * op.kernel,
+    "add": lambda op, x, y: x + y,
+    "concat": lambda op, *xs: tf.concat(xs, -1),
+    "relu": lambda op, x: tf.nn.relu(x),
+    "sigmoid": lambda op, x: tf.sigmoid(x),
+    "softmax": lambda op, x: tf.nn.softmax(x),
+    "mean": lambda op, x: tf.reduce_mean(x, (1, 2)),
+    "max": lambda op, x: tf.reduce_max(x, (1, 2)),
+}

@@ -1,0 +1,324 @@
+"""From a trained Keras model to its inference graph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from nasnet_zoo.cells import primitives as P  # noqa: N812
+from nasnet_zoo.cells.layers import GraphLayer
+from nasnet_zoo.network import AuxiliaryHead, inference_model
+
+from .graph import NO_PADS, InferenceGraph, Op, Pads, ValueShape, same_pads
+
+
+class UnsupportedModel(ValueError):  # noqa: N818
+    """A model with layers that the inference graph does not know; the plain route may."""
+
+
+def inference_graph(model: keras.Model, image_size: tuple[int, int] | None = None) -> InferenceGraph:
+    """The inference graph of a model of the zoo, of its backbone, or of a simple head on it.
+
+    An auxiliary head, dropout and drop path are left out.
+
+    Args:
+        model: functional, with one image input.
+        image_size: (height, width) in pixels. Needed where the model leaves them open.
+
+    Raises:
+        UnsupportedModel: if the model holds another kind of layer.
+        ValueError: if the image's size is open or contradicts the model's.
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ValueError(f"Expected a functional Keras model. Received: {model!r}")
+    model = inference_model(model)
+    shape = image_shape(model, image_size)
+    build = _Builder(shape)
+    values = build.run(model, ["image"])
+    graph = InferenceGraph("image", shape, tuple(build.ops), tuple(values))
+    if "image" in graph.outputs or not graph.ops:
+        raise UnsupportedModel("Expected a model that computes something. Received: one without layers")
+    return graph.with_ops(graph.ops)
+
+
+def image_shape(model: keras.Model, image_size: tuple[int, int] | None) -> ValueShape:
+    """The (height, width, channels) of the images that a model takes.
+
+    Raises:
+        ValueError: if it has no single image input, or a size is open or contradicted.
+    """
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4 or not model.outputs:
+        raise ValueError(
+            "Expected a model with one image input. "
+            f"Received: inputs {[tuple(tensor.shape) for tensor in model.inputs]}"
+        )
+    known = model.inputs[0].shape[1:]
+    given = (*(image_size or known[:2]), known[2])
+    if None in given:
+        raise ValueError(
+            "Expected image_size, the height and width in pixels, for a model that leaves them open. "
+            f"Received: image_size={image_size}, a model of images {known}"
+        )
+    if any(k not in (None, g) for k, g in zip(known, given, strict=True)) or min(given) < 1:
+        raise ValueError(f"Expected images of {known}. Received: image_size={image_size}")
+    return tuple(int(n) for n in given)
+
+
+class _Builder:
+    """Collects operations; knows the shape of every value named so far."""
+
+    def __init__(self, shape: ValueShape) -> None:
+        self.ops: list[Op] = []
+        self.shapes: dict[str, ValueShape] = {"image": shape}
+
+    def add(self, kind: str, inputs: list[str], name: str, **fields: Any) -> str:
+        """Appends an operation and returns the name of its value."""
+        output, number = name, 1
+        while output in self.shapes:
+            number += 1
+            output = f"{name}_{number}"
+        op = Op(kind, output, tuple(inputs), **fields)
+        made = op.output_shape([self.shapes[value] for value in inputs])
+        if min(made) < 1:
+            raise ValueError(
+                f"Expected an image large enough for {name}. Received: {self.shapes['image']}"
+            )
+        self.ops.append(op)
+        self.shapes[output] = made
+        return output
+
+    # === Keras models ===
+
+    def run(self, model: keras.Model, inputs: list[str], prefix: str = "") -> list[str]:
+        """The values of a model's outputs, for values of its inputs."""
+        known = {id(t): v for t, v in zip(model.inputs, inputs, strict=True)}
+        # Keras lists operations in an order in which each comes after its inputs.
+        for layer in model.operations:
+            for node in layer._inbound_nodes:
+                if not all(id(tensor) in known for tensor in node.input_tensors):
+                    continue
+                values = [known[id(tensor)] for tensor in node.input_tensors]
+                made = self.layer(layer, values, f"{prefix}{layer.name}") if values else []
+                known.update(zip(map(id, node.outputs), made, strict=False))
+        return [known[id(tensor)] for tensor in model.outputs]
+
+    def layer(self, layer: Any, inputs: list[str], name: str) -> list[str]:
+        """The values that a layer makes."""
+        if isinstance(layer, GraphLayer) and not isinstance(layer, AuxiliaryHead):
+            return self.graph_layer(layer, inputs, name)
+        if isinstance(layer, keras.Model) and getattr(layer, "operations", None):
+            return self.run(layer, inputs, f"{name}/")
+        simple = _LAYERS.get(type(layer).__name__)
+        if simple is None:
+            raise UnsupportedModel(
+                "Expected layers of the zoo and simple heads on them (the plain route takes any). "
+                f"Received: a layer {layer.name!r} of class {type(layer).__name__}"
+            )
+        return [simple(self, layer, inputs, name)]
+
+    def activation(self, function: Any, value: str, name: str) -> str:
+        """An activation function of Keras."""
+        kind = getattr(function, "__name__", None)
+        if function is None or kind == "linear":
+            return value
+        if kind not in ("relu", "softmax", "sigmoid"):
+            raise UnsupportedModel(
+                f"Expected an activation relu, softmax or sigmoid. Received: {kind} of {name}"
+            )
+        return self.add(kind, [value], f"{name}/{kind}")
+
+    # === Graphs of primitives ===
+
+    def graph_layer(self, layer: GraphLayer, inputs: list[str], name: str) -> list[str]:
+        """Everything inside a layer of ours."""
+        states = dict(zip(layer.graph.inputs, inputs, strict=True))
+        weights = iter(layer._primitive_weights)
+        for node in layer.graph.nodes:
+            values = [states[value] for value in node.inputs]
+            value, where = values[0], f"{name}/{node.name}"
+            if node.merge == "concat":
+                value = self.add("concat", values, f"{where}/concat")
+            else:
+                for other in values[1:]:
+                    value = self.add("add", [value, other], f"{where}/add")
+            for primitive in node.primitives:
+                arrays = [_array(weight) for weight in next(weights)]
+                value = self.primitive(primitive, arrays, value, where, layer.hyperparameters)
+            states[node.name] = value
+        return [states[value] for value in layer.graph.outputs]
+
+    def primitive(
+        self,
+        primitive: P.Primitive,
+        weights: list[np.ndarray],
+        value: str,
+        name: str,
+        hyper: P.Hyperparameters,
+    ) -> str:
+        """One primitive."""
+        match primitive:
+            case P.Relu():
+                return self.add("relu", [value], f"{name}/relu")
+            case P.Conv():
+                return self.window("conv", primitive, value, f"{name}/conv", kernel=weights[0])
+            case P.Depthwise():
+                kernel = weights[0][..., 0]
+                return self.window("depthwise", primitive, value, f"{name}/depthwise", kernel=kernel)
+            case P.BatchNorm():
+                scale, offset, mean, variance = weights
+                factor, bias = _affine(scale, offset, mean, variance, hyper.bn_epsilon)
+                return self.add("scale", [value], f"{name}/norm", kernel=factor, bias=bias)
+            case P.LayerNorm() | P.InstanceNorm():
+                scale, offset = weights
+                axes, epsilon = primitive.axes, primitive.epsilon
+                fields = {"kernel": scale, "bias": offset, "axes": axes, "epsilon": epsilon}
+                return self.add("norm", [value], f"{name}/norm", **fields)
+            case P.Pool():
+                return self.pool(primitive, value, f"{name}/pool")
+            case P.Shift():
+                return self.add("pad", [value], f"{name}/shift", pads=(-1, 1, -1, 1))
+        raise UnsupportedModel(f"Expected a primitive of a cell. Received: {primitive} of {name}")
+
+    def window(self, kind: str, primitive: Any, value: str, name: str, **fields: Any) -> str:
+        """An operation with a window that slides over the image."""
+        stride, dilation = (primitive.stride,) * 2, (getattr(primitive, "dilation", 1),) * 2
+        op = Op(kind, name, (value,), stride=stride, dilation=dilation, **fields)
+        pads = self.pads(value, op, getattr(primitive, "padding", "same"))
+        return self.add(kind, [value], name, stride=stride, dilation=dilation, pads=pads, **fields)
+
+    def pads(self, value: str, op: Op, padding: str) -> Pads:
+        height, width, _ = self.shapes[value]
+        return NO_PADS if padding == "valid" else same_pads((height, width), op.extent, op.stride)
+
+    def pool(self, pool: P.Pool, value: str, name: str) -> str:
+        """A pool. Where its padding counts as zeros, an average is a depthwise convolution."""
+        kind, window = f"{pool.kind}_pool", (pool.kernel, pool.kernel)
+        if pool.padding != "zero":
+            return self.window(kind, pool, value, name, window=window)
+        height, width, channels = self.shapes[value]
+        stride = (pool.stride, pool.stride)
+        half = pool.kernel // 2
+        above, left = (half - (1 - n % 2) * (pool.stride - 1) for n in (height, width))
+        pads = (above, half, left, half)
+        if pool.kind == "avg":
+            kernel = np.full((*window, channels), pool.kernel**-2, np.float32)
+            return self.add("depthwise", [value], name, kernel=kernel, stride=stride, pads=pads)
+        value = self.add("pad", [value], f"{name}/pad", pads=pads)
+        return self.add(kind, [value], name, window=window, stride=stride)
+
+
+def _array(weight: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(weight), np.float32)
+
+
+def _affine(
+    scale: Any, offset: Any, mean: np.ndarray, variance: np.ndarray, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Batch norm at inference as a factor and a bias, computed in float64."""
+    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
+    return factor.astype(np.float32), (offset - mean * factor).astype(np.float32)
+
+
+# === Layers of Keras ===
+
+
+def _pass(build: _Builder, layer: Any, inputs: list[str], name: str) -> str:
+    return inputs[0]
+
+
+def _relu(build: _Builder, layer: Any, inputs: list[str], name: str) -> str:
+    if layer.max_value is not None or layer.negative_slope or layer.threshold:
+        raise UnsupportedModel(f"Expected a plain ReLU. Received: {layer.get_config()}")
+    return build.add("relu", inputs, name)
+
+
+def _dense(build: _Builder, layer: Any, inputs: list[str], name: str) -> str:
+    bias = _array(layer.bias) if layer.use_bias else None
+    value = build.add("dense", inputs, name, kernel=_array(layer.kernel), bias=bias)
+    return build.activation(layer.activation, value, name)
+
+
+def _reduce(kind: str) -> Callable[..., str]:
+    def build_reduce(build: _Builder, layer: Any, inputs: list[str], name: str) -> str:
+        if layer.keepdims or layer.data_format != "channels_last":
+            raise UnsupportedModel(f"Expected keepdims=False. Received: {layer.get_config()}")
+        return build.add(kind, inputs, name)
+
+    return build_reduce
+
+
+def _concatenate(build: _Builder, layer: Any, inputs: list[str], name: str) -> str:
+    if layer.axis not in (-1, len(build.shapes[inputs[0]])):
+        raise UnsupportedModel(f"Expected a concatenation of channels. Received: axis={layer.axis}")
+    return build.add("concat", inputs, name)
+
+
+def _add(build: _Builder, layer: Any, inputs: list[str], name: str) -> str:
+    value = inputs[0]
+    for other in inputs[1:]:
+        if build.shapes[value] != build.shapes[other]:
+            raise UnsupportedModel(f"Expected states of one shape to add. Received: {name}")
+        value = build.add("add", [value, other], name)
+    return value
+
+
+def _batch_norm(build: _Builder, layer: Any, inputs: list[str], name: str) -> str:
+    if layer.axis not in (-1, len(build.shapes[inputs[0]])):
+        raise UnsupportedModel(f"Expected batch norm of channels. Received: axis={layer.axis}")
+    mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
+    scale = _array(layer.gamma) if layer.scale else np.ones_like(mean)
+    offset = _array(layer.beta) if layer.center else np.zeros_like(mean)
+    factor, bias = _affine(scale, offset, mean, variance, layer.epsilon)
+    return build.add("scale", inputs, name, kernel=factor, bias=bias)
+
+
+def _rescaling(build: _Builder, layer: Any, inputs: list[str], name: str) -> str:
+    channels = build.shapes[inputs[0]][-1]
+    factor, bias = (
+        np.broadcast_to(np.asarray(value, np.float32), channels).copy()
+        for value in (layer.scale, layer.offset)
+    )
+    return build.add("scale", inputs, name, kernel=factor, bias=bias)
+
+
+#: How layers of Keras that stand around ours are read, by their class.
+_LAYERS: dict[str, Callable[[_Builder, Any, list[str], str], str]] = {
+    "ReLU": _relu,
+    "Activation": lambda build, layer, inputs, name: build.activation(
+        layer.activation, inputs[0], name
+    ),
+    "Softmax": lambda build, layer, inputs, name: build.add("softmax", inputs, name),
+    "Dropout": _pass,
+    "SpatialDropout2D": _pass,
+    "Identity": _pass,
+    "Dense": _dense,
+    "GlobalAveragePooling2D": _reduce("mean"),
+    "GlobalMaxPooling2D": _reduce("max"),
+    "Concatenate": _concatenate,
+    "Add": _add,
+    "BatchNormalization": _batch_norm,
+    "Rescaling": _rescaling,
+}
+
+
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """Loads a ``.keras`` file.
+
+    Raises:
+        ValueError: if it is not one.
+        OSError: if there is no such file.
+    """
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise FileNotFoundError(f"Expected a .keras file. Received: {name!r}, which does not exist")
+    if not name.endswith(".keras") or not os.path.isfile(name):
+        raise ValueError(f"Expected a .keras file. Received: {name!r}")
+    try:
+        return keras.saving.load_model(name, compile=False)
+    # Keras raises many kinds of error on files that it cannot read.
+    except Exception as error:
+        raise ValueError(f"{name}: expected a Keras model. Received: {error}") from None

@@ -1,0 +1,493 @@
+"""Writing an inference graph as a LiteRT (TFLite) file: the flatbuffer itself, no converter."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasnet_zoo.extras import import_extra
+
+from .graph import NO_PADS, InferenceGraph, Op, Pads, ValueShape, same_pads
+from .quantization import Scale, calibrate, channel_scales, quantize_bias, quantize_weights, scales
+from .rewrites import Rewrite, average_by_depthwise, nest_concats, split_depthwise, weigh_twice
+
+_FLOAT: tuple[Rewrite, ...] = (split_depthwise, nest_concats)
+#: What LiteRT's XNNPACK delegate runs faster, in order, by the numbers in the file. It takes no
+#: int16, which LiteRT's own kernels compute as they come.
+REWRITES: dict[str, tuple[Rewrite, ...]] = {
+    "float32": _FLOAT,
+    "float16": _FLOAT,
+    "dynamic": _FLOAT,
+    "int8": (average_by_depthwise, weigh_twice, *_FLOAT),
+    "int16x8": (),
+}
+# The operations that give values on the scale of what they read, by the type of the values.
+_KEEPING = {
+    "int8": ("max_pool", "pad", "concat"),
+    "int16": ("max_pool", "pad", "concat", "avg_pool"),
+}
+# What is computed in integers; the rest is computed in float32 between conversions.
+_INTEGER_KINDS = (
+    *("conv", "depthwise", "dense", "max_pool", "avg_pool", "pad"),
+    *("weigh", "add", "concat", "relu", "mean"),
+)
+# The first versions of operators that take these types.
+_VERSIONS = {
+    "int8": {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "DEQUANTIZE": 2},
+    "int16": {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 5, "FULLY_CONNECTED": 7, "DEQUANTIZE": 3}
+    | dict.fromkeys(("MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "ADD", "MEAN"), 3)
+    | {"MUL": 4, "RELU": 3},
+}
+_LATER_INT8 = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "ADD", "MEAN", "MUL", "RELU")
+
+# The name under which the file holds what is told about the model, as JSON.
+METADATA_NAME = "nasnet_zoo.json"
+
+_FILE_IDENTIFIER = b"TFL3"
+_ALIGNMENT = 16
+
+
+def write_litert(
+    graph: InferenceGraph,
+    path: Path,
+    output_names: tuple[str, ...],
+    metadata: Mapping[str, str],
+    *,
+    quantization: str = "float32",
+    images: np.ndarray | None = None,
+) -> None:
+    """Writes a graph.
+
+    Args:
+        graph: to write; `REWRITES` are applied here.
+        path: of the file.
+        output_names: of the graph's outputs.
+        metadata: is kept in the file as JSON.
+        quantization: "float32"; "float16", weights stored as halves and computed with in float32;
+            "dynamic", int8 weights, with activations quantised as they come; "int8"; or "int16x8",
+            int16 activations and int8 weights.
+        images: to read ranges off, for "int8" and "int16x8"; of the graph's image type.
+    """
+    for rewrite in REWRITES[quantization]:
+        graph = rewrite(graph)
+    integers = {"int8": "int8", "int16x8": "int16"}.get(quantization)
+    found: dict[str, Scale] = {}
+    if integers:
+        assert images is not None
+        bits = 8 if integers == "int8" else 16
+        found = scales(graph, calibrate(graph, images), bits, _KEEPING[integers])
+    path.write_bytes(_Writer(graph, quantization, integers, found).file(output_names, metadata))
+
+
+class _Writer:
+    """Collects tensors, buffers and operators of the schema's object form.
+
+    A value of the graph is a tensor of floats, of integers, or both, as it is read.
+    """
+
+    def __init__(
+        self,
+        graph: InferenceGraph,
+        quantization: str,
+        integers: str | None,
+        found: Mapping[str, Scale],
+    ) -> None:
+        self.schema = import_extra("ai_edge_litert.schema_py_generated", "export")
+        self.graph, self.quantization = graph, quantization
+        self.integers, self.scales = integers, found
+        self.shapes = graph.shapes()
+        self.buffers: list[np.ndarray | None] = [None]
+        self.tensors: list[Any] = []
+        self.operators: list[Any] = []
+        self.codes: dict[tuple[int, int], int] = {}
+        self.stored: dict[bytes, int] = {}
+        #: The type of what is being written: "float32", or that of the integers.
+        self.dtype = "float32"
+        self.values: dict[tuple[str, str], int] = {}
+
+    def file(self, output_names: tuple[str, ...], metadata: Mapping[str, str]) -> memoryview:
+        """The whole file."""
+        s, graph = self.schema, self.graph
+        image = self.image()
+        for op in self.graph.ops:
+            self.write(op)
+        outputs = [self.value(name, "float32") for name in graph.outputs]
+        for name, index in zip(output_names, outputs, strict=True):
+            self.tensors[index].name = name
+        subgraph = s.SubGraphT(self.tensors, [image], outputs, self.operators, "main")
+        signature = s.SignatureDefT(
+            [s.TensorMapT("image", image)],
+            [s.TensorMapT(n, i) for n, i in zip(output_names, outputs, strict=True)],
+            "serving_default",
+        )
+        told = np.frombuffer(json.dumps(dict(metadata)).encode(), np.uint8)
+        model = s.ModelT(
+            version=3,
+            operatorCodes=[self.operator_code(code, version) for code, version in self.codes],
+            subgraphs=[subgraph],
+            description=metadata.get("name", "nasnet"),
+            metadata=[s.MetadataT(METADATA_NAME, self.buffer(told))],
+            signatureDefs=[signature],
+        )
+        model.buffers = [_Buffer(s, data) for data in self.buffers]
+        return _packed(model, sum(data.nbytes for data in self.buffers if data is not None))
+
+    def image(self) -> int:
+        """The tensor of the image; bytes become what the model takes."""
+        s, graph = self.schema, self.graph
+        shape = (1, *graph.image_shape)
+        if graph.image_dtype == "float32":
+            self.values[graph.image, "float32"] = image = self.tensor("image", shape)
+        elif self.integers == "int8":
+            # A byte's middle, 127.5, is no integer: zero is half a step off.
+            first, *rest = graph.ops
+            assert first.kind == "scale"
+            assert first.kernel is not None
+            step = Scale(float(first.kernel[0]), 0)
+            bytes_scale = self.schema.QuantizationParametersT(scale=[step.step], zeroPoint=[128])
+            image = self.tensor("image", shape, "uint8", None, bytes_scale)
+            self.graph = dataclasses.replace(graph, ops=tuple(rest))
+            self.scales = {**self.scales, first.output: step}
+            made = self.tensor("image/int8", shape, "int8", None, self.per_tensor(step))
+            self.operator("QUANTIZE", [image], made, s.QuantizeOptionsT())
+            self.values[first.output, "int8"] = made
+        else:
+            image = self.tensor("image", shape, "uint8")
+            made = self.tensor("image/float32", shape)
+            self.values[graph.image, "float32"] = made
+            self.operator("CAST", [image], made, s.CastOptionsT())
+        return image
+
+    def value(self, name: str, dtype: str) -> int:
+        """The tensor of a value in a type; converts it where it is in another."""
+        if (name, dtype) in self.values:
+            return self.values[name, dtype]
+        s, shape = self.schema, self.shapes[name]
+        if dtype == "float32":
+            made = self.tensor(f"{name}/float32", (1, *shape))
+            integers = self.values[name, self.integers or ""]
+            self.operator("DEQUANTIZE", [integers], made, s.DequantizeOptionsT())
+        else:
+            scale = self.per_tensor(self.scales[name])
+            made = self.tensor(f"{name}/{dtype}", (1, *shape), dtype, None, scale)
+            self.operator("QUANTIZE", [self.values[name, "float32"]], made, s.QuantizeOptionsT())
+        self.values[name, dtype] = made
+        return made
+
+    def operator_code(self, code: int, version: int) -> Any:
+        # Old readers look at a byte, which newer operators do not fit into.
+        return self.schema.OperatorCodeT(min(code, 127), None, version, code)
+
+    # === Parts of the schema ===
+
+    def buffer(self, data: np.ndarray) -> int:
+        self.buffers.append(data)
+        return len(self.buffers) - 1
+
+    def tensor(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str = "float32",
+        data: np.ndarray | None = None,
+        quantization: Any = None,
+    ) -> int:
+        """Appends a tensor and returns its number; one without data has an open batch size."""
+        s = self.schema
+        made = s.TensorT(list(shape), getattr(s.TensorType, dtype.upper()), 0, name, quantization)
+        if data is None:
+            made.shapeSignature = [-1, *shape[1:]]
+        else:
+            made.buffer = self.buffer(np.ascontiguousarray(data))
+        self.tensors.append(made)
+        return len(self.tensors) - 1
+
+    def operator(
+        self, kind: str, inputs: list[int], output: int, options: Any = None, version: int = 0
+    ) -> int:
+        """Appends an operator and returns the number of its output."""
+        s = self.schema
+        if not version:
+            version = _version(kind, self.dtype if kind != "DEQUANTIZE" else self.integers or "")
+        code = getattr(s.BuiltinOperator, kind)
+        index = self.codes.setdefault((code, version), len(self.codes))
+        operator = s.OperatorT(index, inputs, [output])
+        if options is not None:
+            operator.builtinOptions = options
+            operator.builtinOptionsType = getattr(s.BuiltinOptions, type(options).__name__[:-1])
+        self.operators.append(operator)
+        return output
+
+    def made(self, name: str, shape: ValueShape) -> int:
+        """A tensor for a value that is computed."""
+        if self.dtype == "float32":
+            return self.tensor(name, (1, *shape))
+        return self.tensor(name, (1, *shape), self.dtype, None, self.per_tensor(self.scales[name]))
+
+    def constant(self, name: str, array: np.ndarray) -> int:
+        """A tensor of numbers as they are; equal ones are stored once."""
+        key = array.tobytes() + str((array.dtype, array.shape)).encode()
+        if key not in self.stored:
+            self.stored[key] = self.tensor(name, array.shape, str(array.dtype), array)
+        return self.stored[key]
+
+    def kernel(self, name: str, kernel: np.ndarray, axis: int) -> tuple[int, np.ndarray]:
+        """A tensor of weights as they are stored, whose filters are on ``axis``; and their steps."""
+        one = np.ones(kernel.shape[axis], np.float32)
+        if self.quantization == "float16":
+            half = self.tensor(f"{name}/half", kernel.shape, "float16", kernel.astype(np.float16))
+            whole = self.tensor(name, kernel.shape)
+            self.tensors[whole].shapeSignature = None
+            self.operator("DEQUANTIZE", [half], whole, self.schema.DequantizeOptionsT(), 3)
+            return whole, one
+        # XNNPACK has no depthwise convolution of floats with int8 weights.
+        dynamic = self.quantization == "dynamic" and axis == 0
+        if dynamic or self.dtype != "float32":
+            steps = channel_scales(kernel, axis)
+            data = quantize_weights(kernel, steps, axis)
+            return self.tensor(name, kernel.shape, "int8", data, self.per_channel(steps, axis)), steps
+        return self.tensor(name, kernel.shape, "float32", kernel), one
+
+    def per_channel(self, steps: np.ndarray, axis: int) -> Any:
+        zeros = np.zeros(len(steps), np.int64)
+        made = self.schema.QuantizationParametersT(scale=steps, zeroPoint=zeros)
+        made.quantizedDimension = axis
+        return made
+
+    def per_tensor(self, scale: Scale) -> Any:
+        return self.schema.QuantizationParametersT(scale=[scale.step], zeroPoint=[scale.zero_point])
+
+    def write(self, op: Op) -> None:
+        """Appends the operators of one operation."""
+        if self.integers and op.kind in _INTEGER_KINDS:
+            self.dtype = self.integers
+        inputs = [self.value(name, self.dtype) for name in op.inputs]
+        self.values[op.output, self.dtype] = getattr(self, f"_{op.kind}")(op, inputs)
+        self.dtype = "float32"
+
+    # === Kinds ===
+
+    def activation(self, op: Op) -> int:
+        kinds = self.schema.ActivationFunctionType
+        return kinds.RELU if op.relu else kinds.NONE
+
+    def padded(self, op: Op, value: int) -> tuple[int, int]:
+        """The input of a window, and its padding; what is neither SAME nor VALID is padded before."""
+        height, width, _ = shape = self.shapes[op.inputs[0]]
+        padding = self.schema.Padding
+        if op.pads == NO_PADS:
+            return value, padding.VALID
+        if op.pads == same_pads((height, width), op.extent, op.stride):
+            return value, padding.SAME
+        if op.kind not in ("conv", "depthwise"):
+            raise ValueError(f"Expected a pool padded as SAME. Received: {op.kind} with {op.pads}")
+        return self.zeros_around(f"{op.output}/padded", value, shape, op.pads), padding.VALID
+
+    def zeros_around(self, name: str, value: int, shape: ValueShape, pads: Pads) -> int:
+        above, below, left, right = (max(n, 0) for n in pads)
+        amounts = np.array([[0, 0], [above, below], [left, right], [0, 0]], np.int32)
+        made = self.made(name, (shape[0] + above + below, shape[1] + left + right, shape[2]))
+        inputs = [value, self.constant(f"{name}/amounts", amounts)]
+        return self.operator("PAD", inputs, made, self.schema.PadOptionsT())
+
+    def weights(self, op: Op, kernel: np.ndarray, axis: int) -> list[int]:
+        """The tensors of a kernel and of the bias that goes with it."""
+        name = op.output
+        index, steps = self.kernel(f"{name}/kernel", kernel, axis)
+        bias = np.zeros(len(steps), np.float32) if op.bias is None else op.bias
+        if self.dtype == "float32":
+            return [index, self.constant(f"{name}/bias", bias)]
+        steps = steps * np.float32(self.scales[op.inputs[0]].step)
+        dtype = "int32" if self.dtype == "int8" else "int64"
+        data = quantize_bias(bias, steps, dtype)
+        return [index, self.tensor(f"{name}/bias", data.shape, dtype, data, self.per_channel(steps, 0))]
+
+    def _conv(self, op: Op, inputs: list[int]) -> int:
+        assert op.kernel is not None
+        value, padding = self.padded(op, inputs[0])
+        shape = self.shapes[op.output]
+        options = self.schema.Conv2DOptionsT(
+            padding, op.stride[1], op.stride[0], self.activation(op), op.dilation[1], op.dilation[0]
+        )
+        inputs = [value, *self.weights(op, op.kernel.transpose(3, 0, 1, 2), 0)]
+        version = 5 if self.quantization == "dynamic" else 0
+        return self.operator("CONV_2D", inputs, self.made(op.output, shape), options, version)
+
+    def _depthwise(self, op: Op, inputs: list[int]) -> int:
+        assert op.kernel is not None
+        value, padding = self.padded(op, inputs[0])
+        shape = self.shapes[op.output]
+        options = self.schema.DepthwiseConv2DOptionsT(
+            padding, op.stride[1], op.stride[0], 1, self.activation(op), op.dilation[1], op.dilation[0]
+        )
+        inputs = [value, *self.weights(op, op.kernel[None], 3)]
+        version = max(_version("DEPTHWISE_CONV_2D", self.dtype), 1 if op.dilation == (1, 1) else 2)
+        return self.operator("DEPTHWISE_CONV_2D", inputs, self.made(op.output, shape), options, version)
+
+    def _dense(self, op: Op, inputs: list[int]) -> int:
+        assert op.kernel is not None
+        shape = self.shapes[op.output]
+        if len(shape) == 3:
+            return self._conv(op.with_(kernel=op.kernel[None, None]), inputs)
+        options = self.schema.FullyConnectedOptionsT(fusedActivationFunction=self.activation(op))
+        inputs = [*inputs, *self.weights(op, op.kernel.T, 0)]
+        version = 12 if self.quantization == "dynamic" else 0
+        return self.operator("FULLY_CONNECTED", inputs, self.made(op.output, shape), options, version)
+
+    def pool(self, kind: str, op: Op, inputs: list[int]) -> int:
+        value, padding = self.padded(op, inputs[0])
+        options = self.schema.Pool2DOptionsT(
+            padding, op.stride[1], op.stride[0], op.window[1], op.window[0], self.activation(op)
+        )
+        return self.operator(kind, [value], self.made(op.output, self.shapes[op.output]), options)
+
+    def _max_pool(self, op: Op, inputs: list[int]) -> int:
+        return self.pool("MAX_POOL_2D", op, inputs)
+
+    def _avg_pool(self, op: Op, inputs: list[int]) -> int:
+        return self.pool("AVERAGE_POOL_2D", op, inputs)
+
+    def _pad(self, op: Op, inputs: list[int]) -> int:
+        shape, value = self.shapes[op.inputs[0]], inputs[0]
+        above, below, left, right = (max(-n, 0) for n in op.pads)
+        if above or below or left or right:
+            size = [-1, shape[0] - above - below, shape[1] - left - right, shape[2]]
+            begin = self.constant(f"{op.output}/begin", np.array([0, above, left, 0], np.int32))
+            count = self.constant(f"{op.output}/size", np.array(size, np.int32))
+            shape = (size[1], size[2], size[3])
+            cropped = self.made(f"{op.output}/cropped", shape)
+            value = self.operator("SLICE", [value, begin, count], cropped, self.schema.SliceOptionsT())
+        return self.zeros_around(op.output, value, shape, op.pads)
+
+    def combine(self, kind: str, name: str, inputs: list[int], shape: ValueShape, relu: int = 0) -> int:
+        """An element-wise operator on two tensors."""
+        options = {"ADD": "AddOptionsT", "SUB": "SubOptionsT", "MUL": "MulOptionsT"}.get(kind)
+        made = getattr(self.schema, options or "MaximumMinimumOptionsT")()
+        if options:
+            made.fusedActivationFunction = relu
+        return self.operator(kind, inputs, self.made(name, shape), made)
+
+    def affine(self, op: Op, value: int) -> int:
+        shape = self.shapes[op.output]
+        assert op.kernel is not None
+        assert op.bias is not None
+        factor = self.constant(f"{op.output}/factor", op.kernel)
+        scaled = self.combine("MUL", f"{op.output}/scaled", [value, factor], shape)
+        bias = self.constant(f"{op.output}/bias", op.bias)
+        return self.combine("ADD", op.output, [scaled, bias], shape)
+
+    def _scale(self, op: Op, inputs: list[int]) -> int:
+        return self.affine(op, inputs[0])
+
+    def _norm(self, op: Op, inputs: list[int]) -> int:
+        shape, name, s = self.shapes[op.output], op.output, self.schema
+        axes = self.constant(f"{name}/axes", np.array(op.axes, np.int32))
+        kept = (1, 1, 1 if 3 in op.axes else shape[2])
+
+        def mean(value: int, where: str) -> int:
+            made = self.made(where, kept)
+            return self.operator("MEAN", [value, axes], made, s.ReducerOptionsT(keepDims=True))
+
+        centred = self.combine(
+            "SUB", f"{name}/centred", [inputs[0], mean(inputs[0], f"{name}/mean")], shape
+        )
+        square = self.combine("MUL", f"{name}/square", [centred, centred], shape)
+        epsilon = self.constant(f"{name}/epsilon", np.array([op.epsilon], np.float32))
+        variance = self.combine(
+            "ADD", f"{name}/variance", [mean(square, f"{name}/mean_square"), epsilon], kept
+        )
+        factor = self.operator("RSQRT", [variance], self.made(f"{name}/rsqrt", kept))
+        return self.affine(op, self.combine("MUL", f"{name}/normal", [centred, factor], shape))
+
+    def map(self, op: Op) -> int:
+        """A constant with one number for each pixel."""
+        assert op.kernel is not None
+        values = op.kernel[None]
+        if self.dtype == "float32":
+            return self.constant(f"{op.output}/map", values)
+        largest = 127 if self.dtype == "int8" else 32767
+        step = float(values.max()) / largest
+        data = np.round(values / step).astype(self.dtype)
+        scale = self.per_tensor(Scale(step, 0))
+        return self.tensor(f"{op.output}/map", values.shape, self.dtype, data, scale)
+
+    def _floor(self, op: Op, inputs: list[int]) -> int:
+        return self.combine("MAXIMUM", op.output, [*inputs, self.map(op)], self.shapes[op.output])
+
+    def _weigh(self, op: Op, inputs: list[int]) -> int:
+        return self.combine("MUL", op.output, [*inputs, self.map(op)], self.shapes[op.output])
+
+    def _add(self, op: Op, inputs: list[int]) -> int:
+        return self.combine("ADD", op.output, inputs, self.shapes[op.output], self.activation(op))
+
+    def _concat(self, op: Op, inputs: list[int]) -> int:
+        shape = self.shapes[op.output]
+        options = self.schema.ConcatenationOptionsT(len(shape))
+        return self.operator("CONCATENATION", inputs, self.made(op.output, shape), options)
+
+    def unary(self, kind: str, op: Op, inputs: list[int], options: Any = None) -> int:
+        return self.operator(kind, inputs, self.made(op.output, self.shapes[op.output]), options)
+
+    def _relu(self, op: Op, inputs: list[int]) -> int:
+        if self.dtype == "int8":
+            # XNNPACK takes no int8 RELU, but a change of scale: below its zero point is nothing.
+            return self.unary("QUANTIZE", op, inputs, self.schema.QuantizeOptionsT())
+        return self.unary("RELU", op, inputs)
+
+    def _sigmoid(self, op: Op, inputs: list[int]) -> int:
+        return self.unary("LOGISTIC", op, inputs)
+
+    def _softmax(self, op: Op, inputs: list[int]) -> int:
+        return self.unary("SOFTMAX", op, inputs, self.schema.SoftmaxOptionsT(1.0))
+
+    def reduce(self, kind: str, op: Op, inputs: list[int]) -> int:
+        axes = self.constant("spatial_axes", np.array([1, 2], np.int32))
+        return self.unary(kind, op, [*inputs, axes], self.schema.ReducerOptionsT(keepDims=False))
+
+    def _mean(self, op: Op, inputs: list[int]) -> int:
+        return self.reduce("MEAN", op, inputs)
+
+    def _max(self, op: Op, inputs: list[int]) -> int:
+        return self.reduce("REDUCE_MAX", op, inputs)
+
+
+def _version(kind: str, dtype: str) -> int:
+    """The first version of an operator that takes values of a type."""
+    later = 2 if dtype == "int8" and kind in _LATER_INT8 else 1
+    return _VERSIONS.get(dtype, {}).get(kind, later)
+
+
+# === Flatbuffers ===
+
+
+class _Buffer:
+    """A buffer whose bytes are aligned: the schema asks for it, its Python form leaves it out."""
+
+    def __init__(self, schema: Any, data: np.ndarray | None) -> None:
+        self.schema, self.data = schema, data
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802
+        where = None
+        if self.data is not None:
+            data = self.data.reshape(-1).view(np.uint8)
+            builder.StartVector(1, data.size, _ALIGNMENT)
+            builder.head = head = builder.Head() - data.size
+            builder.Bytes[head : head + data.size] = data.data
+            builder.vectorNumElems = data.size
+            where = builder.EndVector()
+        self.schema.BufferStart(builder)
+        if where is not None:
+            self.schema.BufferAddData(builder, where)
+        return self.schema.BufferEnd(builder)
+
+
+def _packed(model: Any, size: int) -> memoryview:
+    flatbuffers = import_extra("flatbuffers", "export")
+    builder = flatbuffers.Builder(size + (1 << 20))
+    builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
+    return memoryview(builder.Bytes)[builder.Head() :]

@@ -1,0 +1,107 @@
+"""Integers for the values of an inference graph: ranges read off images, and scales from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from nasnet_zoo.models import preprocess_input
+
+from .compute import compute
+from .graph import InferenceGraph
+
+#: The least and the greatest number of a value.
+Range = tuple[float, float]
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How integers stand for real numbers: ``(integer - zero_point) * step``."""
+
+    step: float
+    zero_point: int
+
+
+def calibrate(graph: InferenceGraph, images: np.ndarray) -> dict[str, Range]:
+    """The range of every value of a graph on representative images.
+
+    Args:
+        graph: as the writer will write it.
+        images: (images, height, width, channels), of the graph's image type.
+    """
+    ranges: dict[str, Range] = {}
+
+    def watch(name: str, value: Any) -> None:
+        low, high = float(tf.reduce_min(value)), float(tf.reduce_max(value))
+        known = ranges.get(name, (0.0, 0.0))  # zero must have an integer of its own
+        ranges[name] = (min(low, known[0]), max(high, known[1]))
+
+    for start in range(0, len(images), _BATCH):
+        compute(graph, tf.constant(images[start : start + _BATCH], tf.float32), watch)
+    return ranges
+
+
+def scales(
+    graph: InferenceGraph, ranges: Mapping[str, Range], bits: int, keeping: tuple[str, ...]
+) -> dict[str, Scale]:
+    """The scale of every value of a graph.
+
+    Args:
+        graph: the graph.
+        ranges: see `calibrate`.
+        bits: 8, or 16, whose zero point is 0.
+        keeping: the kinds of operations that give values on the scale of what they read.
+    """
+    group = {name: name for name in ranges}
+
+    def root(name: str) -> str:
+        while group[name] != name:
+            name = group[name]
+        return name
+
+    for op in graph.ops:
+        if op.kind in keeping:
+            for name in op.inputs:
+                group[root(name)] = root(op.output)
+    joined: dict[str, Range] = {}
+    for name, (low, high) in ranges.items():
+        known = joined.get(root(name), (0.0, 0.0))
+        joined[root(name)] = (min(low, known[0]), max(high, known[1]))
+    return {name: _scale(joined[root(name)], bits) for name in ranges}
+
+
+def _scale(values: Range, bits: int) -> Scale:
+    low, high = values
+    if bits == 16:
+        return Scale(max(-low, high, 1e-6) / 32767.0, 0)
+    step = max(high - low, 1e-6) / 255.0
+    return Scale(step, int(np.clip(round(-128 - low / step), -128, 127)))
+
+
+def channel_scales(kernel: np.ndarray, axis: int) -> np.ndarray:
+    """The step of symmetric int8 weights for each filter, which are on ``axis``."""
+    largest = np.abs(kernel).max(tuple(k for k in range(kernel.ndim) if k != axis))
+    return (np.maximum(largest, 1e-8) / 127.0).astype(np.float32)
+
+
+def quantize_weights(kernel: np.ndarray, steps: np.ndarray, axis: int) -> np.ndarray:
+    """int8 weights, from -127 to 127."""
+    shape = [1] * kernel.ndim
+    shape[axis] = -1
+    return np.clip(np.round(kernel / steps.reshape(shape)), -127, 127).astype(np.int8)
+
+
+def quantize_bias(bias: np.ndarray, steps: np.ndarray, dtype: str) -> np.ndarray:
+    """Bias in the integers in which products are summed, of one step for each filter."""
+    limit = 2**31 - 1
+    return np.clip(np.round(bias.astype(np.float64) / steps), -limit, limit).astype(dtype)
+
+
+def as_model_input(images: np.ndarray) -> np.ndarray:
+    """Images as a Keras model takes them: bytes are scaled by `preprocess_input`."""
+    return preprocess_input(images.astype(np.float32)) if images.dtype == np.uint8 else images

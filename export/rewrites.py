@@ -1,0 +1,426 @@
+"""Rewrites of inference graphs: each gives a cheaper graph of the same function.
+
+`simplify` does what every format gains from. The others are for one runtime; its writer names them.
+A rewrite changes no result but by the rounding of float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from .graph import InferenceGraph, Op, ValueShape, same_pads
+
+Rewrite = Callable[[InferenceGraph], InferenceGraph]
+
+_LINEAR = ("conv", "depthwise", "dense")
+_TAKES_RELU = (*_LINEAR, "add", "max_pool")
+
+
+def simplify(graph: InferenceGraph) -> InferenceGraph:
+    """All rewrites that suit every format."""
+    for rewrite in (
+        share_equal,
+        fold_batch_norm,
+        relu_before_concat,
+        share_equal,
+        fuse_relu,
+        sample_by_depthwise,
+    ):
+        graph = rewrite(graph)
+    return graph
+
+
+def share_equal(graph: InferenceGraph) -> InferenceGraph:
+    """Computes once what is computed twice: ReLUs and pools of one state, above all.
+
+    So ``avg(p) + avg(p)`` becomes one pool, added to itself.
+    """
+    seen: dict[tuple, str] = {}
+    renamed: dict[str, str] = {}
+    ops = []
+    for op in graph.ops:
+        op = op.with_(inputs=tuple(renamed.get(name, name) for name in op.inputs))
+        arrays = tuple(None if a is None else id(a) for a in (op.kernel, op.bias))
+        key = (op.kind, op.inputs, arrays, op.window, op.stride, op.dilation, op.pads, op.relu, op.axes)
+        if op.output in graph.outputs:
+            ops.append(op)
+            seen.setdefault(key, op.output)
+        elif key in seen:
+            renamed[op.output] = seen[key]
+        else:
+            seen[key] = op.output
+            ops.append(op)
+    return graph.with_ops(ops)
+
+
+def fold_batch_norm(graph: InferenceGraph) -> InferenceGraph:
+    """Multiplies batch norm into the convolution before it, or into all that it concatenates."""
+    made, readers = dict(graph.made_by()), graph.readers()
+    shapes = graph.shapes()
+    replaced: dict[str, str] = {}
+
+    def foldable(name: str) -> bool:
+        op = made.get(name)
+        if op is None or readers[name] > 1 or op.relu:
+            return False
+        return op.kind in _LINEAR or (op.kind == "concat" and all(map(foldable, op.inputs)))
+
+    def fold(name: str, factor: np.ndarray, bias: np.ndarray) -> None:
+        op = made[name]
+        if op.kind == "concat":
+            start = 0
+            for part in op.inputs:
+                stop = start + shapes[part][-1]
+                fold(part, factor[start:stop], bias[start:stop])
+                start = stop
+            return
+        assert op.kernel is not None
+        before = 0.0 if op.bias is None else op.bias * factor
+        made[name] = op.with_(kernel=op.kernel * factor, bias=(bias + before).astype(np.float32))
+
+    for op in graph.ops:
+        if op.kind == "scale" and foldable(op.inputs[0]) and op.output not in graph.outputs:
+            assert op.kernel is not None
+            assert op.bias is not None
+            fold(op.inputs[0], op.kernel, op.bias)
+            replaced[op.output] = op.inputs[0]
+            readers[op.inputs[0]] = readers[op.output]
+    ops = (made[op.output] for op in graph.ops if op.output not in replaced)
+    return graph.with_ops(
+        op.with_(inputs=tuple(replaced.get(name, name) for name in op.inputs)) for op in ops
+    )
+
+
+def relu_before_concat(graph: InferenceGraph) -> InferenceGraph:
+    """Where a concatenation is read through ReLU alone, applies ReLU to what it joins.
+
+    There it can be fused into the operation before, or is computed already.
+    """
+    readers, through_relu = graph.readers(), graph.readers()
+    for op in graph.ops:
+        if op.kind == "relu":
+            through_relu[op.inputs[0]] -= 1
+    pushed = {
+        op.output
+        for op in graph.ops
+        if op.kind == "concat" and readers[op.output] and not through_relu[op.output]
+    }
+    ops: list[Op] = []
+    renamed: dict[str, str] = {}
+    for op in graph.ops:
+        if op.output in pushed:
+            for name in op.inputs:
+                ops.append(Op("relu", f"{op.output}/{name}/relu", (name,)))
+            op = op.with_(inputs=tuple(f"{op.output}/{name}/relu" for name in op.inputs))
+        elif op.kind == "relu" and op.inputs[0] in pushed and op.output not in graph.outputs:
+            renamed[op.output] = op.inputs[0]
+            continue
+        ops.append(op.with_(inputs=tuple(renamed.get(name, name) for name in op.inputs)))
+    return graph.with_ops(_unique(ops))
+
+
+def _unique(ops: list[Op]) -> list[Op]:
+    """Without repetitions of a value's name."""
+    return list({op.output: op for op in ops}.values())
+
+
+def fuse_relu(graph: InferenceGraph) -> InferenceGraph:
+    """Makes ReLU a part of the operation before, where nothing else reads its result."""
+    made, readers = graph.made_by(), graph.readers()
+    fused: dict[str, str] = {}
+    for op in graph.ops:
+        if op.kind == "relu" and op.inputs[0] in made and readers[op.inputs[0]] == 1:
+            before = made[op.inputs[0]]
+            if before.kind in _TAKES_RELU:
+                fused[before.output] = op.output
+    relus = set(fused.values())
+    return graph.with_ops(
+        op.with_(output=fused[op.output], relu=True) if op.output in fused else op
+        for op in graph.ops
+        if op.output not in relus
+    )
+
+
+def sample_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
+    """Takes every second pixel by a depthwise convolution with a single 1.
+
+    In place of a 1x1 pool with a stride, and of the shift in the second path of a factorized
+    reduction, which is a slice and a pad of the whole image.
+    """
+    shapes, made = graph.shapes(), graph.made_by()
+    ops: list[Op] = []
+    for op in graph.ops:
+        before = made.get(op.inputs[0])
+        if op.kind in ("avg_pool", "max_pool") and op.window == (1, 1) and not op.relu:
+            kernel = np.ones((1, 1, shapes[op.inputs[0]][2]), np.float32)
+            ops.append(Op("depthwise", op.output, op.inputs, kernel=kernel, stride=op.stride))
+        elif _reads_shifted(op, before):
+            assert before is not None
+            image = shapes[before.inputs[0]]
+            sampled = Op(
+                "depthwise",
+                f"{before.output}/sampled",
+                before.inputs,
+                kernel=_last_tap(image[2]),
+                stride=op.stride,
+                pads=same_pads((image[0], image[1]), (2, 2), (2, 2)),
+            )
+            ops += (sampled, op.with_(inputs=(sampled.output,), stride=(1, 1)))
+        else:
+            ops.append(op)
+    return graph.with_ops(_unique(ops))
+
+
+def _reads_shifted(op: Op, before: Op | None) -> bool:
+    shifted = before is not None and before.kind == "pad" and before.pads == (-1, 1, -1, 1)
+    return shifted and op.kind == "conv" and op.extent == (1, 1) and op.stride == (2, 2)
+
+
+def _last_tap(channels: int) -> np.ndarray:
+    kernel = np.zeros((2, 2, channels), np.float32)
+    kernel[1, 1] = 1.0
+    return kernel
+
+
+def take_bytes(graph: InferenceGraph, factor: float, bias: float) -> InferenceGraph:
+    """A graph of bytes as image files hold them: ``byte * factor + bias`` is what the model takes."""
+    channels = graph.image_shape[-1]
+    scaled = f"{graph.image}/scaled"
+    first = Op(
+        "scale",
+        scaled,
+        (graph.image,),
+        kernel=np.full(channels, factor, np.float32),
+        bias=np.full(channels, bias, np.float32),
+    )
+    rest = (
+        op.with_(inputs=tuple(scaled if name == graph.image else name for name in op.inputs))
+        for op in graph.ops
+    )
+    return dataclasses.replace(graph, ops=(first, *rest), image_dtype="uint8")
+
+
+# === For one runtime ===
+
+
+def split_depthwise(graph: InferenceGraph) -> InferenceGraph:
+    """Splits 7x7 depthwise kernels into centred pieces of at most 25 taps that are summed.
+
+    XNNPACK has no depthwise kernel above 25 taps and runs larger ones as grouped convolutions. The
+    pieces are the inner 5x5; the outer rows, whole; and the outer columns, without their corners.
+    """
+    ops: list[Op] = []
+    for op in graph.ops:
+        kernel = op.kernel
+        if kernel is None or op.kind != "depthwise" or op.extent != (7, 7) or len(kernel) != 7:
+            ops.append(op)
+            continue
+        rows, columns = kernel[::6], kernel[1:6, ::6]
+        pieces = ((kernel[1:6, 1:6], (1, 1)), (rows, (6, 1)), (columns, (1, 6)))
+        total = ""
+        for number, (piece, dilation) in enumerate(pieces):
+            name = f"{op.output}/piece_{number}"
+            extent = tuple((n - 1) * d + 1 for n, d in zip(piece.shape, dilation, strict=False))
+            inset = tuple((7 - n) // 2 for n in extent)
+            pads = tuple(p - inset[axis // 2] for axis, p in enumerate(op.pads))
+            fields = {"kernel": np.ascontiguousarray(piece), "dilation": dilation, "pads": pads}
+            bias = op.bias if not number else None
+            ops.append(op.with_(output=name, bias=bias, relu=False, **fields))
+            if number == 0:
+                total = name
+                continue
+            last = number == len(pieces) - 1
+            added = op.output if last else f"{op.output}/sum_{number}"
+            ops.append(Op("add", added, (total, name), relu=op.relu and last))
+            total = added
+    return graph.with_ops(ops)
+
+
+def nest_concats(graph: InferenceGraph, most: int = 5) -> InferenceGraph:
+    """Joins at most ``most`` values at a time: XNNPACK takes no concatenation of more."""
+    ops: list[Op] = []
+    for op in graph.ops:
+        parts, number = list(op.inputs), 0
+        while op.kind == "concat" and len(parts) > most:
+            number += 1
+            inner, first = f"{op.output}/part_{number}", max(most - 1, len(parts) - most)
+            ops.append(Op("concat", inner, tuple(parts[first:])))
+            parts[first:] = [inner]
+        ops.append(op.with_(inputs=tuple(parts)))
+    return graph.with_ops(ops)
+
+
+def weigh_twice(graph: InferenceGraph) -> InferenceGraph:
+    """A weighed value that is added to itself gets twice the weights."""
+    made, readers = graph.made_by(), graph.readers()
+    ops = {op.output: op for op in graph.ops}
+    for op in graph.ops:
+        before = made.get(op.inputs[0])
+        if op.kind != "add" or op.relu or before is None or len(set(op.inputs)) > 1:
+            continue
+        if before.kind == "weigh" and readers[before.output] == 2:
+            assert before.kernel is not None
+            ops[op.output] = before.with_(output=op.output, kernel=before.kernel * 2)
+    return graph.with_ops(ops.values())
+
+
+def zero_padded_max_by_floor(graph: InferenceGraph) -> InferenceGraph:
+    """A zero pad read by max pools becomes their own padding, and a maximum with 0 at the border.
+
+    ONNX Runtime fuses a Pad into a MaxPool as if it padded with minus infinity.
+    """
+    shapes, made = graph.shapes(), graph.made_by()
+    ops: list[Op] = []
+    for op in graph.ops:
+        pad = made.get(op.inputs[0])
+        if op.kind != "max_pool" or pad is None or pad.kind != "pad" or min(pad.pads) < 0:
+            ops.append(op)
+            continue
+        height, width, _ = shapes[pad.inputs[0]]
+        inside = np.pad(np.ones((height, width)), (pad.pads[:2], pad.pads[2:]))
+        windows = np.lib.stride_tricks.sliding_window_view(inside, op.window)
+        reach_outside = (windows[:: op.stride[0], :: op.stride[1]] == 0).any((2, 3))
+        floor = np.where(reach_outside, 0.0, np.finfo(np.float32).min).astype(np.float32)[..., None]
+        pooled = op.with_(output=f"{op.output}/inside", inputs=pad.inputs, pads=pad.pads, relu=False)
+        if op.relu:  # a maximum with 0 everywhere
+            floor = np.zeros_like(floor)
+        ops += (pooled, Op("floor", op.output, (pooled.output,), kernel=floor))
+    return graph.with_ops(ops)
+
+
+def average_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
+    """An average pool becomes a depthwise convolution; at the border its sums are weighed anew.
+
+    int8 average pools stay outside of XNNPACK, and of ONNX Runtime's fast kernels.
+    """
+    shapes = graph.shapes()
+    ops: list[Op] = []
+    for op in graph.ops:
+        if op.kind != "avg_pool":
+            ops.append(op)
+            continue
+        height, width, channels = shapes[op.inputs[0]]
+        taps = op.window[0] * op.window[1]
+        kernel = np.full((*op.window, channels), 1.0 / taps, np.float32)
+        inside = np.pad(np.ones((height, width)), (op.pads[:2], op.pads[2:]))
+        windows = np.lib.stride_tricks.sliding_window_view(inside, op.window)
+        counts = windows[:: op.stride[0], :: op.stride[1]].sum((2, 3))
+        sums = op.with_(kind="depthwise", kernel=kernel, window=(1, 1))
+        if counts.min() == taps:
+            ops.append(sums)
+            continue
+        sums = sums.with_(output=f"{op.output}/sums")
+        weights = (taps / counts).astype(np.float32)[..., None]
+        ops += (sums, Op("weigh", op.output, (sums.output,), kernel=weights))
+    return graph.with_ops(ops)
+
+
+def paths_as_sum(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
+    """Concatenated convolutions become a sum of wider ones, where they do not fill ``block`` channels.
+
+    So both paths of a factorized reduction, which `pad_channels` would fill each by itself. ONNX
+    Runtime adds within the second convolution.
+    """
+    made, readers, shapes = graph.made_by(), graph.readers(), graph.shapes()
+    ops = {op.output: op for op in graph.ops}
+    for op in graph.ops:
+        parts = [made.get(name) for name in op.inputs]
+        if op.kind != "concat" or len(parts) != 2 or op.relu or op.output in graph.outputs:
+            continue
+        if not all(p is not None and p.kind == "conv" and readers[p.output] == 1 for p in parts):
+            continue
+        channels = [shapes[name][-1] for name in op.inputs]
+        if not any(count % block for count in channels) or any(p and p.relu for p in parts):
+            continue
+        start, total = 0, sum(channels)
+        for part, count in zip(parts, channels, strict=True):
+            assert part is not None
+            assert part.kernel is not None
+            place = np.arange(start, start + count)
+            kernel = _spread(part.kernel, place, total, 3)
+            bias = None if part.bias is None else _spread(part.bias, place, total, 0)
+            ops[part.output] = part.with_(kernel=kernel, bias=bias)
+            start += count
+        ops[op.output] = op.with_(kind="add")
+    return graph.with_ops(ops.values())
+
+
+def pad_channels(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
+    """Fills channels up to multiples of ``block`` with zeros, which every operation keeps at zero.
+
+    ONNX Runtime's convolutions work on blocks of channels and change the layout of all others.
+    Left alone: the image, what the graph gives, and graphs with layer norm, whose statistics the
+    zeros would enter.
+    """
+    if any(op.kind == "norm" and 3 in op.axes for op in graph.ops):
+        return graph
+    # Where the channels of a value lie in its padded form.
+    places = {graph.image: np.arange(graph.image_shape[-1])}
+    width = {graph.image: graph.image_shape[-1]}
+    shapes = graph.shapes()
+    fixed = _unpadded(graph, shapes)
+    ops = []
+    for op in graph.ops:
+        source = op.inputs[0]
+        channels = shapes[op.output][-1]
+        makes_channels = op.kind in ("conv", "dense")
+        if makes_channels:
+            total = channels if op.output in fixed else -(-channels // block) * block
+            place = np.arange(channels)
+        elif op.kind == "concat":
+            starts = np.cumsum([0] + [width[name] for name in op.inputs])
+            place = np.concatenate(
+                [places[name] + start for name, start in zip(op.inputs, starts, strict=False)]
+            )
+            total = int(starts[-1])
+        else:
+            place, total = places[source], width[source]
+        kernel, bias = op.kernel, op.bias
+        if kernel is not None and op.kind not in ("floor", "weigh"):
+            if makes_channels:
+                kernel = _spread(kernel, places[source], width[source], kernel.ndim - 2)
+            kernel = _spread(kernel, place, total, kernel.ndim - 1)
+        if bias is not None:
+            bias = _spread(bias, place, total, 0)
+        ops.append(op.with_(kernel=kernel, bias=bias))
+        places[op.output], width[op.output] = place, total
+        if any(not np.array_equal(places[name], place) for name in op.inputs if op.kind == "add"):
+            return graph
+    return graph.with_ops(ops)
+
+
+def _unpadded(graph: InferenceGraph, shapes: dict[str, ValueShape]) -> set[str]:
+    """The values that an output shows as they are, through operations that keep channels."""
+    fixed = set(graph.outputs)
+    for op in reversed(graph.ops):
+        if (op.output in fixed and op.kind not in ("conv", "dense")) or op.kind == "softmax":
+            fixed.update(op.inputs)
+    if any(name in fixed for op in graph.ops if op.kind == "add" for name in op.inputs):
+        # Both sides of a sum have one width.
+        changed = True
+        while changed:
+            before = len(fixed)
+            for op in graph.ops:
+                keeps = op.kind not in ("conv", "dense")
+                if keeps and op.kind != "concat" and fixed & {op.output, *op.inputs}:
+                    fixed.update((op.output, *op.inputs))
+                elif op.kind == "concat" and op.output in fixed:
+                    fixed.update(op.inputs)
+            changed = len(fixed) > before
+    return fixed
+
+
+def _spread(array: np.ndarray, place: np.ndarray, total: int, axis: int) -> np.ndarray:
+    """``array`` with its entries along an axis put at ``place`` among ``total``, zeros elsewhere."""
+    if total == len(place):
+        return array
+    shape = list(array.shape)
+    shape[axis] = total
+    spread = np.zeros(shape, array.dtype)
+    index: list = [slice(None)] * array.ndim
+    index[axis] = place
+    spread[tuple(index)] = array
+    return spread

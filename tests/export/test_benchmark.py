@@ -1,0 +1,92 @@
+"""Measurements of files: what is counted has to be right, what is timed has to be there."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+from settled import images, network
+
+from nasnet_zoo.cells import NASNET_A
+from nasnet_zoo.cli import main
+from nasnet_zoo.export import export
+from nasnet_zoo.export.plain import export_litert
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    model = network(NASNET_A, (16, 16))
+    model.save(folder / "model.keras")
+    export_litert(model, folder / "plain.tflite")
+    export(model, folder / "direct.tflite")
+    export(model, folder / "direct.onnx")
+    return folder
+
+
+def test_the_command_counts_what_is_in_the_files(folder, capfd):
+    names = [str(folder / name) for name in ("plain.tflite", "direct.tflite", "direct.onnx")]
+    out, chart = folder / "report.json", folder / "chart.svg"
+    options = ["--threads", "1", "--rounds", "2", "--json", str(out), "--picture", str(chart)]
+    assert main(["benchmark", *names, *options]) == 0
+    plain, direct, onnx = json.loads(out.read_text())
+    # The converter's concatenations of six split what the delegate takes.
+    assert plain["partitions"] > 1
+    assert plain["delegated"] < 1
+    assert (direct["partitions"], direct["delegated"]) == (1, 1)
+    assert onnx["delegated"] is None
+    assert direct["operators"]["AVERAGE_POOL_2D"] == onnx["operators"]["AveragePool"]
+    assert all(row["peak_memory"] > row["size"] for row in (plain, direct, onnx))
+    assert all(0 < row["timings"][0]["median"] <= row["timings"][0]["p90"] for row in (plain, direct))
+    assert plain["timings"][0]["ratio"] == 1
+    ElementTree.parse(chart)
+    assert "direct.onnx" in capfd.readouterr().out
+
+
+def test_the_command_exports(folder, capfd):
+    (folder / "classes.txt").write_text("\n".join("abcdefg"))
+    arguments = ["export", str(folder / "model.keras"), "--out", str(folder / "int8.tflite")]
+    more = ["--quantization", "int8", "--images", "digits", "--limit", "20"]
+    assert main([*arguments, *more, "--classes", str(folder / "classes.txt"), "--bytes"]) == 0
+    assert "int8.tflite: litert, int8" in capfd.readouterr().out
+    assert "Classes: a, b, c" in (folder / "int8.tflite.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.keras", "--out", "model.onnx"], "does not exist"),
+        (["nasnet_huge", "--out", "model.onnx"], "Expected one of nasnet_mobile"),
+        (["model.keras", "--out", "model.bin"], "Expected a format of saved_model, litert, onnx"),
+        (
+            ["model.keras", "--out", "m.onnx", "--quantization", "int8"],
+            "Expected representative images",
+        ),
+        (["model.keras", "--out", "no/m.onnx"], "No such file or directory"),
+        (["broken.keras", "--out", "m.onnx"], "broken.keras: expected a Keras model"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_file(folder, monkeypatch, capfd, arguments, message):
+    monkeypatch.chdir(folder)
+    (folder / "broken.keras").write_bytes(b"broken")
+    before = set(folder.iterdir())
+    assert main(["export", *arguments]) == 1
+    error = capfd.readouterr().err
+    assert error.startswith("nasnet-zoo: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert set(folder.iterdir()) == before
+
+
+def test_a_file_that_is_no_model(tmp_path, capfd):
+    (tmp_path / "model.tflite").write_bytes(b"broken")
+    assert main(["benchmark", str(tmp_path / "model.tflite")]) == 1
+    assert "expected a model that can be loaded" in capfd.readouterr().err
+
+
+def test_images_are_of_the_files_own_size(folder):
+    batch = images(1, (16, 16))
+    from nasnet_zoo.export import load_runtime
+
+    assert load_runtime(folder / "direct.onnx", threads=1).predict(batch).shape == (1, 7)
