@@ -12,13 +12,16 @@ import keras
 import numpy as np
 
 from nasnet_zoo.cells.files import write_text
-from nasnet_zoo.data import ImageData, balanced, load_data, load_folder
 from nasnet_zoo.models import create_model
+from nasnet_zoo.training.input import resized
+from nasnet_zoo.training.sources import broken_images_named, open_source
 
 from .benchmark import FileReport, as_json, benchmark, picture
 from .exporting import ExportResult, export, format_of
 from .from_keras import image_shape, load_model
 from .onnx_file import DEFAULT_OPSET
+
+_SHUFFLED = 10_000
 
 
 def export_command(arguments: argparse.Namespace) -> ExportResult:
@@ -61,19 +64,21 @@ def _model(name: str, weights: str | None) -> keras.Model:
 
 
 def _images(source: str, shape: tuple[int, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out images of a data set, scaled to a shape, and their labels."""
-    known = source == "digits" or any(Path(source).glob("*idx?-ubyte*"))
-    data: ImageData = load_data(source, limit) if known else load_folder(source, max(shape[:2]), limit)
-    chosen = balanced(data.test_labels, limit)
-    images, labels = data.test_images[chosen], data.test_labels[chosen]
-    if images.shape[3] != shape[2]:
-        if images.shape[3] != 1:
-            raise ValueError(f"Expected images of {shape[2]} channels. Received: {images.shape[3]}")
-        images = np.repeat(images, shape[2], axis=3)
-    if images.shape[1:3] != shape[:2]:
-        resized = keras.ops.image.resize(images.astype("float32"), shape[:2], antialias=True)
-        images = np.clip(np.round(keras.ops.convert_to_numpy(resized)), 0, 255).astype(np.uint8)
-    return images, labels
+    """At most ``limit`` test images of a data set as uint8 in a shape, and their labels."""
+    if limit < 1:
+        raise ValueError(f"Expected a limit of at least 1. Received: {limit}")
+    opened = open_source(source)
+    if opened.channels not in (1, shape[2]):
+        raise ValueError(f"Expected images of {shape[2]} channels. Received: {opened.channels}")
+    # Folders are in the order of their classes.
+    examples = opened.testing().shuffle(_SHUFFLED, seed=0).take(limit)
+    sized = examples.map(lambda image, label: (resized(image, shape[:2]), label))
+    with broken_images_named(opened):
+        images, labels = zip(*sized.as_numpy_iterator(), strict=True)
+    stacked = np.stack(images)
+    if stacked.shape[3] != shape[2]:
+        stacked = np.repeat(stacked, shape[2], axis=3)
+    return np.clip(np.round((stacked + 1.0) * 127.5), 0, 255).astype(np.uint8), np.array(labels)
 
 
 def benchmark_command(arguments: argparse.Namespace) -> list[FileReport]:

@@ -160,8 +160,8 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     )
     export.add_argument(
         "--images",
-        metavar="digits|FOLDER",
-        help="to read ranges off and to compare on: scikit-learn's digits or a folder of images",
+        metavar="DATA",
+        help=f"to read ranges off and to compare on: {_DATA}",
     )
     export.add_argument("--limit", type=int, default=200, help="the most images (default: 200)")
     export.add_argument("--classes", help="a text file with the name of a class in each line")

@@ -108,7 +108,8 @@ def evaluate(
 
     Args:
         model: a Keras model of class probabilities, or the path of one (``.keras``), of a SavedModel
-            folder, a ``.tflite`` or an ``.onnx`` file. It takes images in [-1, 1].
+            folder, a ``.tflite`` or an ``.onnx`` file. It takes images in [-1, 1]; an exported file
+            may take bytes.
         data: see `nasnet_zoo.training.open_source`.
         image_size: height and width in pixels. Default: the model's.
         crop: share of the shorter side that is looked at.
@@ -139,6 +140,8 @@ def _predictor(
         path = Path(model)
         if path.suffix != ".keras":
             runtime = load_runtime(path)
+            if runtime.image_dtype == "uint8":
+                return lambda images: runtime.predict(_as_bytes(images)), tuple(runtime.image_shape)
             return runtime.predict, tuple(runtime.image_shape)
         try:
             model = keras.models.load_model(path, compile=False)
@@ -150,6 +153,10 @@ def _predictor(
         raise ValueError(f"Expected a model with one image input. Received: {shape=}")
     keras_model = model
     return lambda images: keras_model.predict_on_batch(images), shape[1:]
+
+
+def _as_bytes(images: np.ndarray) -> np.ndarray:
+    return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
 def evaluate_predictions(

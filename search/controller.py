@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -88,7 +88,7 @@ class Controller:
         """What the controller now says of given children, int32 (batch, tokens)."""
         return self._unroll(None, tokens)
 
-    def _unroll(self, noise: tf.Tensor | None, tokens: tf.Tensor | None) -> Predictions:
+    def _unroll(self, noise: Any, tokens: Any) -> Predictions:
         """All steps: drawn with ``noise`` (batch, tokens, choices), or along given ``tokens``."""
         first, embeddings, kernel, bias, softmax_kernel, softmax_bias = (
             weight.value for weight in self.weights

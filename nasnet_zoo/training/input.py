@@ -72,7 +72,7 @@ def augment(image: tf.Tensor, recipe: Recipe, size: int, key: tf.Tensor) -> tf.T
     """
     keys = tf.random.split(key, 4)
     if recipe.crop == "distorted":
-        image = _resized(distorted_crop(image, keys[0]), size)
+        image = resized(distorted_crop(image, keys[0]), (size, size))
     else:
         image = centred(image, size, 1.0)
         if recipe.crop == "pad":
@@ -92,15 +92,16 @@ def centred(image: tf.Tensor, size: int, crop: float) -> tf.Tensor:
     shorter = tf.minimum(shape[0], shape[1])
     side = tf.cast(tf.round(tf.cast(shorter, tf.float32) * crop), tf.int32)
     top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
-    return _resized(image[top : top + side, left : left + side], size)
+    return resized(image[top : top + side, left : left + side], (size, size))
 
 
-def _resized(image: tf.Tensor, size: int) -> tf.Tensor:
+def resized(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """A uint8 image brought to (height, width) pixels and scaled to [-1, 1]."""
     image = tf.cast(image, tf.float32)
     image = tf.cond(
         tf.reduce_all(tf.shape(image)[:2] == size),
         lambda: image,
-        lambda: tf.image.resize(image, (size, size), antialias=True),
+        lambda: tf.image.resize(image, size, antialias=True),
     )
     return image / 127.5 - 1.0
 
