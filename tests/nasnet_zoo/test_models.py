@@ -58,6 +58,7 @@ def test_costs_of_the_other_rows_are_near_the_published_ones(name):
         assert 100 * abs(cost.mult_adds / 1e6 / preset.mult_adds - 1) <= mult_adds
 
 
+@pytest.mark.tensorflow  # what is counted does not depend on the backend
 @pytest.mark.parametrize("name", PRESETS)
 def test_models_have_the_parameters_that_are_counted(name):
     model = zoo.create_model(name)

@@ -31,7 +31,14 @@ def genotypes():
     return [all_operations(), *(space.genotype(tokens) for tokens in drawn)]
 
 
-@pytest.mark.parametrize("genotype", genotypes(), ids=("all", "first", "second"))
+@pytest.mark.parametrize(
+    "genotype",
+    [
+        all_operations(),
+        *(pytest.param(genotype, marks=pytest.mark.slow) for genotype in genotypes()[1:]),
+    ],
+    ids=("all", "first", "second"),
+)
 def test_a_child_follows_the_keras_model_of_the_same_weights(genotype):
     """Eagerly: compiled, equal children drift apart by rounding alone."""
     architecture = BUDGET.architecture(genotype, 8, 3)
