@@ -1,0 +1,141 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from nasnet_zoo.cells import Genotype
+from nasnet_zoo.search import PPO, RegularizedEvolution, SearchSpace
+from nasnet_zoo.search.child import Trained
+from nasnet_zoo.search.journal import Journal
+from nasnet_zoo.search.search import Here, run_search
+
+pytestmark = pytest.mark.tensorflow
+
+SPACE = SearchSpace(blocks=1, operations=("identity", "sep_3x3"), combinations=("add",), cells=1)
+
+
+class Counting:
+    """A closed-form reward: the share of separable convolutions; remembers what it was asked."""
+
+    def __init__(self, fails=()):
+        self.trained, self.fails = [], fails
+
+    def __call__(self, genotype, seed):
+        self.trained.append((genotype.normal, seed))
+        if genotype.normal.blocks[0].operations in self.fails:
+            raise ValueError("cannot be trained")
+        names = genotype.normal.blocks[0].operations
+        return Trained((names.count("sep_3x3") / 2,), (1.0,))
+
+
+def search(path, evaluator, children=12, minibatch=5):
+    journal = Journal(path, {"children": "any"})
+    policy = RegularizedEvolution(SPACE, population=6, sample=3, seed=1)
+    records = run_search(policy, SPACE, Here(evaluator), journal, children, minibatch)
+    journal.close()
+    return records
+
+
+def test_every_child_is_in_the_journal_and_equal_ones_are_trained_once(tmp_path):
+    evaluator = Counting()
+    records = search(tmp_path / "j.sqlite", evaluator)
+    assert [record.number for record in records] == list(range(12))
+    assert [record.round for record in records] == [0] * 5 + [1] * 5 + [2] * 2
+    assert {record.state for record in records} == {"finished"}
+    forms = {record.canonical for record in records}
+    assert len(forms) < 12
+    assert len(evaluator.trained) == len(forms)
+    for record in records:
+        genotype = Genotype.from_dict(record.genotype)
+        assert record.reward == genotype.normal.blocks[0].operations.count("sep_3x3") / 2
+        assert SPACE.canonical(record.tokens) == record.canonical
+        if record.same_as is not None:
+            assert records[record.same_as].canonical == record.canonical
+            assert record.same_as < record.number
+    seeds = {(record.canonical, record.seed) for record in records}
+    assert len(seeds) == len(forms)
+
+
+def test_a_child_that_fails_has_no_reward_and_the_search_goes_on(tmp_path):
+    records = search(tmp_path / "j.sqlite", Counting(fails=[("identity", "identity")]))
+    failed = [record for record in records if record.state == "failed"]
+    assert {record.reward for record in failed} == {0.0}
+    first = next(record for record in failed if record.same_as is None)
+    assert first.result["error"] == "ValueError: cannot be trained"
+    assert len(records) == 12
+
+
+def test_a_finished_search_goes_on_to_more_children_as_if_it_had_never_stopped(tmp_path):
+    whole = search(tmp_path / "whole.sqlite", Counting(), children=15)
+    search(tmp_path / "parts.sqlite", Counting(), children=5)
+    evaluator = Counting()
+    parts = search(tmp_path / "parts.sqlite", evaluator, children=15)
+    keys = ("number", "tokens", "reward", "seed", "same_as")
+    for one, other in zip(whole, parts, strict=True):
+        assert [getattr(one, key) for key in keys] == [getattr(other, key) for key in keys]
+    evaluator = Counting()
+    assert search(tmp_path / "parts.sqlite", evaluator, children=15) == parts
+    assert evaluator.trained == []
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from test_search import Counting, search
+class Slow(Counting):
+    def __call__(self, genotype, seed):
+        time.sleep(0.1)
+        return super().__call__(genotype, seed)
+search(sys.argv[1], Slow(), children=20, minibatch=4)
+"""
+
+
+def test_a_search_killed_at_any_moment_continues_exactly(tmp_path):
+    path = tmp_path / "killed.sqlite"
+    command = [sys.executable, "-c", SCRIPT, str(path), os.path.dirname(__file__)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while True:
+        assert process.poll() is None
+        if path.exists():
+            try:
+                journal = Journal(path, {"children": "any"})
+                states = [record.state for record in journal.children()]
+                journal.close()
+            except Exception:  # the file is being made
+                states = []
+            if "finished" in states and "sampled" in states:
+                break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed = search(path, Counting(), children=20, minibatch=4)
+    whole = search(tmp_path / "whole.sqlite", Counting(), children=20, minibatch=4)
+    keys = ("number", "round", "tokens", "reward", "seed", "state", "same_as")
+    for one, other in zip(whole, killed, strict=True):
+        assert [getattr(one, key) for key in keys] == [getattr(other, key) for key in keys]
+
+
+def test_a_journal_is_of_one_search(tmp_path):
+    Journal(tmp_path / "j.sqlite", {"seed": 1, "minibatch": 20}).close()
+    with pytest.raises(ValueError, match="begun there, with seed=1. Received: seed=2"):
+        Journal(tmp_path / "j.sqlite", {"seed": 2, "minibatch": 20})
+    (tmp_path / "no.sqlite").write_bytes(b"something else altogether" * 100)
+    with pytest.raises(ValueError, match=r"no.sqlite: expected the journal of a search"):
+        Journal(tmp_path / "no.sqlite", {})
+
+
+def test_the_policys_state_survives(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite", {})
+    assert journal.policy() is None
+    policy = PPO(SPACE, seed=3)
+    policy.ask(3)
+    journal.save_policy(7, policy.state())
+    rounds, state = journal.policy()
+    other = PPO(SPACE, seed=4)
+    other.restore(state)
+    assert rounds == 7
+    np.testing.assert_array_equal(other.ask(9), policy.ask(9))
