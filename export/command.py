@@ -72,7 +72,7 @@ def _images(source: str, shape: tuple[int, ...], limit: int) -> tuple[np.ndarray
         raise ValueError(f"Expected images of {shape[2]} channels. Received: {opened.channels}")
     # Folders are in the order of their classes.
     examples = opened.testing().shuffle(_SHUFFLED, seed=0).take(limit)
-    sized = examples.map(lambda image, label: (resized(image, shape[:2]), label))
+    sized = examples.map(lambda image, label: (resized(image, (shape[0], shape[1])), label))
     with broken_images_named(opened):
         images, labels = zip(*sized.as_numpy_iterator(), strict=True)
     stacked = np.stack(images)

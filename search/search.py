@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -79,7 +80,7 @@ def run_search(
     minibatch: int = 20,
     seed: int = 0,
     cost: Callable[[Genotype], Cost] | None = None,
-    watch: Callable[[Record, dict[str, Any]], None] = lambda record, told: None,
+    watch: Callable[[dict[str, Any], Record], None] = lambda told, record: None,
 ) -> list[Record]:
     """Searches, or goes on where a search with the same journal was stopped.
 
@@ -97,7 +98,7 @@ def run_search(
         minibatch: children sampled together ([N]: 20).
         seed: the seed of a child's training follows from it and from the child.
         cost: parameters and multiply-adds of a child, to note them.
-        watch: is called with every child when it has its reward, and with what the policy told last.
+        watch: is called with what the policy told last, and with every child when it has its reward.
 
     Returns:
         All children, by number.
@@ -117,7 +118,7 @@ def run_search(
         if not records:
             records = _sampled(tokens, number, number * minibatch, space, seed, cost)
             journal.add(records)
-        _reward(records, space, workers, journal, lambda record, told=told: watch(record, told))
+        _reward(records, space, workers, journal, functools.partial(watch, told))
         records = journal.children(number)
         rewards = np.array([record.reward for record in records], np.float64)
         told = policy.tell(np.array([record.tokens for record in records], np.int32), rewards)
@@ -149,8 +150,8 @@ def _sampled(
                 "sampled",
                 None,
                 None,
-                found and found.parameters,
-                found and found.mult_adds,
+                found.parameters if found else None,
+                found.mult_adds if found else None,
                 None,
                 None,
             )
