@@ -266,7 +266,7 @@ def _claim(out: Path, recipe: Recipe, source: ImageSource, seed: int, parts: int
         return
     earlier = json.loads(path.read_text(encoding="utf-8"))
     before = {**earlier, **earlier["recipe"]}
-    now: dict[str, Any] = {**run, **recipe.to_dict()}
+    now: dict[str, Any] = {**recipe.to_dict(), **run}
     changed = [name for name in now if name != "recipe" and before.get(name) != now[name]]
     if changed:
         name = changed[0]

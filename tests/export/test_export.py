@@ -237,6 +237,7 @@ def digits():
     return model, data
 
 
+@pytest.mark.slow
 def test_a_trained_network_keeps_its_accuracy(digits, tmp_path):
     model, data = digits
     lost = {}

@@ -7,7 +7,7 @@ import nasnet_zoo
 from nasnet_zoo.cli import main
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.evaluation import evaluate, evaluate_predictions
-from nasnet_zoo.export.plain import export_litert, export_onnx, export_saved_model
+from nasnet_zoo.export import export
 
 pytestmark = pytest.mark.tensorflow
 NAMES = ("cat", "dog", "fox")
@@ -69,9 +69,8 @@ def test_a_model_and_its_files_are_evaluated_alike(data, tmp_path):
     model = nasnet_zoo.NASNet(nasnet_zoo.NASNET_A, 1, 2, "cifar", 2, input_shape=(10, 10, 3), classes=3)
     in_keras = evaluate(model, data)
     model.save(tmp_path / "m.keras")
-    export_saved_model(model, tmp_path / "m")
-    export_litert(model, tmp_path / "m.tflite")
-    export_onnx(model, tmp_path / "m.onnx")
+    for name in ("m", "m.tflite", "m.onnx"):
+        export(model, tmp_path / name)
     assert in_keras.images == 33
     for name in ("m.keras", "m", "m.tflite", "m.onnx"):
         found = evaluate(tmp_path / name, data)

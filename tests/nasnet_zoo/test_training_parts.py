@@ -123,7 +123,9 @@ def test_mixed_precision_stays_near_float32_at_full_depth(policy, name):
 
 
 @pytest.mark.tensorflow  # compiling it takes other backends minutes
-@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("mixed_float16", marks=pytest.mark.slow), "mixed_bfloat16"]
+)
 def test_mixed_precision_trains(policy, dtype):
     images, labels = batch()
     policy(dtype)
