@@ -21,8 +21,7 @@ demo: setup ## Do the main job once on real images
 
 test: setup ## Run the tests, on the TensorFlow and the JAX backend
 	$(BIN)/python -m pytest -n 2
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not slow and not tensorflow' tests/cells \
-		tests/nasnet_zoo/test_models.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not slow and not tensorflow' tests/cells
 
 test-all: setup ## Run the slow tests too, and those of the PyTorch backend
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[torch]'
