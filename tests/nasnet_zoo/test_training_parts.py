@@ -96,9 +96,8 @@ def test_mixed_precision_stays_near_float32(policy, genotype, dtype):
 
 
 @pytest.mark.tensorflow  # compiling it takes other backends minutes
-@pytest.mark.parametrize(
-    "dtype", [pytest.param("mixed_float16", marks=pytest.mark.slow), "mixed_bfloat16"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains(policy, dtype):
     images, labels = batch()
     policy(dtype)
