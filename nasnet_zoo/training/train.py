@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -194,18 +196,18 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> N
     optimizer = make_optimizer(recipe, steps_per_epoch)
     # Left to `fit`, the optimizer's variables are made while it is traced, which doubles that time.
     optimizer.build(model.trainable_variables)
-    heads = [layer for layer in ("predictions", "auxiliary") if layer in model.output_names]
-
-    def loss() -> keras.losses.Loss:
-        return keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        )
-
-    weights = {"predictions": 1.0, "auxiliary": recipe.auxiliary_weight}
+    weights = {"predictions": 1.0}
+    if "auxiliary" in model.output_names:
+        weights["auxiliary"] = recipe.auxiliary_weight
     model.compile(
         optimizer,
-        {head: loss() for head in heads},
-        loss_weights={head: weights[head] for head in heads},
+        {
+            head: keras.losses.CategoricalCrossentropy(
+                from_logits=True, label_smoothing=recipe.label_smoothing
+            )
+            for head in weights
+        },
+        loss_weights=weights,
         metrics={"predictions": [keras.metrics.CategoricalAccuracy(name="accuracy")]},
         steps_per_execution=recipe.steps_per_execution,
     )
@@ -234,18 +236,15 @@ def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> ke
     return trained
 
 
-class _dtype_policy:  # noqa: N801
+@contextmanager
+def _dtype_policy(policy: str) -> Iterator[None]:
     """Keras's global dtype policy within a block."""
-
-    def __init__(self, policy: str) -> None:
-        self._policy = policy
-
-    def __enter__(self) -> None:
-        self._before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self._policy)
-
-    def __exit__(self, *_: object) -> None:
-        keras.config.set_dtype_policy(self._before)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _claim(out: Path, recipe: Recipe, source: ImageSource, seed: int, parts: int) -> None:
