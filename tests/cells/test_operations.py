@@ -22,7 +22,7 @@ from nasnet_zoo.cells import (
 from nasnet_zoo.cells.draw import cell_svg
 from nasnet_zoo.cells.graph import operation_graph
 from nasnet_zoo.cells.operations import separable
-from nasnet_zoo.cells.primitives import InstanceNorm, LayerNorm
+from nasnet_zoo.cells.primitives import Conv, InstanceNorm, LayerNorm
 
 F = 6
 
@@ -201,3 +201,20 @@ def test_names_are_taken_once():
         register_combination("multiply", "multiply")
     with pytest.raises(ValueError, match="Received: operation='sep_4x4'"):
         Operation("sep_4x4", F)
+
+
+@pytest.mark.tensorflow
+def test_a_strided_1x1_convolution_learns_from_every_second_pixel():
+    # With fewer than 8 filters the gradient of TensorFlow 2.21's own crashes on CPUs.
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(4, 64, 64, 8)).astype("float32")
+    gradients = rng.normal(size=(4, 32, 32, 4)).astype("float32")
+    kernel = tf.Variable(rng.normal(size=(1, 1, 8, 4)).astype("float32"))
+    for _ in range(20):
+        with tf.GradientTape() as tape:
+            outputs, _ = Conv(1, stride=2, filters=4)(images, [kernel], True, None)
+        gradient = tape.gradient(outputs, kernel, gradients)
+    expected = np.einsum("bhwi,bhwo->io", images[:, ::2, ::2], gradients)
+    np.testing.assert_allclose(gradient[0, 0], expected, rtol=1e-3, atol=1e-3)
