@@ -137,11 +137,11 @@ class _ControllerPolicy:
     def __init__(
         self,
         space: SearchSpace,
-        seed: int,
-        units: int,
-        learning_rate: float,
-        entropy_weight: float,
-        baseline_weight: float,
+        seed: int = 0,
+        units: int = 100,
+        learning_rate: float = 0.00035,
+        entropy_weight: float = 0.00001,
+        baseline_weight: float = 0.95,
     ) -> None:
         self.space = space
         self.controller = Controller(space, units, seed=seed)
@@ -222,17 +222,6 @@ class Reinforce(_ControllerPolicy):
         baseline_weight: of the moving average.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        seed: int = 0,
-        units: int = 100,
-        learning_rate: float = 0.00035,
-        entropy_weight: float = 0.00001,
-        baseline_weight: float = 0.95,
-    ) -> None:
-        super().__init__(space, seed, units, learning_rate, entropy_weight, baseline_weight)
-
     def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(advantages * tf.reduce_sum(now, -1))
 
@@ -243,26 +232,21 @@ class PPO(_ControllerPolicy):
     Args:
         space: what is searched.
         seed: of the controller's weights and draws.
-        units: of the controller.
-        learning_rate: Adam's.
-        entropy_weight: of the entropy that is maximised too.
-        baseline_weight: of the moving average.
         clip: how far from 1 the ratio of a token's probabilities counts.
         epochs: updates on every minibatch.
+        **arguments: the others of `Reinforce`.
     """
 
     def __init__(
         self,
         space: SearchSpace,
         seed: int = 0,
-        units: int = 100,
-        learning_rate: float = 0.00035,
-        entropy_weight: float = 0.00001,
-        baseline_weight: float = 0.95,
+        *,
         clip: float = 0.2,
         epochs: int = 4,
+        **arguments: Any,
     ) -> None:
-        super().__init__(space, seed, units, learning_rate, entropy_weight, baseline_weight)
+        super().__init__(space, seed, **arguments)
         self.clip, self.epochs = clip, epochs
 
     def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
