@@ -21,6 +21,7 @@ create table if not exists children (
     tokens text not null,
     canonical text not null,
     genotype text not null,
+    log_probability real,
     seed integer not null,
     state text not null check (state in ('sampled', 'started', 'finished', 'failed')),
     reward real,
@@ -31,6 +32,7 @@ create table if not exists children (
     same_as integer references children (number)
 );
 create index if not exists by_canonical on children (canonical);
+create table if not exists rounds (number integer primary key, told text not null);
 create table if not exists policy (
     id integer primary key check (id = 0), rounds integer not null, state blob not null
 );
@@ -47,6 +49,7 @@ class Record:
         tokens: as they were sampled.
         canonical: see `SearchSpace.canonical`.
         genotype: its dict.
+        log_probability: of its tokens when they were sampled, natural; None under evolution.
         seed: of its training.
         state: "sampled", "started", "finished" or "failed".
         reward: None until it is finished or failed.
@@ -62,14 +65,15 @@ class Record:
     tokens: tuple[int, ...]
     canonical: tuple[int, ...]
     genotype: dict[str, Any]
+    log_probability: float | None
     seed: int
-    state: str
-    reward: float | None
-    result: dict[str, Any] | None
-    parameters: int | None
-    mult_adds: int | None
-    seconds: float | None
-    same_as: int | None
+    state: str = "sampled"
+    reward: float | None = None
+    result: dict[str, Any] | None = None
+    parameters: int | None = None
+    mult_adds: int | None = None
+    seconds: float | None = None
+    same_as: int | None = None
 
 
 class Journal:
@@ -124,9 +128,8 @@ class Journal:
     def add(self, children: list[Record]) -> None:
         """Notes sampled children, all or none."""
         with self._transaction():
-            self._database.executemany(
-                f"insert into children values ({', '.join('?' * 13)})", map(_row, children)
-            )
+            places = ", ".join("?" * len(Record.__dataclass_fields__))
+            self._database.executemany(f"insert into children values ({places})", map(_row, children))
 
     def start(self, number: int) -> None:
         """Notes that a child's training begins."""
@@ -158,6 +161,11 @@ class Journal:
         rows = self._database.execute(f"select * from children{where} order by number", values)
         return [_record(row) for row in rows]
 
+    def child(self, number: int) -> Record:
+        """The child of a number that is in the journal."""
+        row = self._database.execute("select * from children where number = ?", (number,)).fetchone()
+        return _record(row)
+
     def rewarded(self, canonical: tuple[int, ...]) -> Record | None:
         """The first child of this canonical form that has a reward."""
         row = self._database.execute(
@@ -169,11 +177,17 @@ class Journal:
 
     # === The policy ===
 
-    def save_policy(self, rounds: int, state: Mapping[str, np.ndarray]) -> None:
-        """Notes the policy's state after so many rounds."""
+    def save_policy(
+        self, rounds: int, state: Mapping[str, np.ndarray], told: Mapping[str, float] | None = None
+    ) -> None:
+        """Notes the policy's state after so many rounds, and what it told of the last of them."""
         buffer = io.BytesIO()
         np.savez(buffer, **state)  # type: ignore[arg-type]
         with self._transaction():
+            if told is not None:
+                self._database.execute(
+                    "insert or replace into rounds values (?, ?)", (rounds - 1, json.dumps(told))
+                )
             self._database.execute(
                 "insert or replace into policy values (0, ?, ?)", (rounds, buffer.getvalue())
             )
@@ -185,6 +199,11 @@ class Journal:
             return None
         with np.load(io.BytesIO(row[1]), allow_pickle=False) as file:
             return row[0], {name: file[name] for name in file.files}
+
+    def told(self) -> list[dict[str, float]]:
+        """What the policy told of each round that is done, such as its entropy."""
+        rows = self._database.execute("select told from rounds order by number")
+        return [json.loads(told) for (told,) in rows]
 
 
 _JSON = ("tokens", "canonical", "genotype", "result")

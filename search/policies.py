@@ -22,6 +22,9 @@ class Policy(Protocol):
     def ask(self, count: int) -> Tokens:
         """The next children to try: int32 (count, tokens)."""
 
+    def log_probabilities(self, tokens: Tokens) -> np.ndarray | None:
+        """Of drawing children (count, tokens) now: natural, (count,); None where there are none."""
+
     def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
         """Learns from children (count, tokens) and their rewards (count,); what it reports of it."""
 
@@ -48,6 +51,10 @@ class RandomSearch:
         """The next children to try: int32 (count, tokens)."""
         self._asked += 1
         return self.space.sample(np.random.default_rng([self._seed, self._asked]), count)
+
+    def log_probabilities(self, tokens: Tokens) -> np.ndarray:
+        """The same for every child."""
+        return np.full(len(tokens), -np.log(np.array(self.space.choices)).sum())
 
     def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
         """Learns nothing."""
@@ -102,6 +109,9 @@ class RegularizedEvolution:
         child[position] = (child[position] + rng.integers(1, choices[position])) % choices[position]
         return child
 
+    def log_probabilities(self, tokens: Tokens) -> None:
+        """None: a child's probability is a sum over all the parents it may have."""
+
     def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
         """Children join the population, and the oldest members die."""
         for child, reward in zip(tokens, rewards, strict=True):
@@ -153,6 +163,11 @@ class _ControllerPolicy:
     def ask(self, count: int) -> Tokens:
         """The next children to try: int32 (count, tokens)."""
         return self.controller.sample(tf.constant(count)).tokens.numpy()
+
+    def log_probabilities(self, tokens: Tokens) -> np.ndarray:
+        """Of drawing children (count, tokens) now: natural, (count,)."""
+        predictions = self.controller.predict(tf.constant(tokens, tf.int32))
+        return predictions.log_probabilities.numpy().sum(-1)
 
     def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
         """Trains the controller on a minibatch of children (count, tokens), rewards (count,).

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,15 +14,24 @@ from nasnet_zoo.cells import Cost, Genotype
 from .child import Trained
 from .journal import Journal, Record
 from .policies import Policy
-from .space import SearchSpace
+from .space import SearchSpace, Tokens
+from .stopping import MedianStopping
 
 
 class Job(NamedTuple):
-    """A child to train: its number in the journal, its genotype, the seed of its training."""
+    """A child to train.
+
+    Args:
+        number: in the journal.
+        genotype: of the child.
+        seed: of its training.
+        hopeless: see `train_child`.
+    """
 
     number: int
     genotype: Genotype
     seed: int
+    hopeless: tuple[float, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -51,10 +59,10 @@ class Here:
     """Trains children one after the other in this process.
 
     Args:
-        train: from a genotype and a seed to what became of the child.
+        train: from a job to what became of the child.
     """
 
-    def __init__(self, train: Callable[[Genotype, int], Trained]) -> None:
+    def __init__(self, train: Callable[[Job], Trained]) -> None:
         self._train = train
 
     def run(self, jobs: Iterable[Job], started: Callable[[int], None]) -> Iterator[Outcome]:
@@ -64,11 +72,21 @@ class Here:
             begun = time.perf_counter()
             trained, error = Trained((), (), failed=True), None
             try:
-                trained = self._train(job.genotype, job.seed)
+                trained = self._train(job)
             # A child that cannot be trained has no reward; the search goes on.
             except (ArithmeticError, ValueError, MemoryError) as raised:
                 error = f"{type(raised).__name__}: {raised}"
             yield Outcome(job.number, trained, time.perf_counter() - begun, error)
+
+
+class Watch:
+    """Is told what happens in a search. Does nothing: subclasses show or write something."""
+
+    def rewarded(self, record: Record) -> None:
+        """A child has its reward."""
+
+    def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
+        """The policy has learned from a minibatch, and this is what it tells of it."""
 
 
 def run_search(
@@ -80,12 +98,14 @@ def run_search(
     minibatch: int = 20,
     seed: int = 0,
     cost: Callable[[Genotype], Cost] | None = None,
-    watch: Callable[[dict[str, Any], Record], None] = lambda told, record: None,
+    stopping: MedianStopping | None = None,
+    watches: Sequence[Watch] = (),
 ) -> list[Record]:
     """Searches, or goes on where a search with the same journal was stopped.
 
-    Synchronous: the policy learns from a whole minibatch before it samples the next, so a search that
-    was killed and resumed is the one that was not, child by child.
+    Synchronous: the policy learns from a whole minibatch before it samples the next, and what is
+    hopeless is decided by earlier minibatches alone, so a search that was killed and resumed is the
+    one that was not, child by child.
 
     A child whose canonical form has a reward already gets that one and is not trained again.
 
@@ -98,7 +118,8 @@ def run_search(
         minibatch: children sampled together ([N]: 20).
         seed: the seed of a child's training follows from it and from the child.
         cost: parameters and multiply-adds of a child, to note them.
-        watch: is called with what the policy told last, and with every child when it has its reward.
+        stopping: says which children to stop early. Default: none.
+        watches: are told what happens.
 
     Returns:
         All children, by number.
@@ -109,25 +130,28 @@ def run_search(
         policy.restore(state)
     else:
         journal.save_policy(0, policy.state())
-    told: dict[str, Any] = {}
-    rounds = -(-children // minibatch)
-    for number in range(done, rounds):
+    for number in range(done, -(-children // minibatch)):
         count = min(minibatch, children - number * minibatch)
         tokens = policy.ask(count)
         records = journal.children(number)
         if not records:
-            records = _sampled(tokens, number, number * minibatch, space, seed, cost)
+            records = _sampled(tokens, policy, number, number * minibatch, space, seed, cost)
             journal.add(records)
-        _reward(records, space, workers, journal, functools.partial(watch, told))
+        earlier = [record for record in journal.children() if record.round < number]
+        hopeless = stopping.thresholds(earlier) if stopping else ()
+        train_records(records, space, workers, journal, hopeless, watches)
         records = journal.children(number)
         rewards = np.array([record.reward for record in records], np.float64)
         told = policy.tell(np.array([record.tokens for record in records], np.int32), rewards)
-        journal.save_policy(number + 1, policy.state())
+        journal.save_policy(number + 1, policy.state(), told)
+        for watch in watches:
+            watch.learned(number, told)
     return journal.children()
 
 
 def _sampled(
-    tokens: np.ndarray,
+    tokens: Tokens,
+    policy: Policy,
     round: int,  # noqa: A002
     first: int,
     space: SearchSpace,
@@ -135,71 +159,130 @@ def _sampled(
     cost: Callable[[Genotype], Cost] | None,
 ) -> list[Record]:
     records = []
-    for number, child in enumerate(tokens, first):
+    logs = policy.log_probabilities(tokens)
+    for k, child in enumerate(tokens):
         canonical = space.canonical(child)
-        genotype = space.genotype(canonical, f"child {number}")
+        genotype = space.genotype(canonical, f"child {first + k}")
         found = cost(genotype) if cost else None
         records.append(
             Record(
-                number,
-                round,
-                tuple(int(token) for token in child),
-                canonical,
-                genotype.to_dict(),
-                zlib.crc32(np.array([seed, *canonical], np.int32).tobytes()),
-                "sampled",
-                None,
-                None,
-                found.parameters if found else None,
-                found.mult_adds if found else None,
-                None,
-                None,
+                number=first + k,
+                round=round,
+                tokens=tuple(int(token) for token in child),
+                canonical=canonical,
+                genotype=genotype.to_dict(),
+                log_probability=None if logs is None else float(logs[k]),
+                seed=zlib.crc32(np.array([seed, *canonical], np.int32).tobytes()),
+                parameters=found.parameters if found else None,
+                mult_adds=found.mult_adds if found else None,
             )
         )
     return records
 
 
-def _reward(
-    records: list[Record],
+def train_records(
+    records: Iterable[Record],
     space: SearchSpace,
     workers: Workers,
     journal: Journal,
-    watch: Callable[[Record], None],
+    hopeless: tuple[float, ...] = (),
+    watches: Sequence[Watch] = (),
 ) -> None:
-    """Trains the children that have no reward yet; equal ones once."""
+    """Trains the children of a journal that have no reward yet; equal ones once.
+
+    Args:
+        records: of the children, in the journal.
+        space: that they are of.
+        workers: train them.
+        journal: gets their rewards.
+        hopeless: see `train_child`.
+        watches: are told of every child when it has its reward.
+    """
     waiting: dict[tuple[int, ...], list[Record]] = {}
     for record in records:
         if record.reward is None:
             waiting.setdefault(record.canonical, []).append(record)
+
+    def repeat(others: list[Record], earlier: Record) -> None:
+        for other in others:
+            assert earlier.reward is not None
+            failed = earlier.state == "failed"
+            note(other, earlier.reward, {}, 0.0, failed, earlier.number)
+
+    def note(record: Record, *found: Any) -> Record:
+        journal.finish(record.number, *found)
+        rewarded = journal.child(record.number)
+        for watch in watches:
+            watch.rewarded(rewarded)
+        return rewarded
+
     jobs = []
     for canonical, same in list(waiting.items()):
         earlier = journal.rewarded(canonical)
         if earlier is None:
-            first = same[0]
-            jobs.append(
-                Job(first.number, space.genotype(canonical, f"child {first.number}"), first.seed)
-            )
-            continue
-        _repeat(waiting.pop(canonical), earlier, journal, watch)
+            number, seed = same[0].number, same[0].seed
+            jobs.append(Job(number, space.genotype(canonical, f"child {number}"), seed, hopeless))
+        else:
+            repeat(waiting.pop(canonical), earlier)
     by_number = {same[0].number: same for same in waiting.values()}
-    for outcome in workers.run(jobs, journal.start):
-        first, *others = by_number[outcome.number]
-        trained = outcome.trained
+    for number, trained, seconds, error in workers.run(jobs, journal.start):
+        first, *others = by_number[number]
         result = {"rewards": trained.rewards, "losses": trained.losses, "stopped": trained.stopped}
-        if outcome.error:
-            result["error"] = outcome.error
-        journal.finish(first.number, trained.reward, result, outcome.seconds, failed=trained.failed)
-        rewarded = journal.rewarded(first.canonical)
-        assert rewarded is not None
-        watch(rewarded)
-        _repeat(others, rewarded, journal, watch)
+        if error:
+            result["error"] = error
+        repeat(others, note(first, trained.reward, result, seconds, trained.failed))
 
 
-def _repeat(
-    records: list[Record], earlier: Record, journal: Journal, watch: Callable[[Record], None]
-) -> None:
-    for record in records:
-        assert earlier.reward is not None
-        failed = earlier.state == "failed"
-        journal.finish(record.number, earlier.reward, {}, 0.0, failed, earlier.number)
-        watch(earlier)
+def ranked(records: Iterable[Record]) -> list[Record]:
+    """The different children that were trained to the end, best first."""
+    whole = [
+        record
+        for record in records
+        if record.state == "finished" and record.same_as is None and not record.result["stopped"]
+    ]
+    return sorted(whole, key=lambda record: (-record.reward, record.number))
+
+
+def retrain(
+    best: Sequence[Record],
+    space: SearchSpace,
+    workers: Workers,
+    journal: Journal,
+    cost: Callable[[Genotype], Cost] | None = None,
+    watches: Sequence[Watch] = (),
+) -> list[Record]:
+    """Trains the best children of a search anew at the budget of ``workers`` ([N] section 4).
+
+    Called again with the same journal, it trains those that have no reward there yet.
+
+    Args:
+        best: children of the search, different ones, as `ranked` gives them.
+        space: that they are of.
+        workers: train them.
+        journal: another than the search's; children keep their numbers in it.
+        cost: as in `run_search`.
+        watches: as in `run_search`.
+
+    Returns:
+        All children in the journal, best first.
+    """
+    there = {record.number for record in journal.children()}
+    new = [record for record in best if record.number not in there]
+    journal.add([_anew(record, cost) for record in new])
+    train_records(journal.children(), space, workers, journal, watches=watches)
+    return ranked(journal.children())
+
+
+def _anew(record: Record, cost: Callable[[Genotype], Cost] | None) -> Record:
+    found = cost(Genotype.from_dict(record.genotype)) if cost else None
+    return Record(
+        number=record.number,
+        round=record.round,
+        tokens=record.tokens,
+        canonical=record.canonical,
+        genotype=record.genotype,
+        log_probability=record.log_probability,
+        seed=record.seed,
+        parameters=found.parameters if found else None,
+        mult_adds=found.mult_adds if found else None,
+    )

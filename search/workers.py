@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-
-from nasnet_zoo.cells import Genotype
 
 from .child import Budget, Images, Trained, train_child
 from .search import Job, Outcome
@@ -32,13 +32,24 @@ _budget: Budget
 def _begin(images: Images, budget: Budget) -> None:
     global _images, _budget
     _images, _budget = images, budget
+    # Ctrl-C reaches every process of a terminal; the search is the one that minds it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_search, daemon=True).start()
 
 
-def _train(genotype: Genotype, seed: int) -> tuple[Trained, float, str | None]:
+def _end_with_the_search() -> None:
+    """Ends this process when the search's is gone, however it was killed."""
+    search = multiprocessing.parent_process()
+    assert search is not None
+    search.join()
+    os._exit(1)
+
+
+def _train(job: Job) -> tuple[Trained, float, str | None]:
     begun = time.perf_counter()
     trained, error = Trained((), (), failed=True), None
     try:
-        trained = train_child(genotype, _images, _budget, seed)
+        trained = train_child(job.genotype, _images, _budget, job.seed, job.hopeless)
     # Whatever a child does, it has no reward and the search goes on.
     except Exception as raised:
         error = f"{type(raised).__name__}: {raised}"
@@ -76,8 +87,11 @@ class LocalWorkers:
         self._pool: ProcessPoolExecutor | None = None
 
     def close(self) -> None:
-        """Ends the processes."""
+        """Ends the processes; what is under way is lost."""
         if self._pool is not None:
+            # From Python 3.14 on this is `terminate_workers`.
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
@@ -98,7 +112,7 @@ class LocalWorkers:
                     max_tasks_per_child=self._children_per_process,
                 )
         with _environment(_ONE_THREAD):  # of the process that this may start
-            return self._pool.submit(_train, job.genotype, job.seed)
+            return self._pool.submit(_train, job)
 
     def run(self, jobs: Iterable[Job], started: Callable[[int], None]) -> Iterator[Outcome]:
         """See `Workers`; at most as many jobs are under way as there are processes."""

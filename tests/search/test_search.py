@@ -24,11 +24,11 @@ class Counting:
     def __init__(self, fails=()):
         self.trained, self.fails = [], fails
 
-    def __call__(self, genotype, seed):
-        self.trained.append((genotype.normal, seed))
-        if genotype.normal.blocks[0].operations in self.fails:
+    def __call__(self, job):
+        self.trained.append((job.genotype.normal, job.seed))
+        names = job.genotype.normal.blocks[0].operations
+        if names in self.fails:
             raise ValueError("cannot be trained")
-        names = genotype.normal.blocks[0].operations
         return Trained((names.count("sep_3x3") / 2,), (1.0,))
 
 
@@ -87,9 +87,9 @@ import sys, time
 sys.path.insert(0, sys.argv[2])
 from test_search import Counting, search
 class Slow(Counting):
-    def __call__(self, genotype, seed):
+    def __call__(self, job):
         time.sleep(0.1)
-        return super().__call__(genotype, seed)
+        return super().__call__(job)
 search(sys.argv[1], Slow(), children=20, minibatch=4)
 """
 
