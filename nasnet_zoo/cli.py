@@ -6,6 +6,7 @@ Subcommands import what they need themselves: TensorFlow takes seconds to load.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -30,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         print(f"nasnet-zoo: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("nasnet-zoo: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"nasnet-zoo: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     return 0
 
@@ -80,11 +81,85 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--no-top", action="store_true", help="leave the classifier out")
     convert.add_argument("--auxiliary-head", action="store_true", help="convert the auxiliary head too")
     convert.set_defaults(run=_convert)
+    _add_search(commands)
     _add_train(commands)
     _add_evaluate(commands)
     _add_export(commands)
     _add_benchmark(commands)
     return parser
+
+
+def _add_search(commands: argparse._SubParsersAction) -> None:
+    search = commands.add_parser(
+        "search",
+        help="search cells for a data set",
+        description="Searches cells: children are sampled, each is trained from scratch and judged "
+        "by held-out images. It can be stopped at any moment; the same command goes on from there. "
+        "OUT/best.json is the best genotype so far.",
+    )
+    search.add_argument("--data", required=True, help=_DATA)
+    search.add_argument("--out", required=True, help="folder for the journal, settings and best.json")
+    search.add_argument("--children", type=int, default=300, help="to sample in all (default: 300)")
+    search.add_argument(
+        "--policy",
+        choices=("ppo", "reinforce", "random", "evolution"),
+        default="ppo",
+        help="what samples the children (default: ppo)",
+    )
+    search.add_argument(
+        "--options",
+        nargs="+",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="of the policy, such as learning_rate=0.005 entropy_weight=0.001",
+    )
+    search.add_argument(
+        "--space",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="what is searched: blocks=5 cells=2 operations=NAME,NAME,... combinations=add,concat",
+    )
+    search.add_argument(
+        "--budget",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="of a child: cells=1 filters=8 stem_filters=16 steps=300 batch_size=64 learning_rate=0.05 "
+        "momentum=0.9 l2=0.0001 clip_norm=5 parts=3",
+    )
+    search.add_argument(
+        "--minibatch", type=int, default=20, help="children that the policy learns from together (20)"
+    )
+    search.add_argument("--images", type=int, help="the most training images to use (default: all)")
+    search.add_argument(
+        "--held-out", type=float, default=0.2, help="share of them to judge children on (default: 0.2)"
+    )
+    search.add_argument("--image-size", type=int, help="pixels to scale images to (default: their own)")
+    search.add_argument(
+        "--stop-hopeless",
+        type=float,
+        metavar="QUANTILE",
+        help="stop a child whose reward after a part of its training is below this quantile of earlier "
+        "children's (0.5: the median stopping rule; default: stop none)",
+    )
+    search.add_argument(
+        "--retrain",
+        type=int,
+        default=0,
+        metavar="K",
+        help="then train the K best anew, which makes the best of them best.json",
+    )
+    search.add_argument(
+        "--retrain-budget",
+        nargs="+",
+        metavar="FIELD=VALUE",
+        help="what differs from --budget (default: four times the steps)",
+    )
+    search.add_argument("--processes", type=int, help="workers (default: one for each core)")
+    search.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    search.add_argument("--tensorboard", action="store_true", help="write events to OUT/tensorboard")
+    search.set_defaults(run=_search)
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
@@ -101,6 +176,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     train.add_argument("--data", required=True, help=_DATA)
     train.add_argument("--out", required=True, help="folder for the checkpoint, history and model")
+    train.add_argument("--genotype", metavar="FILE", help="cells to use, such as a search's best.json")
     train.add_argument(
         "--batch-size", type=int, help="other than the recipe's; the learning rate is scaled with it"
     )
@@ -241,17 +317,57 @@ def _convert(arguments: argparse.Namespace) -> None:
     print(report)
 
 
+def _search(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.quiet import quiet_stderr
+
+    with quiet_stderr():
+        from nasnet_zoo.fields import numbers, with_fields
+        from nasnet_zoo.search.child import Budget
+        from nasnet_zoo.search.folder import Settings, search_folder
+        from nasnet_zoo.search.space import SearchSpace
+
+        settings = Settings(
+            policy=arguments.policy,
+            options=numbers(arguments.options),
+            space=with_fields(SearchSpace(), arguments.space),
+            budget=with_fields(Budget(), arguments.budget),
+            minibatch=arguments.minibatch,
+            images=arguments.images,
+            held_out=arguments.held_out,
+            image_size=arguments.image_size,
+            stop_hopeless=arguments.stop_hopeless,
+            seed=arguments.seed,
+        )
+        longer = None
+        if arguments.retrain_budget:
+            longer = with_fields(settings.budget, arguments.retrain_budget)
+        best, *_ = search_folder(
+            arguments.data,
+            arguments.out,
+            settings,
+            arguments.children,
+            retrain_best=arguments.retrain,
+            retrain_budget=longer,
+            processes=arguments.processes,
+            tensorboard=arguments.tensorboard,
+        )
+    print(f"Wrote {arguments.out}/best.json: child {best.number}, {best.reward:.2%} of held-out images")
+
+
 def _train(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.quiet import quiet_stderr
 
     with quiet_stderr():
+        from nasnet_zoo.cells import Genotype
+        from nasnet_zoo.fields import with_fields
         from nasnet_zoo.training import load_recipe, train
 
         recipe = load_recipe(arguments.recipe)
         if arguments.batch_size is not None:
             recipe = recipe.with_batch_size(arguments.batch_size)
-        pairs = [pair.partition("=") for pair in arguments.set]
-        recipe = recipe.changed(**{name: value for name, _, value in pairs})
+        recipe = with_fields(recipe, arguments.set)
+        if arguments.genotype:
+            recipe = dataclasses.replace(recipe, genotype=Genotype.load(arguments.genotype))
         train(
             recipe,
             arguments.data,

@@ -83,12 +83,12 @@ def load_data(source: str | os.PathLike[str], limit: int | None = None) -> Image
     if limit is not None and limit < 1:
         raise ValueError(f"Expected a limit of at least 1. Received: {limit=}")
     if source == "digits":
-        return _limited(load_digits(), limit)
+        return limited(load_digits(), limit)
     folder = Path(source)
     if not folder.is_dir():
         raise ValueError(f"Expected 'digits' or the path of a folder. Received: {os.fspath(source)!r}")
     if has_idx_files(folder):
-        return _limited(load_idx(folder), limit)
+        return limited(load_idx(folder), limit)
     return load_folder(folder, limit=limit)
 
 
@@ -339,7 +339,8 @@ def _shuffled(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, ranks
 
 
-def _limited(data: ImageData, limit: int | None) -> ImageData:
+def limited(data: ImageData, limit: int | None) -> ImageData:
+    """The data set with at most ``limit`` images to train and to test, evenly from all classes."""
     train, test = balanced(data.train_labels, limit), balanced(data.test_labels, limit)
     return ImageData(
         data.train_images[train],

@@ -96,10 +96,10 @@ def centred(image: tf.Tensor, size: int, crop: float) -> tf.Tensor:
 
 
 def resized(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """A uint8 image brought to (height, width) pixels and scaled to [-1, 1]."""
+    """A uint8 image, or a batch of them, brought to (height, width) pixels and scaled to [-1, 1]."""
     image = tf.cast(image, tf.float32)
     image = tf.cond(
-        tf.reduce_all(tf.shape(image)[:2] == size),
+        tf.reduce_all(tf.shape(image)[-3:-1] == size),
         lambda: image,
         lambda: tf.image.resize(image, size, antialias=True),
     )

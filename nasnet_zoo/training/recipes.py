@@ -13,6 +13,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cells.files import write_text
 from nasnet_zoo.models import find_preset
 from nasnet_zoo.network import Architecture
@@ -32,6 +33,7 @@ class Recipe:
         epochs: passes over the training images.
         batch_size: images per step.
         learning_rate: the highest one, after the warm-up.
+        genotype: cells to build the network of, instead of the model's; its dict will do.
         cells: N, instead of the model's.
         filters: F, instead of the model's.
         stem_filters: of the first convolution, instead of the model's.
@@ -72,6 +74,7 @@ class Recipe:
     epochs: int
     batch_size: int
     learning_rate: float
+    genotype: Genotype | None = None
     cells: int | None = None
     filters: int | None = None
     stem_filters: int | None = None
@@ -105,6 +108,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         find_preset(self.model)
+        if isinstance(self.genotype, dict):
+            object.__setattr__(self, "genotype", Genotype.from_dict(self.genotype))
         for name, choices in (
             ("crop", CROPS),
             ("schedule", SCHEDULES),
@@ -137,6 +142,7 @@ class Recipe:
         """The network to train."""
         architecture = find_preset(self.model).architecture
         changes: dict[str, Any] = {
+            "genotype": self.genotype,
             "cells": self.cells,
             "filters": self.filters,
             "stem_filters": self.stem_filters,
@@ -160,40 +166,14 @@ class Recipe:
         rate = self.learning_rate * batch_size / self.batch_size
         return dataclasses.replace(self, batch_size=batch_size, learning_rate=rate)
 
-    def changed(self, **fields: str) -> Recipe:
-        """The recipe with fields set from text, as on a command line.
-
-        Raises:
-            ValueError: if there is no such field, or the text is no value for it.
-        """
-        types = {field.name: str(field.type) for field in dataclasses.fields(self)}
-        values = {}
-        for name, text in fields.items():
-            if name not in types:
-                raise ValueError(f"Expected a field of {', '.join(types)}. Received: {name!r}")
-            values[name] = _parsed(name, types[name], text)
-        return dataclasses.replace(self, **values)
-
     def to_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
-        return dataclasses.asdict(self)
+        genotype = self.genotype and self.genotype.to_dict()
+        return {**dataclasses.asdict(self), "genotype": genotype}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a JSON file that `load_recipe` reads."""
         write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
-
-
-def _parsed(name: str, kind: str, text: str) -> Any:
-    if text == "none" and "None" in kind:
-        return None
-    kind = kind.split(" ")[0]
-    if kind == "bool" and text in ("true", "false"):
-        return text == "true"
-    try:
-        return {"int": int, "float": float, "str": str}[kind](text)
-    except (KeyError, ValueError):
-        wanted = "true or false" if kind == "bool" else f"a value of type {kind}"
-        raise ValueError(f"Expected {wanted} for {name}. Received: {text!r}") from None
 
 
 def load_recipe(name: str | os.PathLike[str]) -> Recipe:

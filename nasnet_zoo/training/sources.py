@@ -82,18 +82,22 @@ def _shuffled(position: tf.Tensor, size: int, seed: int) -> tf.Tensor:
 
 
 class ArraySource:
-    """Images in memory."""
+    """Images in memory.
+
+    Args:
+        data: the images.
+    """
 
     def __init__(self, data: ImageData) -> None:
         self.name, self.class_names = data.name, data.class_names
         self.channels = data.train_images.shape[-1]
         self.train_size, self.test_size = len(data.train_labels), len(data.test_labels)
-        self._data = data
+        self.data = data
 
     def training(self, seed: int, start: int) -> tf.data.Dataset:
         """See `ImageSource`."""
-        images = tf.constant(self._data.train_images)
-        labels = tf.constant(self._data.train_labels, tf.int64)
+        images = tf.constant(self.data.train_images)
+        labels = tf.constant(self.data.train_labels, tf.int64)
 
         def example(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
             index = _shuffled(position, self.train_size, seed)
@@ -103,7 +107,7 @@ class ArraySource:
 
     def testing(self) -> tf.data.Dataset:
         """See `ImageSource`."""
-        pairs = self._data.test_images, self._data.test_labels.astype(np.int64)
+        pairs = self.data.test_images, self.data.test_labels.astype(np.int64)
         return tf.data.Dataset.from_tensor_slices(pairs)
 
 

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nasnet_zoo.cells import NASNET_C
+from nasnet_zoo.fields import with_fields
 from nasnet_zoo.training.recipes import RECIPES, Recipe, load_recipe
 from nasnet_zoo.training.schedules import WarmUp, learning_rate
 from nasnet_zoo.training.train import make_optimizer
@@ -95,30 +97,37 @@ def test_recipes_round_trip_through_json(name, tmp_path):
 
 
 def test_fields_are_read_from_text():
-    recipe = RECIPES["cifar10"].changed(
-        epochs="3", clip_norm="none", flip="false", ema="0.5", model="nasnet_mobile"
-    )
+    pairs = ["epochs=3", "clip_norm=none", "flip=false", "ema=0.5", "model=nasnet_mobile"]
+    recipe = with_fields(RECIPES["cifar10"], pairs)
     assert recipe == dataclasses.replace(
         RECIPES["cifar10"], epochs=3, clip_norm=None, flip=False, ema=0.5, model="nasnet_mobile"
     )
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("pair", "message"),
     [
-        ({"epochs": "x"}, "Expected a value of type int for epochs. Received: 'x'"),
-        ({"flip": "yes"}, "Expected true or false for flip. Received: 'yes'"),
-        ({"epoch": "1"}, "Expected a field of model, .* Received: 'epoch'"),
-        ({"epochs": "0"}, "Expected epochs of at least 1. Received: 0"),
-        ({"crop": "centre"}, "Expected crop one of none, pad, distorted. Received: 'centre'"),
-        ({"label_smoothing": "1"}, "at least 0 and below 1. Received: 1"),
-        ({"learning_rate": "nan"}, "Expected learning_rate of at least 0. Received: nan"),
-        ({"model": "resnet"}, "Expected one of nasnet_mobile, .* Received: model='resnet'"),
+        ("epochs=x", "Expected a value of type int for epochs. Received: 'x'"),
+        ("flip=yes", "Expected true or false for flip. Received: 'yes'"),
+        ("epoch=1", "Expected a field of model, .* Received: 'epoch'"),
+        ("epochs=0", "Expected epochs of at least 1. Received: 0"),
+        ("crop=centre", "Expected crop one of none, pad, distorted. Received: 'centre'"),
+        ("label_smoothing=1", "at least 0 and below 1. Received: 1"),
+        ("learning_rate=nan", "Expected learning_rate of at least 0. Received: nan"),
+        ("model=resnet", "Expected one of nasnet_mobile, .* Received: model='resnet'"),
     ],
 )
-def test_wrong_fields_are_refused(fields, message):
+def test_wrong_fields_are_refused(pair, message):
     with pytest.raises(ValueError, match=message):
-        RECIPES["cifar10"].changed(**fields)
+        with_fields(RECIPES["cifar10"], [pair])
+
+
+def test_a_recipe_takes_the_cells_of_a_genotype(tmp_path):
+    recipe = dataclasses.replace(RECIPES["digits"], genotype=NASNET_C)
+    recipe.save(tmp_path / "recipe.json")
+    assert load_recipe(tmp_path / "recipe.json") == recipe
+    architecture = RECIPES["digits"].architecture
+    assert recipe.architecture == dataclasses.replace(architecture, genotype=NASNET_C)
 
 
 def test_a_file_that_is_no_recipe_is_named(tmp_path):

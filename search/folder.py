@@ -1,0 +1,283 @@
+"""A search in a folder: what ``nasnet-zoo search`` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from nasnet_zoo.cells import Cost, Genotype
+from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.data import ImageData, limited, load_data, split
+from nasnet_zoo.network import architecture_cost
+from nasnet_zoo.training.input import resized
+from nasnet_zoo.training.sources import ArraySource, open_source
+
+from .child import Budget, Images
+from .journal import Journal, Record
+from .policies import POLICIES, Policy
+from .progress import Events, LiveProgress
+from .search import Watch, ranked, retrain, run_search
+from .space import SearchSpace
+from .stopping import MedianStopping
+from .workers import LocalWorkers
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes one search: a folder holds the search of one such setting.
+
+    Args:
+        policy: one of `POLICIES`.
+        options: arguments of the policy other than its defaults, such as ``learning_rate``.
+        space: what is searched.
+        budget: how children are trained.
+        minibatch: children that the policy learns from together.
+        images: the most training images to use, evenly from all classes. Default: all.
+        held_out: share of them that children are judged on, in (0, 1).
+        image_size: height and width in pixels to scale images to. Default: as they are.
+        stop_hopeless: the quantile of `MedianStopping`. Default: no child is stopped.
+        seed: of all draws.
+    """
+
+    policy: str = "ppo"
+    options: Mapping[str, float] = field(default_factory=dict)
+    space: SearchSpace = field(default_factory=SearchSpace)
+    budget: Budget = field(default_factory=Budget)
+    minibatch: int = 20
+    images: int | None = None
+    held_out: float = 0.2
+    image_size: int | None = None
+    stop_hopeless: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ValueError(f"Expected a policy of {', '.join(POLICIES)}. Received: {self.policy!r}")
+        if self.minibatch < 1 or not 0 < self.held_out < 1:
+            raise ValueError(
+                "Expected a minibatch of at least 1 and a held_out above 0 and below 1. "
+                f"Received: minibatch={self.minibatch}, held_out={self.held_out}"
+            )
+
+    def make_policy(self) -> Policy:
+        """The policy, new.
+
+        Raises:
+            ValueError: if it has no such option, or a value is out of range.
+        """
+        try:
+            return POLICIES[self.policy](self.space, seed=self.seed, **self.options)
+        except TypeError as error:
+            raise ValueError(
+                f"Expected options of the policy {self.policy}. Received: {error}"
+            ) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings in one level, such as ``{"seed": 0, "budget.steps": 300}``."""
+        nested = dataclasses.asdict(self)
+        flat = {name: value for name, value in nested.items() if not isinstance(value, dict)}
+        for group in ("options", "space", "budget"):
+            flat |= {f"{group}.{name}": value for name, value in nested[group].items()}
+        return flat
+
+
+def search_folder(
+    data: ImageData | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    settings: Settings = Settings(),
+    children: int = 300,
+    *,
+    retrain_best: int = 0,
+    retrain_budget: Budget | None = None,
+    processes: int | None = None,
+    tensorboard: bool = False,
+    console: Console | None = None,
+) -> list[Record]:
+    """Searches cells, or goes on where an earlier call with the same ``out`` stopped.
+
+    The folder gets ``settings.json``, ``journal.sqlite`` (every child, the policy's state),
+    ``best.json`` (the best genotype so far), and ``retrained.sqlite`` if the best are trained anew.
+
+    Args:
+        data: arrays, or "digits", a folder, or the name of a TFDS data set that fits into memory.
+        out: folder; made if it is not there.
+        settings: of the search.
+        children: how many to sample in all; a finished search goes on with a greater number.
+        retrain_best: how many of the best children to train anew afterwards ([N]: 250).
+        retrain_budget: their budget. Default: the search's with four times the steps.
+        processes: worker processes. Default: one for each core.
+        tensorboard: whether to write events for TensorBoard to ``out/tensorboard``.
+        console: to show progress on. Default: standard output.
+
+    Returns:
+        The different children, best first; those trained anew if there are any.
+
+    Raises:
+        ValueError: if an argument is out of range, ``out`` holds another search, or no child can be
+            trained.
+        KeyboardInterrupt: after Ctrl-C, with how to go on. Nothing that was finished is lost.
+    """
+    if children < 1 or retrain_best < 0:
+        raise ValueError(
+            "Expected children of at least 1 and retrain_best of at least 0. "
+            f"Received: {children=}, {retrain_best=}"
+        )
+    settings.make_policy()  # what is wrong with its options is told before anything is made
+    data = _load(data, settings.images)
+    images = search_images(data, settings.held_out, settings.image_size)
+    seen = {
+        "data": data.name,
+        "train_images": len(images.train_labels),
+        "held_out_images": len(images.held_out_labels),
+    }
+    run = _Run(images, seen, settings, Path(out), processes, console or Console())
+    best = run.search(children, tensorboard)
+    if retrain_best:
+        longer = dataclasses.replace(settings.budget, steps=4 * settings.budget.steps)
+        best = run.retrain(best[:retrain_best], retrain_budget or longer)
+    return best
+
+
+def search_images(data: ImageData, held_out: float, image_size: int | None = None) -> Images:
+    """A data set's training images as children see them; its test images stay unseen.
+
+    Args:
+        data: the data set.
+        held_out: share of every class that children are judged on.
+        image_size: height and width in pixels to scale images to. Default: as they are.
+
+    Raises:
+        ValueError: if no class has images enough.
+    """
+    kept, judged = split(data.train_labels, held_out)
+    if not len(judged) or not len(kept):
+        raise ValueError(
+            f"{data.name}: expected enough images of a class to hold out {held_out:.0%} of them. "
+            f"Received: {np.bincount(data.train_labels).tolist()}"
+        )
+    images = scaled(data.train_images, image_size)
+    labels = data.train_labels.astype(np.int32)
+    return Images(images[kept], labels[kept], images[judged], labels[judged], len(data.class_names))
+
+
+def scaled(images: np.ndarray, image_size: int | None = None) -> np.ndarray:
+    """uint8 images (images, height, width, channels) as float32 in [-1, 1], resized if asked to."""
+    height, width = (image_size, image_size) if image_size else images.shape[1:3]
+    return resized(images, (height, width)).numpy()
+
+
+def _load(data: ImageData | str | os.PathLike[str], limit: int | None) -> ImageData:
+    if isinstance(data, ImageData):
+        return limited(data, limit)
+    if data == "digits" or Path(data).is_dir():
+        return load_data(data, limit)
+    source = open_source(data)
+    if not isinstance(source, ArraySource):
+        raise ValueError(
+            f"{source.name}: expected images of one size that fit into memory. "
+            f"Received: {source.train_size} images"
+        )
+    return limited(source.data, limit)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The steps of `search_folder`."""
+
+    images: Images
+    seen: Mapping[str, Any]
+    settings: Settings
+    out: Path
+    processes: int | None
+    console: Console
+
+    def search(self, children: int, tensorboard: bool) -> list[Record]:
+        settings, noted = self.settings, {**self.seen, **self.settings.to_dict()}
+        stopping = None if settings.stop_hopeless is None else MedianStopping(settings.stop_hopeless)
+        self.out.mkdir(parents=True, exist_ok=True)
+        with (
+            closing(Journal(self.out / "journal.sqlite", noted)) as journal,
+            _stoppable(journal, children),
+            LocalWorkers(self.images, settings.budget, self.processes) as workers,
+            LiveProgress(self.console, journal, children) as progress,
+        ):
+            write_text(self.out / "settings.json", json.dumps(noted, indent=2) + "\n")
+            watches: list[Watch] = [progress, _Best(self.out, journal)]
+            if tensorboard:
+                watches.append(Events(self.out / "tensorboard", journal))
+            records = run_search(
+                settings.make_policy(),
+                settings.space,
+                workers,
+                journal,
+                children,
+                settings.minibatch,
+                settings.seed,
+                self._cost(settings.budget),
+                stopping,
+                watches,
+            )
+        return self._saved(ranked(records), records)
+
+    def retrain(self, best: Sequence[Record], budget: Budget) -> list[Record]:
+        noted = {**self.seen, "image_size": self.settings.image_size, **dataclasses.asdict(budget)}
+        with (
+            closing(Journal(self.out / "retrained.sqlite", noted)) as journal,
+            _stoppable(journal, len(best)),
+            LocalWorkers(self.images, budget, self.processes) as workers,
+            LiveProgress(self.console, journal, len(best), "train anew") as progress,
+        ):
+            cost, space = self._cost(budget), self.settings.space
+            return self._saved(retrain(best, space, workers, journal, cost, [progress]), best)
+
+    def _cost(self, budget: Budget) -> Callable[[Genotype], Cost]:
+        _, size, _, channels = self.images.train_images.shape
+
+        def cost(genotype: Genotype) -> Cost:
+            return architecture_cost(budget.architecture(genotype, size, channels), self.images.classes)
+
+        return cost
+
+    def _saved(self, best: list[Record], children: Sequence[Record]) -> list[Record]:
+        """The best children, the first of them written to a file."""
+        if not best:
+            errors = {(record.result or {}).get("error", "diverged") for record in children}
+            raise ValueError(f"Expected a child that can be trained. Received: {', '.join(errors)}")
+        _save(best[0], self.out)
+        return best
+
+
+class _Best(Watch):
+    """Writes the best child so far after every minibatch."""
+
+    def __init__(self, out: Path, journal: Journal) -> None:
+        self._out, self._journal = out, journal
+
+    def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
+        for record in ranked(self._journal.children())[:1]:
+            _save(record, self._out)
+
+
+def _save(record: Record, out: Path) -> None:
+    Genotype.from_dict(record.genotype).save(out / "best.json")
+
+
+@contextmanager
+def _stoppable(journal: Journal, children: int) -> Iterator[None]:
+    """Tells how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = sum(record.reward is not None for record in journal.children())
+        raise KeyboardInterrupt(
+            f"stopped with {done} of {children} children done; the same command goes on from there"
+        ) from None

@@ -1,0 +1,118 @@
+"""What is seen of a search while it runs: on the terminal and in TensorBoard."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from nasnet_zoo.extras import import_extra
+
+from .journal import Journal, Record
+from .search import Watch
+
+
+class LiveProgress(Watch):
+    """A line that is kept up to date, and one that stays for every minibatch.
+
+    Args:
+        console: to print to.
+        journal: of the search, with what was done before.
+        children: to reach.
+        title: of the line.
+    """
+
+    def __init__(
+        self, console: Console, journal: Journal, children: int, title: str = "search"
+    ) -> None:
+        self._console, self._journal, self._children = console, journal, children
+        rewards = [r.reward for r in journal.children() if r.reward is not None]
+        self._done, self._best = len(rewards), max(rewards, default=0.0)
+        self._before, self._begun = self._done, time.monotonic()
+        self._learned = ""
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(title, total=children, completed=self._done, note="")
+
+    def __enter__(self) -> LiveProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def rewarded(self, record: Record) -> None:
+        """Moves on by a child."""
+        assert record.reward is not None
+        self._done += 1
+        self._best = max(self._best, record.reward)
+        note = f"best {self._best:.4f}{self._learned}, {self._speed()}"
+        self._progress.update(self._task, completed=self._done, note=note)
+
+    def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
+        """Prints a line for a minibatch."""
+        mean = mean_reward(self._journal.children(round))
+        entropy = f", entropy {told['entropy']:.2f}" if "entropy" in told else ""
+        self._learned = f", mean {mean:.4f}{entropy}"
+        self._console.print(
+            f"minibatch {round + 1}: best so far {self._best:.4f}{self._learned}, {self._speed()}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _speed(self) -> str:
+        """Children per hour since this was begun, and the time left at that rate."""
+        rate = (self._done - self._before) / (time.monotonic() - self._begun)
+        left = (self._children - self._done) / rate if rate else 0.0
+        hours, minutes = divmod(round(left / 60), 60)
+        return f"{rate * 3600:.0f} children/h, {hours}:{minutes:02} h left"
+
+
+class Events(Watch):
+    """Scalars for TensorBoard: rewards by child; best, mean and what the policy tells by minibatch.
+
+    Args:
+        folder: for the events.
+        journal: of the search.
+
+    Raises:
+        ImportError: if TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], journal: Journal) -> None:
+        import_extra("tensorboard", "train")
+        self._journal = journal
+        self._writer = tf.summary.create_file_writer(os.fspath(folder))
+
+    def rewarded(self, record: Record) -> None:
+        """Writes a child's reward and the seconds that it took."""
+        self._write({"child/reward": record.reward, "child/seconds": record.seconds}, record.number)
+
+    def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
+        """Writes the figures of a minibatch, at the number of children so far."""
+        records = self._journal.children()
+        best = max(record.reward for record in records if record.reward is not None)
+        figures = {"best": best, "mean": mean_reward(self._journal.children(round)), **told}
+        self._write({f"search/{name}": value for name, value in figures.items()}, len(records))
+        self._writer.flush()
+
+    def _write(self, figures: Mapping[str, float | None], step: int) -> None:
+        with self._writer.as_default(step=step):
+            for name, value in figures.items():
+                tf.summary.scalar(name, value)
+
+
+def mean_reward(records: list[Record]) -> float:
+    """Of children that have one."""
+    rewards = [record.reward for record in records if record.reward is not None]
+    return sum(rewards) / len(rewards)
