@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nasnet-zoo", description="NASNet for Keras.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="draw, train, rank, export and check cells on real images")
+    demo = commands.add_parser("demo", help="search cells on real images, train and export the best")
     demo.add_argument(
         "--data",
         default="digits",

@@ -17,7 +17,7 @@ class Candidate:
     Args:
         genotype: the cells.
         cost: of the small network made from them.
-        accuracy: on the validation images, in [0, 1].
+        accuracy: on the held-out images, in [0, 1].
         seconds: that building and training took.
     """
 
@@ -57,7 +57,7 @@ class DemoResult:
     Args:
         data: a sentence on the images.
         training: a sentence on how the networks were trained.
-        candidates: best first.
+        candidates: the children of the search, best first.
         accuracy: of the winner on the test images, in Keras, in [0, 1].
         exports: the winner's files.
         steps: names of the steps with the seconds they took, in order.
@@ -78,7 +78,7 @@ class DemoResult:
         return self.candidates[0].genotype
 
 
-RANKING_COLUMNS = ("", "cells", "validation accuracy", "parameters", "mult-adds", "seconds")
+RANKING_COLUMNS = ("", "cells", "held-out accuracy", "parameters", "mult-adds", "seconds")
 EXPORT_COLUMNS = ("format", "runtime", "size", "latency", "test accuracy", "difference from Keras")
 
 
@@ -117,8 +117,8 @@ def report_html(result: DemoResult) -> str:
     name = result.winner.name
     time = sum(seconds for _, seconds in result.steps)
     lead = (
-        f"Out of {len(result.candidates)} pairs of cells, <b>{escape(name)}</b> did best. Trained a "
-        f"little longer it names {result.accuracy:.1%} of the test images. All took "
+        f"Out of {len(result.candidates)} pairs of cells, <b>{escape(name)}</b> did best. Trained for "
+        f"longer it names {result.accuracy:.1%} of the test images. All took "
         f"{time / 60:.1f} minutes."
     )
     steps = [(step, f"{seconds:.1f} s") for step, seconds in result.steps]

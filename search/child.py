@@ -230,16 +230,20 @@ def train_child(
 
 
 class _Run:
-    """The functions of one child's training, each traced once."""
+    """The functions of one child's training, each traced once: that takes seconds."""
 
     def __init__(self, child: Child, images: Images, budget: Budget) -> None:
         self._child, self._budget = child, budget
+        # Parts of other lengths, and the last held-out images, are no reason to trace again.
+        batches = tf.TensorSpec((None, budget.batch_size), tf.int32)
+        self.train = tf.function(self._train, input_signature=(batches, tf.TensorSpec((), tf.int32)))
+        some = tf.TensorSpec((None, *images.held_out_images.shape[1:]), tf.float32)
+        self._name = tf.function(self._named, input_signature=(some,))
         self._images = tf.constant(images.train_images)
         self._labels = tf.constant(images.train_labels, tf.int32)
         self._held_out = images.held_out_images, images.held_out_labels
 
-    @tf.function(reduce_retracing=True)
-    def train(self, batches: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    def _train(self, batches: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         """Takes the steps of ``batches`` (steps, images), ``first`` the number of the first one."""
         total = 0.0
         steps = tf.shape(batches)[0]
@@ -260,11 +264,10 @@ class _Run:
         """On the held-out images."""
         images, labels = self._held_out
         named = [
-            self._named(tf.constant(images[start : start + _BATCH])).numpy()
+            self._name(tf.constant(images[start : start + _BATCH])).numpy()
             for start in range(0, len(labels), _BATCH)
         ]
         return float(np.mean(np.concatenate(named) == labels))
 
-    @tf.function(reduce_retracing=True)
     def _named(self, images: tf.Tensor) -> tf.Tensor:
         return tf.argmax(self._child.logits(images, False)[0], -1)

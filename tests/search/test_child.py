@@ -25,34 +25,35 @@ def all_operations():
     return Genotype("all", cell, cell)
 
 
-def genotypes():
+def genotypes(count):
+    """Drawn from the whole space: the 13 operations, both combinations, five blocks a cell."""
     space = SearchSpace()
-    drawn = space.sample(np.random.default_rng(0), 2)
-    return [all_operations(), *(space.genotype(tokens) for tokens in drawn)]
+    drawn = space.sample(np.random.default_rng(0), count)
+    return [space.genotype(tokens) for tokens in drawn]
 
 
 @pytest.mark.parametrize(
-    "genotype",
+    ("genotype", "steps"),
     [
-        all_operations(),
-        *(pytest.param(genotype, marks=pytest.mark.slow) for genotype in genotypes()[1:]),
+        (all_operations(), 3),
+        *(pytest.param(genotype, 10, marks=pytest.mark.slow) for genotype in genotypes(8)),
     ],
-    ids=("all", "first", "second"),
+    ids=("all", *map(str, range(8))),
 )
-def test_a_child_follows_the_keras_model_of_the_same_weights(genotype):
+def test_a_child_follows_the_keras_model_of_the_same_weights(genotype, steps):
     """Eagerly: compiled, equal children drift apart by rounding alone."""
     architecture = BUDGET.architecture(genotype, 8, 3)
     child = Child(network_graph(architecture, 5), (8, 8, 3), CIFAR, seed=1)
     model = from_architecture(architecture, classes=5, classifier_activation=None)
     _copy(child, model)
     rng = np.random.default_rng(0)
-    images = tf.constant(rng.uniform(-1, 1, (3, 8, 8, 8, 3)), tf.float32)
-    labels = tf.constant(rng.integers(0, 5, (3, 8)), tf.int32)
+    images = tf.constant(rng.uniform(-1, 1, (steps, 8, 8, 8, 3)), tf.float32)
+    labels = tf.constant(rng.integers(0, 5, (steps, 8)), tf.int32)
     np.testing.assert_allclose(child.logits(images[0], False)[0], model(images[0]), atol=1e-5)
     optimizer = keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True, global_clipnorm=5.0)
     optimizer.build(model.trainable_variables)
     kernels = [v for v in model.trainable_variables if "kernel" in v.name]
-    for step in range(3):
+    for step in range(steps):
         with tf.GradientTape() as tape:
             logits = model(images[step], training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels[step], logits)
@@ -62,7 +63,7 @@ def test_a_child_follows_the_keras_model_of_the_same_weights(genotype):
         values = [variable.value for variable in model.trainable_variables]
         optimizer.apply(tape.gradient(total, values), model.trainable_variables)
         found = child.step(images[step], labels[step], tf.constant(1e-3), BUDGET)
-        assert float(found) == pytest.approx(float(loss), abs=1e-4)
+        assert float(found) == pytest.approx(float(loss), abs=1e-4 if steps == 3 else 1e-3)
     np.testing.assert_allclose(child.logits(images[0], False)[0], model(images[0]), atol=1e-3)
 
 
@@ -101,7 +102,7 @@ def images():
 
 def test_a_child_learns_the_same_from_the_same_seed_and_stops_where_it_is_hopeless(images):
     budget = Budget(filters=2, stem_filters=4, steps=40, batch_size=16, parts=2)
-    genotype = genotypes()[1]
+    genotype = genotypes(1)[0]
     trained = train_child(genotype, images, budget, seed=3)
     assert trained.reward >= 0.9
     assert trained.losses[1] < trained.losses[0]
@@ -113,6 +114,6 @@ def test_a_child_learns_the_same_from_the_same_seed_and_stops_where_it_is_hopele
 
 def test_a_diverging_child_fails_with_no_reward(images):
     budget = Budget(filters=2, stem_filters=2, steps=6, batch_size=8, parts=2, learning_rate=1e30)
-    trained = train_child(genotypes()[1], images, budget)
+    trained = train_child(genotypes(1)[0], images, budget)
     assert trained.failed
     assert trained.reward == 0.0

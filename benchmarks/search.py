@@ -1,0 +1,180 @@
+"""Children per hour: the fast child against a Keras model per child with `compile` and `fit`.
+
+The same children on the same images with the same budget, one after the other, the two kinds in turn,
+in one process. Aim: 3, 2.5 and 2 times as many children at 100, 300 and 1000 steps, as accurate.
+
+With --derive only the first number of steps is run, and the others follow from the time of a step: of
+Keras's from the steps of that run, of the fast child's from a second, shorter run of each child.
+
+With --memory it trains so many children in one worker and prints the memory that this takes.
+"""
+
+import argparse
+import dataclasses
+import multiprocessing
+import os
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# As in a worker.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import keras
+import numpy as np
+
+from nasnet_zoo.cells import CIFAR
+from nasnet_zoo.data import load_data
+from nasnet_zoo.models import from_architecture
+from nasnet_zoo.search import SearchSpace
+from nasnet_zoo.search.child import Budget, train_child
+from nasnet_zoo.search.folder import search_images
+from nasnet_zoo.search.search import Job
+from nasnet_zoo.search.workers import LocalWorkers
+
+SHORTER = 5
+
+
+def keras_child(genotype, images, budget, seed):
+    """Accuracy of an ordinary Keras model that is trained alike, and the seconds of a step."""
+    keras.utils.set_random_seed(seed)
+    _, size, _, channels = images.train_images.shape
+    architecture = budget.architecture(genotype, size, channels)
+    hyper = dataclasses.replace(CIFAR, l2=budget.l2)
+    model = from_architecture(
+        architecture, classes=images.classes, classifier_activation=None, hyperparameters=hyper
+    )
+    optimizer = keras.optimizers.SGD(
+        keras.optimizers.schedules.CosineDecay(budget.learning_rate, budget.steps),
+        momentum=budget.momentum,
+        nesterov=True,
+        global_clipnorm=budget.clip_norm,
+    )
+    optimizer.build(model.trainable_variables)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    rng = np.random.default_rng(seed)
+    count = budget.steps * budget.batch_size
+    epochs = -(-count // len(images.train_labels))
+    order = np.concatenate([rng.permutation(len(images.train_labels)) for _ in range(epochs)])[:count]
+    times = []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
+    )
+    model.fit(
+        images.train_images[order],
+        images.train_labels[order],
+        batch_size=budget.batch_size,
+        shuffle=False,
+        verbose=0,
+        callbacks=[watch],
+    )
+    _, accuracy = model.evaluate(
+        images.held_out_images, images.held_out_labels, batch_size=500, verbose=0
+    )
+    keras.backend.clear_session()
+    return accuracy, np.diff(times[len(times) // SHORTER :]).mean()
+
+
+def fast_child(genotype, images, budget, seed):
+    """Accuracy of the fast child."""
+    trained = train_child(genotype, images, budget, seed)
+    assert not trained.failed
+    return trained.reward
+
+
+def timed(function, *arguments):
+    begun = time.perf_counter()
+    return function(*arguments), time.perf_counter() - begun
+
+
+def measure(genotypes, images, budget, derived):
+    """Seconds of each child by kind and steps, and accuracies by kind."""
+    seconds = {(kind, steps): [] for kind in ("Keras", "fast") for steps in (budget.steps, *derived)}
+    accuracies = {"Keras": [], "fast": []}
+    for seed, genotype in enumerate(genotypes):
+        arguments = genotype, images, budget, seed
+        (accuracy, keras_step), keras_time = timed(keras_child, *arguments)
+        accuracies["Keras"].append(accuracy)
+        accuracy, fast_time = timed(fast_child, *arguments)
+        accuracies["fast"].append(accuracy)
+        seconds["Keras", budget.steps].append(keras_time)
+        seconds["fast", budget.steps].append(fast_time)
+        if derived:
+            few = dataclasses.replace(budget, steps=budget.steps // SHORTER)
+            _, few_time = timed(fast_child, genotype, images, few, seed)
+            fast_step = (fast_time - few_time) / (budget.steps - few.steps)
+        for steps in derived:
+            more = steps - budget.steps
+            seconds["Keras", steps].append(keras_time + more * keras_step)
+            seconds["fast", steps].append(fast_time + more * fast_step)
+        print(f"child {seed}: Keras {keras_time:.1f} s, fast {fast_time:.1f} s", flush=True)
+    return seconds, accuracies
+
+
+def show(seconds, accuracies, steps, measured):
+    how = "" if steps == measured else f" (derived from {measured})"
+    keras_time, fast_time = (sum(seconds[kind, steps]) for kind in ("Keras", "fast"))
+    count = len(seconds["fast", steps])
+    print(
+        f"{steps:5} steps{how}: children per hour: Keras {3600 * count / keras_time:.0f}, "
+        f"fast {3600 * count / fast_time:.0f}; ratio {keras_time / fast_time:.2f}"
+    )
+    if steps == measured:
+        means = {kind: statistics.mean(found) for kind, found in accuracies.items()}
+        print(f"      mean accuracy: Keras {means['Keras']:.4f}, fast {means['fast']:.4f}")
+
+
+def memory(genotypes, images, budget):
+    """Prints the memory of a worker, in MB, as it trains children."""
+    jobs = [Job(k, genotype, k) for k, genotype in enumerate(genotypes)]
+    before = {process.pid for process in multiprocessing.active_children()}
+    found = []
+    with LocalWorkers(images, budget, processes=1) as workers:
+        for outcome in workers.run(jobs, lambda number: None):
+            assert not outcome.trained.failed, outcome.error
+            pids = {process.pid for process in multiprocessing.active_children()} - before
+            found.append(max(map(resident, pids)))
+            if len(found) % max(1, len(jobs) // 20) == 0:
+                print(f"after {len(found)} children: {found[-1]:.0f} MB", flush=True)
+    print(f"memory of a worker: at most {max(found):.0f} MB, {found[-1] - found[0]:+.0f} MB in the end")
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="'digits' or a folder, such as Fashion-MNIST's")
+    parser.add_argument("--children", type=int, default=5)
+    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--derive", action="store_true", help="run the first number of steps alone")
+    parser.add_argument("--memory", type=int, metavar="CHILDREN")
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--filters", type=int, default=8)
+    arguments = parser.parse_args()
+    images = search_images(load_data(arguments.data, arguments.images), 0.2)
+    space, rng = SearchSpace(), np.random.default_rng(0)
+    tokens = space.sample(rng, arguments.memory or arguments.children)
+    genotypes = [space.genotype(child) for child in tokens]
+    first, *others = arguments.steps
+    budget = Budget(filters=arguments.filters, steps=first, batch_size=arguments.batch_size, parts=1)
+    if arguments.memory:
+        memory(genotypes, images, budget)
+    elif arguments.derive:
+        found = measure(genotypes, images, budget, others)
+        for steps in arguments.steps:
+            show(*found, steps, first)
+    else:
+        for steps in arguments.steps:
+            found = measure(genotypes, images, dataclasses.replace(budget, steps=steps), [])
+            show(*found, steps, steps)
+
+
+if __name__ == "__main__":
+    main()
