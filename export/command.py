@@ -29,7 +29,7 @@ def export_command(arguments: argparse.Namespace) -> ExportResult:
     path = Path(arguments.out)
     chosen = format_of(path, arguments.format)
     size = tuple(arguments.image_size) if arguments.image_size else None
-    model = _model(arguments.model, arguments.weights)
+    model = _model(arguments.model, arguments.weights, arguments.genotype)
     representative = labels = None
     if arguments.images:
         shape = image_shape(model, size)
@@ -55,12 +55,15 @@ def export_command(arguments: argparse.Namespace) -> ExportResult:
     )
 
 
-def _model(name: str, weights: str | None) -> keras.Model:
+def _model(name: str, weights: str | None, genotype: str | None) -> keras.Model:
     if name.endswith(".keras") or os.path.exists(name):
-        if weights:
-            raise ValueError(f"Expected --weights with a model by its name. Received: {name} {weights}")
+        if weights or genotype:
+            raise ValueError(
+                "Expected --weights and --genotype with a model by its name. "
+                f"Received: {name} {weights or genotype}"
+            )
         return load_model(name)
-    return create_model(name, weights=weights)
+    return create_model(name, genotype, weights=weights)
 
 
 def _images(source: str, shape: tuple[int, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:

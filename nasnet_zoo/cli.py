@@ -227,6 +227,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     )
     export.add_argument("model", help="a .keras file, or one that `nasnet-zoo models` lists")
     export.add_argument("--weights", help="'imagenet' or a file of weights, for a model by its name")
+    export.add_argument("--genotype", metavar="FILE", help="cells for a model by its name to have")
     export.add_argument("--out", required=True, help="a .tflite or .onnx file, or a folder")
     export.add_argument("--format", help="saved_model, litert or onnx (default: by the name of --out)")
     export.add_argument(

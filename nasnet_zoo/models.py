@@ -453,20 +453,26 @@ def find_preset(model: str) -> Preset:
     return PRESETS[model]
 
 
-def create_model(model: str, **arguments: Any) -> keras.Model:
+def create_model(
+    model: str, genotype: Genotype | str | os.PathLike[str] | None = None, **arguments: Any
+) -> keras.Model:
     """Builds a model of the papers' tables by its name.
 
     Args:
         model: one of `list_models()`.
+        genotype: cells to build it of instead of its own; the path of a JSON file will do.
         **arguments: those of `NASNetMobile`.
 
     Raises:
         ValueError: if there is no such model, or an argument is out of range.
     """
     preset = find_preset(model)
-    return from_architecture(
-        preset.architecture, **{"classes": preset.classes, "name": model, **arguments}
-    )
+    architecture = preset.architecture
+    if genotype is not None:
+        if not isinstance(genotype, Genotype):
+            genotype = Genotype.load(genotype)
+        architecture = dataclasses.replace(architecture, genotype=genotype)
+    return from_architecture(architecture, **{"classes": preset.classes, "name": model, **arguments})
 
 
 def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:

@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 import os
 import subprocess
@@ -69,6 +70,16 @@ def test_models_have_the_parameters_that_are_counted(name):
     size = preset.architecture.image_size
     assert model.input_shape == (None, size, size, preset.architecture.channels)
     assert model.output_shape == (None, preset.classes)
+
+
+def test_a_model_of_the_table_takes_other_cells(tmp_path):
+    zoo.NASNET_C.save(tmp_path / "mine.json")
+    name = "nasnet_a_1_384_fashion_mnist"
+    model = zoo.create_model(name, tmp_path / "mine.json")
+    own = PRESETS[name].architecture
+    cost = zoo.architecture_cost(dataclasses.replace(own, genotype=zoo.NASNET_C), 10)
+    assert model.count_params() == cost.parameters + cost.statistics
+    assert cost != zoo.architecture_cost(own, 10)
 
 
 def test_the_named_builders_are_the_models_of_the_table():
