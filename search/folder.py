@@ -131,7 +131,7 @@ def search_folder(
             "Expected children of at least 1 and retrain_best of at least 0. "
             f"Received: {children=}, {retrain_best=}"
         )
-    settings.make_policy()  # what is wrong with its options is told before anything is made
+    policy = settings.make_policy()
     data = _load(data, settings.images)
     images = search_images(data, settings.held_out, settings.image_size)
     seen = {
@@ -140,7 +140,7 @@ def search_folder(
         "held_out_images": len(images.held_out_labels),
     }
     run = _Run(images, seen, settings, Path(out), processes, console or Console())
-    best = run.search(children, tensorboard)
+    best = run.search(policy, children, tensorboard)
     if retrain_best:
         longer = dataclasses.replace(settings.budget, steps=4 * settings.budget.steps)
         best = run.retrain(best[:retrain_best], retrain_budget or longer)
@@ -200,7 +200,7 @@ class _Run:
     processes: int | None
     console: Console
 
-    def search(self, children: int, tensorboard: bool) -> list[Record]:
+    def search(self, policy: Policy, children: int, tensorboard: bool) -> list[Record]:
         settings, noted = self.settings, {**self.seen, **self.settings.to_dict()}
         stopping = None if settings.stop_hopeless is None else MedianStopping(settings.stop_hopeless)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -215,7 +215,7 @@ class _Run:
             if tensorboard:
                 watches.append(Events(self.out / "tensorboard", journal))
             records = run_search(
-                settings.make_policy(),
+                policy,
                 settings.space,
                 workers,
                 journal,

@@ -56,7 +56,7 @@ class LiveProgress(Watch):
         assert record.reward is not None
         self._done += 1
         self._best = max(self._best, record.reward)
-        note = f"best {self._best:.4f}{self._learned}, {self._speed()}"
+        note = f"best {self._best:.4f}{self._learned}{self._speed()}"
         self._progress.update(self._task, completed=self._done, note=note)
 
     def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
@@ -65,17 +65,19 @@ class LiveProgress(Watch):
         entropy = f", entropy {told['entropy']:.2f}" if "entropy" in told else ""
         self._learned = f", mean {mean:.4f}{entropy}"
         self._console.print(
-            f"minibatch {round + 1}: best so far {self._best:.4f}{self._learned}, {self._speed()}",
+            f"minibatch {round + 1}: best so far {self._best:.4f}{self._learned}{self._speed()}",
             highlight=False,
             soft_wrap=True,
         )
 
     def _speed(self) -> str:
         """Children per hour since this was begun, and the time left at that rate."""
-        rate = (self._done - self._before) / (time.monotonic() - self._begun)
-        left = (self._children - self._done) / rate if rate else 0.0
-        hours, minutes = divmod(round(left / 60), 60)
-        return f"{rate * 3600:.0f} children/h, {hours}:{minutes:02} h left"
+        done = self._done - self._before
+        if not done:
+            return ""
+        seconds = (time.monotonic() - self._begun) / done
+        hours, minutes = divmod(round(seconds * (self._children - self._done) / 60), 60)
+        return f", {3600 / seconds:.0f} children/h, {hours}:{minutes:02} h left"
 
 
 class Events(Watch):

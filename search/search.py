@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -130,14 +131,16 @@ def run_search(
         policy.restore(state)
     else:
         journal.save_policy(0, policy.state())
-    for number in range(done, -(-children // minibatch)):
-        count = min(minibatch, children - number * minibatch)
-        tokens = policy.ask(count)
-        records = journal.children(number)
-        if not records:
-            records = _sampled(tokens, policy, number, number * minibatch, space, seed, cost)
-            journal.add(records)
+    for number in itertools.count(done):
         earlier = [record for record in journal.children() if record.round < number]
+        records = journal.children(number)
+        count = len(records) or min(minibatch, children - len(earlier))
+        if count < 1:
+            break
+        tokens = policy.ask(count)
+        if not records:
+            records = _sampled(tokens, policy, number, len(earlier), space, seed, cost)
+            journal.add(records)
         hopeless = stopping.thresholds(earlier) if stopping else ()
         train_records(records, space, workers, journal, hopeless, watches)
         records = journal.children(number)
@@ -238,9 +241,10 @@ def ranked(records: Iterable[Record]) -> list[Record]:
     whole = [
         record
         for record in records
-        if record.state == "finished" and record.same_as is None and not record.result["stopped"]
+        if record.state == "finished" and record.same_as is None
+        if not (record.result or {}).get("stopped")
     ]
-    return sorted(whole, key=lambda record: (-record.reward, record.number))
+    return sorted(whole, key=lambda record: (-(record.reward or 0.0), record.number))
 
 
 def retrain(

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,8 +93,13 @@ def test_a_killed_command_continues_exactly(tmp_path, kind):
     while finished(killed) < 3:
         assert process.poll() is None
         time.sleep(0.02)
+    started = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(kind)
     assert process.wait() == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[kind]
+    until = time.monotonic() + 60
+    while any(Path(f"/proc/{worker}").exists() for worker in started):
+        assert time.monotonic() < until, "a worker outlives the search"
+        time.sleep(0.1)
     for out in (killed, whole):
         assert subprocess.run([*command, "--out", str(out)]).returncode == 0
     (found, (rounds, state)), (expected, (_, expected_state)) = children(killed), children(whole)

@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import subprocess
@@ -6,12 +7,15 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from rich.console import Console
 
 from nasnet_zoo.cells import Genotype
-from nasnet_zoo.search import PPO, RegularizedEvolution, SearchSpace
+from nasnet_zoo.search import PPO, RandomSearch, RegularizedEvolution, SearchSpace
 from nasnet_zoo.search.child import Trained
 from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.search import Here, run_search
+from nasnet_zoo.search.progress import Events, LiveProgress
+from nasnet_zoo.search.search import Here, ranked, retrain, run_search
 
 pytestmark = pytest.mark.tensorflow
 
@@ -80,6 +84,10 @@ def test_a_finished_search_goes_on_to_more_children_as_if_it_had_never_stopped(t
     evaluator = Counting()
     assert search(tmp_path / "parts.sqlite", evaluator, children=15) == parts
     assert evaluator.trained == []
+    search(tmp_path / "odd.sqlite", Counting(), children=7)
+    odd = search(tmp_path / "odd.sqlite", Counting(), children=12)
+    assert [record.number for record in odd] == list(range(12))
+    assert [record.round for record in odd] == [0] * 5 + [1] * 2 + [2] * 5
 
 
 SCRIPT = """
@@ -117,6 +125,62 @@ def test_a_search_killed_at_any_moment_continues_exactly(tmp_path):
     keys = ("number", "round", "tokens", "reward", "seed", "state", "same_as")
     for one, other in zip(whole, killed, strict=True):
         assert [getattr(one, key) for key in keys] == [getattr(other, key) for key in keys]
+
+
+def test_the_best_are_trained_anew_and_going_on_trains_the_rest(tmp_path):
+    best = ranked(search(tmp_path / "j.sqlite", Counting()))
+    assert len({record.canonical for record in best}) == len(best) >= 4
+    assert [r.reward for r in best] == sorted((r.reward for r in best), reverse=True)
+
+    class Reversed(Counting):
+        """Longer training turns the order round; the third child that is trained is interrupted."""
+
+        def __call__(self, job):
+            if len(self.trained) == 2:
+                raise KeyboardInterrupt
+            trained = super().__call__(job)
+            return Trained((1 - trained.reward,), (1.0,))
+
+    journal = Journal(tmp_path / "again.sqlite", {})
+    with pytest.raises(KeyboardInterrupt):
+        retrain(best[:3], SPACE, Here(Reversed()), journal)
+    retrain(best[:3], SPACE, Here(Reversed()), journal)
+    again = retrain(best[:4], SPACE, Here(Reversed()), journal)
+    journal.close()
+    assert {r.number for r in again} == {r.number for r in best[:4]}
+    before = {r.number: r for r in best}
+    for record in again:
+        assert record.reward == 1 - before[record.number].reward
+        assert record.seed == before[record.number].seed
+        assert record.genotype == before[record.number].genotype
+    assert [r.reward for r in again] == sorted((r.reward for r in again), reverse=True)
+
+
+def test_what_is_shown_and_written_for_tensorboard_is_what_happened(tmp_path):
+    journal, shown = Journal(tmp_path / "j.sqlite", {}), io.StringIO()
+    policy = RandomSearch(SPACE, seed=1)
+    watches = [
+        LiveProgress(Console(file=shown), journal, 12),
+        Events(tmp_path / "events", journal),
+    ]
+    records = run_search(policy, SPACE, Here(Counting()), journal, 12, 5, watches=watches)
+    journal.close()
+    assert [r.log_probability for r in records] == pytest.approx([-np.log(SPACE.size)] * 12)
+    best = [max(r.reward for r in records if r.round <= k) for k in range(3)]
+    mean = [np.mean([r.reward for r in records if r.round == k]) for k in range(3)]
+    for line, b, m in zip(shown.getvalue().splitlines(), best, mean, strict=True):
+        assert f"best so far {b:.4f}, mean {m:.4f}" in line
+        assert "children/h" in line
+    (path,) = (tmp_path / "events").iterdir()
+    found = {}
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+    for k, step in enumerate((5, 10, 12)):
+        assert found["search/best", step] == pytest.approx(best[k])
+        assert found["search/mean", step] == pytest.approx(mean[k])
+    rewards = [found["child/reward", r.number] for r in records]
+    assert rewards == pytest.approx([r.reward for r in records])
 
 
 def test_a_journal_is_of_one_search(tmp_path):
