@@ -26,13 +26,13 @@ from nasnet_zoo.search.workers import LocalWorkers
 SETTINGS = Settings(
     # So few minibatches need a higher learning rate than 20,000 children do.
     options={"learning_rate": 0.01, "entropy_weight": 0.001},
-    budget=Budget(filters=8, stem_filters=16, steps=100, batch_size=32, parts=2),
+    budget=Budget(filters=8, stem_filters=16, steps=80, batch_size=32, parts=1),
     images=6000,
     held_out=1 / 3,
     image_size=14,
 )
-LONGER = dataclasses.replace(SETTINGS.budget, steps=400)
-COMPARED = dataclasses.replace(SETTINGS.budget, steps=1000, batch_size=64, parts=1)
+LONGER = dataclasses.replace(SETTINGS.budget, steps=320)
+COMPARED = dataclasses.replace(SETTINGS.budget, steps=600, batch_size=64)
 
 
 def test_images(data, size, count):
