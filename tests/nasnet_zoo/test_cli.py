@@ -126,9 +126,9 @@ def test_a_tiny_demo_does_the_main_job(tmp_path):
     from nasnet_zoo.export.runtimes import load_runtime
 
     budget = dataclasses.replace(SEARCH.budget, filters=4, steps=40)
-    tiny = dataclasses.replace(SEARCH, images=600, image_size=8, budget=budget, minibatch=2)
+    tiny = dataclasses.replace(SEARCH, images=600, budget=budget, minibatch=2)
     with (tmp_path / "log").open("w") as log:
-        results = [run_demo("digits", tmp_path / out, 3, tiny, 3, 3, Console(file=log)) for out in "ab"]
+        results = [run_demo("digits", tmp_path / out, 3, tiny, 3, 4, Console(file=log)) for out in "ab"]
     result, again = results
     assert sorted(candidate.genotype.name for candidate in result.candidates) == [
         f"child {number}" for number in range(3)
