@@ -206,18 +206,18 @@ def train_records(
         if record.reward is None:
             waiting.setdefault(record.canonical, []).append(record)
 
-    def repeat(others: list[Record], earlier: Record) -> None:
-        for other in others:
-            assert earlier.reward is not None
-            failed = earlier.state == "failed"
-            note(other, earlier.reward, {}, 0.0, failed, earlier.number)
-
     def note(record: Record, *found: Any) -> Record:
         journal.finish(record.number, *found)
         rewarded = journal.child(record.number)
         for watch in watches:
             watch.rewarded(rewarded)
         return rewarded
+
+    def repeat(others: list[Record], earlier: Record) -> None:
+        for other in others:
+            assert earlier.reward is not None
+            failed = earlier.state == "failed"
+            note(other, earlier.reward, {}, 0.0, failed, earlier.number)
 
     jobs = []
     for canonical, same in list(waiting.items()):
@@ -241,8 +241,9 @@ def ranked(records: Iterable[Record]) -> list[Record]:
     whole = [
         record
         for record in records
-        if record.state == "finished" and record.same_as is None
-        if not (record.result or {}).get("stopped")
+        if record.state == "finished"
+        and record.same_as is None
+        and not (record.result or {}).get("stopped")
     ]
     return sorted(whole, key=lambda record: (-(record.reward or 0.0), record.number))
 
