@@ -274,7 +274,10 @@ def _demo(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.quiet import quiet_stderr
 
     with quiet_stderr():
-        run_demo(arguments.data, arguments.out, arguments.seed)
+        try:
+            run_demo(arguments.data, arguments.out, arguments.seed)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None  # its search is not kept, and does not go on
 
 
 def _models(arguments: argparse.Namespace) -> None:
