@@ -3,10 +3,13 @@
 The same children on the same images with the same budget, one after the other, the two kinds in turn,
 in one process. Aim: 3, 2.5 and 2 times as many children at 100, 300 and 1000 steps, as accurate.
 
+Ratios are given of wall time and of processor time; on a busy machine only the second means much.
+
 With --derive only the first number of steps is run, and the others follow from the time of a step: of
 Keras's from the steps of that run, of the fast child's from a second, shorter run of each child.
 
-With --memory it trains so many children in one worker and prints the memory that this takes.
+With --memory it trains so many children in one worker and prints the memory that this takes. (In a
+search a worker is replaced after 50.)
 """
 
 import argparse
@@ -38,7 +41,7 @@ SHORTER = 5
 
 
 def keras_child(genotype, images, budget, seed):
-    """Accuracy of an ordinary Keras model that is trained alike, and the seconds of a step."""
+    """Accuracy of an ordinary Keras model that is trained alike, and the times of a step."""
     keras.utils.set_random_seed(seed)
     _, size, _, channels = images.train_images.shape
     architecture = budget.architecture(genotype, size, channels)
@@ -60,9 +63,7 @@ def keras_child(genotype, images, budget, seed):
     epochs = -(-count // len(images.train_labels))
     order = np.concatenate([rng.permutation(len(images.train_labels)) for _ in range(epochs)])[:count]
     times = []
-    watch = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
-    )
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: times.append(clock()))
     model.fit(
         images.train_images[order],
         images.train_labels[order],
@@ -75,7 +76,7 @@ def keras_child(genotype, images, budget, seed):
         images.held_out_images, images.held_out_labels, batch_size=500, verbose=0
     )
     keras.backend.clear_session()
-    return accuracy, np.diff(times[len(times) // SHORTER :]).mean()
+    return accuracy, np.diff(times[len(times) // SHORTER :], axis=0).mean(0)
 
 
 def fast_child(genotype, images, budget, seed):
@@ -85,13 +86,18 @@ def fast_child(genotype, images, budget, seed):
     return trained.reward
 
 
+def clock():
+    """Seconds of wall time and of processor time."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 def timed(function, *arguments):
-    begun = time.perf_counter()
-    return function(*arguments), time.perf_counter() - begun
+    begun = clock()
+    return function(*arguments), clock() - begun
 
 
 def measure(genotypes, images, budget, derived):
-    """Seconds of each child by kind and steps, and accuracies by kind."""
+    """Times of each child by kind and steps, and accuracies by kind."""
     seconds = {(kind, steps): [] for kind in ("Keras", "fast") for steps in (budget.steps, *derived)}
     accuracies = {"Keras": [], "fast": []}
     for seed, genotype in enumerate(genotypes):
@@ -110,7 +116,11 @@ def measure(genotypes, images, budget, derived):
             more = steps - budget.steps
             seconds["Keras", steps].append(keras_time + more * keras_step)
             seconds["fast", steps].append(fast_time + more * fast_step)
-        print(f"child {seed}: Keras {keras_time:.1f} s, fast {fast_time:.1f} s", flush=True)
+        print(
+            f"child {seed}: Keras {keras_time[0]:.1f} s ({keras_time[1]:.1f} s of the processor), "
+            f"fast {fast_time[0]:.1f} s ({fast_time[1]:.1f} s)",
+            flush=True,
+        )
     return seconds, accuracies
 
 
@@ -118,9 +128,10 @@ def show(seconds, accuracies, steps, measured):
     how = "" if steps == measured else f" (derived from {measured})"
     keras_time, fast_time = (sum(seconds[kind, steps]) for kind in ("Keras", "fast"))
     count = len(seconds["fast", steps])
+    wall, processor = keras_time / fast_time
     print(
-        f"{steps:5} steps{how}: children per hour: Keras {3600 * count / keras_time:.0f}, "
-        f"fast {3600 * count / fast_time:.0f}; ratio {keras_time / fast_time:.2f}"
+        f"{steps:5} steps{how}: children per hour: Keras {3600 * count / keras_time[0]:.0f}, "
+        f"fast {3600 * count / fast_time[0]:.0f}; ratio {wall:.2f}, of processor time {processor:.2f}"
     )
     if steps == measured:
         means = {kind: statistics.mean(found) for kind, found in accuracies.items()}
@@ -128,11 +139,11 @@ def show(seconds, accuracies, steps, measured):
 
 
 def memory(genotypes, images, budget):
-    """Prints the memory of a worker, in MB, as it trains children."""
+    """Prints the memory of a worker that is never replaced, in MB, as it trains children."""
     jobs = [Job(k, genotype, k) for k, genotype in enumerate(genotypes)]
     before = {process.pid for process in multiprocessing.active_children()}
     found = []
-    with LocalWorkers(images, budget, processes=1) as workers:
+    with LocalWorkers(images, budget, 1, children_per_process=len(jobs) + 1) as workers:
         for outcome in workers.run(jobs, lambda number: None):
             assert not outcome.trained.failed, outcome.error
             pids = {process.pid for process in multiprocessing.active_children()} - before
