@@ -1,0 +1,144 @@
+"""A tabular benchmark: all children of a small space, trained once and for all.
+
+Policies are then compared in seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasnet_zoo.cells import Genotype
+from nasnet_zoo.cells.files import replacing
+
+from .child import Trained
+from .journal import Record
+from .space import SearchSpace, Tokens
+
+_SHIPPED = Path(__file__).with_name("tabular.npz")
+_COLUMNS = ("tokens", "rewards", "losses", "parameters", "mult_adds", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class TabularBenchmark:
+    """What became of the children of a space, by canonical form.
+
+    It stands in for the training of children: called with a genotype and a seed, it gives what
+    `train_child` gave (with the one seed that each child was trained with)::
+
+        table = TabularBenchmark.load()
+        records = run_search(PPO(table.space), table.space, Here(table), journal, children=300)
+
+    Args:
+        space: what is tabulated.
+        tokens: int32 (children, tokens), canonical.
+        rewards: float32 (children, parts), accuracy after each part of the training; 0 where it failed.
+        losses: float32 (children, parts), the mean training loss of each part; not finite where it
+            failed.
+        parameters: int64 (children,), trainable.
+        mult_adds: int64 (children,), on one image.
+        seconds: float32 (children,), that the training took.
+        about: how it was made, as JSON holds it.
+    """
+
+    space: SearchSpace
+    tokens: Tokens
+    rewards: np.ndarray
+    losses: np.ndarray
+    parameters: np.ndarray
+    mult_adds: np.ndarray
+    seconds: np.ndarray
+    about: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        rows = {tuple(child): row for row, child in enumerate(self.tokens.tolist())}
+        object.__setattr__(self, "_rows", rows)
+
+    @classmethod
+    def of(
+        cls, space: SearchSpace, records: Iterable[Record], about: dict[str, Any]
+    ) -> TabularBenchmark:
+        """The table of a journal's children, those that have the reward of another left out."""
+        trained = [record for record in records if record.reward is not None and record.same_as is None]
+        results = [record.result or {} for record in trained]
+        parts = max(len(result.get("rewards", ())) for result in results)
+
+        def curves(name: str, missing: float) -> np.ndarray:
+            rows = [[*result.get(name, ()), *[missing] * parts][:parts] for result in results]
+            return np.array(rows, np.float32)
+
+        return cls(
+            space,
+            np.array([record.canonical for record in trained], np.int32),
+            curves("rewards", 0.0),
+            curves("losses", np.inf),
+            np.array([record.parameters for record in trained], np.int64),
+            np.array([record.mult_adds for record in trained], np.int64),
+            np.array([record.seconds for record in trained], np.float32),
+            about,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> TabularBenchmark:
+        """Reads a table. Default: the one that comes with the package.
+
+        Raises:
+            ValueError: if the file is no table.
+            OSError: if it cannot be read.
+        """
+        path = _SHIPPED if path is None else Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                space = SearchSpace(**json.loads(str(file["space"])))
+                columns = [file[name] for name in _COLUMNS]
+                return cls(space, *columns, json.loads(str(file["about"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: expected a tabular benchmark. Received: {error}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the table; an existing file is replaced in one step."""
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        texts = {"space": dataclasses.asdict(self.space), "about": self.about}
+        with replacing(path) as temporary:
+            np.savez_compressed(
+                temporary, **columns, **{name: json.dumps(text) for name, text in texts.items()}
+            )
+
+    def row(self, tokens: Tokens) -> int:
+        """The row of a child.
+
+        Raises:
+            ValueError: if it is not in the table.
+        """
+        canonical = self.space.canonical(tokens)
+        row = self._rows.get(canonical)  # type: ignore[attr-defined]
+        if row is None:
+            raise ValueError(f"Expected a child of the table. Received: {canonical}")
+        return row
+
+    def __call__(self, genotype: Genotype, seed: int = 0) -> Trained:
+        """What became of a child; its seed makes no difference.
+
+        Raises:
+            ValueError: if it is not in the table.
+        """
+        row = self.row(self.space.tokens(genotype))
+        rewards, losses = self.rewards[row].tolist(), self.losses[row].tolist()
+        return Trained(tuple(rewards), tuple(losses), failed=not np.isfinite(losses).all())
+
+    @property
+    def final(self) -> np.ndarray:
+        """float32 (children,): each child's reward."""
+        return self.rewards[:, -1]
+
+    def best(self, share: float) -> float:
+        """The least reward among the best ``share`` of the children, at least one child."""
+        count = max(round(share * len(self.final)), 1)
+        return float(np.sort(self.final)[-count])
