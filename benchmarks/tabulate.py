@@ -7,6 +7,7 @@ spread of the rewards is noise.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -15,19 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from nasnet_zoo.data import load_data, split
+from nasnet_zoo.cells import Cost, Genotype
+from nasnet_zoo.data import load_data
 from nasnet_zoo.network import architecture_cost
 from nasnet_zoo.search import SearchSpace
 from nasnet_zoo.search.child import Budget, Images
-from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.search import run_search
+from nasnet_zoo.search.folder import search_images
+from nasnet_zoo.search.journal import Journal, Record
+from nasnet_zoo.search.search import Watch, run_search
 from nasnet_zoo.search.tabular import TabularBenchmark
 from nasnet_zoo.search.workers import LocalWorkers
 
 SPACE = SearchSpace(1, ("identity", "sep_3x3", "conv_3x3", "max_3x3"), ("add",), cells=2)
 BUDGET = Budget(filters=8, stem_filters=16, steps=100, batch_size=128, learning_rate=0.1, parts=4)
-# Fashion-MNIST's pixels are averaged four by four, to 7x7.
-SHRINK = 4
+IMAGE_SIZE = 7
 HELD_OUT = 1 / 12
 
 
@@ -44,6 +46,9 @@ class Enumeration:
         self._asked += count
         return self.children[self._asked - count : self._asked]
 
+    def log_probabilities(self, tokens: np.ndarray) -> None:
+        return None
+
     def tell(self, tokens: np.ndarray, rewards: np.ndarray) -> dict[str, float]:
         return {}
 
@@ -54,42 +59,33 @@ class Enumeration:
         self._asked = int(state["asked"])
 
 
-def fashion_mnist(folder: str) -> Images:
-    """The training images, a twelfth of every class held out; the test images take no part."""
-    data = load_data(folder)
-    count, size, _, channels = data.train_images.shape
-    small = size // SHRINK
-    blocks = data.train_images.reshape(count, small, SHRINK, small, SHRINK, channels)
-    images = (blocks.mean((2, 4)) / 127.5 - 1.0).astype(np.float32)
-    kept, held_out = split(data.train_labels, HELD_OUT)
-    labels = data.train_labels.astype(np.int32)
-    return Images(images[kept], labels[kept], images[held_out], labels[held_out], len(data.class_names))
+class Pace(Watch):
+    """Prints a line for every child."""
+
+    def __init__(self) -> None:
+        self._begun, self._done = time.monotonic(), 0
+
+    def rewarded(self, record: Record) -> None:
+        self._done += 1
+        pace = (time.monotonic() - self._begun) / self._done
+        print(f"{record.number:5} {record.reward:.4f}, {pace:.2f} s a child", flush=True)
 
 
-def train_all(path: Path, images: Images, seed: int, children: int) -> list:
+def train_all(path: Path, images: Images, seed: int, children: int) -> list[Record]:
     """Trains the first children of the enumeration, with one process of one thread."""
     _, size, _, channels = images.train_images.shape
-    begun = time.monotonic()
-    done = 0
 
-    def cost(genotype):
+    def cost(genotype: Genotype) -> Cost:
         return architecture_cost(BUDGET.architecture(genotype, size, channels), images.classes)
 
-    def watch(told, record):
-        nonlocal done
-        done += 1
-        pace = (time.monotonic() - begun) / done
-        print(
-            f"{record.number:5} {record.reward:.4f} {record.seconds:6.2f} s, {pace:.2f} s a child",
-            flush=True,
-        )
-
-    journal = Journal(path, {"budget": dataclasses.asdict(BUDGET), "seed": seed})
-    with LocalWorkers(images, BUDGET, processes=1, children_per_process=200) as workers:
-        records = run_search(
-            Enumeration(SPACE), SPACE, workers, journal, children, 1, seed, cost, watch
-        )
-    journal.close()
+    settings = {"budget": dataclasses.asdict(BUDGET), "seed": seed}
+    with (
+        contextlib.closing(Journal(path, settings)) as journal,
+        LocalWorkers(images, BUDGET, processes=1, children_per_process=200) as workers,
+    ):
+        policy = Enumeration(SPACE)
+        # A minibatch of one, as this policy learns nothing: it goes on at any number of children.
+        records = run_search(policy, SPACE, workers, journal, children, 1, seed, cost, watches=[Pace()])
     return records[:children]
 
 
@@ -104,14 +100,14 @@ def main() -> None:
     arguments = parser.parse_args()
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    images = fashion_mnist(arguments.data)
+    images = search_images(load_data(arguments.data), HELD_OUT, IMAGE_SIZE)
     total = len(Enumeration(SPACE).children)
     count = min(arguments.children or total, total)
     again = min(arguments.again, count)
     print(f"{SPACE.size} sequences of tokens make {total} children", flush=True)
     records = train_all(out / "children.sqlite", images, 0, count)
     about = {
-        "data": "Fashion-MNIST, 7x7 pixels",
+        "data": f"Fashion-MNIST, {IMAGE_SIZE}x{IMAGE_SIZE} pixels",
         "train_images": len(images.train_labels),
         "held_out_images": len(images.held_out_labels),
         "budget": dataclasses.asdict(BUDGET),

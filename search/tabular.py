@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cells.files import replacing
 
 from .child import Trained
 from .journal import Record
+from .search import Job
 from .space import SearchSpace, Tokens
 
 _SHIPPED = Path(__file__).with_name("tabular.npz")
@@ -30,8 +30,8 @@ _COLUMNS = ("tokens", "rewards", "losses", "parameters", "mult_adds", "seconds")
 class TabularBenchmark:
     """What became of the children of a space, by canonical form.
 
-    It stands in for the training of children: called with a genotype and a seed, it gives what
-    `train_child` gave (with the one seed that each child was trained with)::
+    It stands in for the training of children: called with a job, it gives what `train_child` gave,
+    with the one seed that each child was trained with::
 
         table = TabularBenchmark.load()
         records = run_search(PPO(table.space), table.space, Here(table), journal, children=300)
@@ -123,14 +123,17 @@ class TabularBenchmark:
             raise ValueError(f"Expected a child of the table. Received: {canonical}")
         return row
 
-    def __call__(self, genotype: Genotype, seed: int = 0) -> Trained:
-        """What became of a child; its seed makes no difference.
+    def __call__(self, job: Job) -> Trained:
+        """What became of a child, whatever seed is asked for.
 
         Raises:
             ValueError: if it is not in the table.
         """
-        row = self.row(self.space.tokens(genotype))
+        row = self.row(self.space.tokens(job.genotype))
         rewards, losses = self.rewards[row].tolist(), self.losses[row].tolist()
+        for part, least in enumerate(job.hopeless[: len(rewards) - 1], 1):
+            if rewards[part - 1] < least:
+                return Trained(tuple(rewards[:part]), tuple(losses[:part]), stopped=True)
         return Trained(tuple(rewards), tuple(losses), failed=not np.isfinite(losses).all())
 
     @property
