@@ -83,25 +83,33 @@ class Journal:
 
     Args:
         path: of the file.
-        settings: of the search, as JSON holds them.
+        settings: of the search, as JSON holds them. Default: those that it was begun with.
 
     Raises:
-        ValueError: if the file is none, or was begun with other settings.
+        ValueError: if the file is none, was begun with other settings, or is not there and there are
+            no settings to begin it with.
     """
 
-    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-        text = json.dumps(settings, sort_keys=True)
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
+        if settings is None and not os.path.exists(path):
+            raise ValueError(f"{path}: expected the journal of a search. Received: no such file")
         self._database = sqlite3.connect(path, isolation_level=None)
         try:
             self._database.execute("pragma journal_mode = wal")
             self._database.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{path}: expected the journal of a search. Received: {error}") from None
-        with self._transaction():
-            self._database.execute("insert or ignore into run values (0, ?)", (text,))
-        (begun,) = self._database.execute("select settings from run").fetchone()
-        if begun != text:
-            before = json.loads(begun)
+        if settings is not None:
+            text = json.dumps(settings, sort_keys=True)
+            with self._transaction():
+                self._database.execute("insert or ignore into run values (0, ?)", (text,))
+        begun = self._database.execute("select settings from run").fetchone()
+        if begun is None:
+            raise ValueError(f"{path}: expected the journal of a search. Received: an empty one")
+        #: What the search was begun with.
+        self.settings: dict[str, Any] = json.loads(begun[0])
+        if settings is not None and begun[0] != text:
+            before = self.settings
             changed = [key for key in settings if before.get(key) != json.loads(text)[key]]
             name = changed[0] if changed else "settings"
             raise ValueError(
