@@ -18,6 +18,7 @@ from nasnet_zoo.search import PPO, RandomSearch, RegularizedEvolution, Reinforce
 from nasnet_zoo.search.tabular import TabularBenchmark
 
 MINIBATCH = 20
+CLOSED_FORM = SearchSpace(blocks=2, operations=("identity", "sep_3x3", "max_3x3"), cells=1)
 Reward = Callable[[np.ndarray], np.ndarray]
 
 # The papers' settings are for 20,000 children. Those tuned for a few hundred were chosen by `--tune`
@@ -150,50 +151,53 @@ def draw(found: dict[str, np.ndarray], thresholds: dict[str, float], path: Path)
         figure.savefig(temporary, metadata={"Date": None})
 
 
-def tabular(table: TabularBenchmark, seeds: Sequence[int], children: int, policies: dict) -> dict:
+def tabular(table: TabularBenchmark, policies: dict, seeds: Sequence[int], children: int) -> dict:
+    """The rewards that each policy sampled, by its name; prints what it found."""
     reward = Tabulated(table)
     found = {}
     for name, make in policies.items():
         begun = time.perf_counter()
         found[name] = search(make, table.space, reward, seeds, children)
         print(f"{name}: {time.perf_counter() - begun:.0f} s for {len(seeds)} seeds", flush=True)
+    for title, threshold in thresholds(table).items():
+        counts = {name: until(rewards, threshold) for name, rewards in found.items()}
+        print_counts(counts, children, f"Children until {title}, reward {threshold:.4f}")
+    print_rewards(found, 100)
     return found
+
+
+def thresholds(table: TabularBenchmark) -> dict[str, float]:
+    return {"a top-1 % cell": table.best(0.01), "the best cell": table.best(0)}
+
+
+def closed_form(seeds: int, children: int) -> None:
+    reward = HiddenCell(CLOSED_FORM)
+    found = {
+        name: search(POLICIES[name], CLOSED_FORM, reward, range(seeds), children)
+        for name in ("random", "evolution, tuned", "REINFORCE, tuned", "PPO, tuned")
+    }
+    counts = {name: until(rewards, 1.0) for name, rewards in found.items()}
+    print_counts(counts, children, f"Children until the hidden one of {CLOSED_FORM.size:,}")
+    print_rewards(found, 100)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("tabular", "tune", "closed-form"))
     parser.add_argument("--table", help="file of a tabular benchmark. Default: the package's")
-    parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--children", type=int, default=600)
-    parser.add_argument("--closed-form", type=int, default=20, help="seeds; 0 to leave it out")
+    parser.add_argument("--seeds", type=int, help="default: 100, 20 to tune and in closed form")
+    parser.add_argument("--children", type=int, help="default: 600, 1000 in closed form")
     parser.add_argument("--picture", default="docs/search-policies.svg")
-    parser.add_argument("--tune", action="store_true", help="try settings on other seeds instead")
     arguments = parser.parse_args()
-    table = TabularBenchmark.load(arguments.table)
-    children = arguments.children
-    one_percent, best = table.best(0.01), table.best(0)
-    if arguments.tune:
-        found = tabular(table, range(1000, 1000 + arguments.seeds), children, GRID)
-    else:
-        found = tabular(table, range(arguments.seeds), children, POLICIES)
-    thresholds = {"a top-1 % cell": one_percent, "the best cell": best}
-    for title, threshold in thresholds.items():
-        counts = {name: until(rewards, threshold) for name, rewards in found.items()}
-        print_counts(counts, children, f"Children until {title}, reward {threshold:.4f}")
-    print_rewards(found, 100)
-    if arguments.tune:
+    if arguments.part == "closed-form":
+        closed_form(arguments.seeds or 20, arguments.children or 1000)
         return
-    draw(found, thresholds, Path(arguments.picture))
-    if arguments.closed_form:
-        space = SearchSpace(blocks=2, cells=1)
-        reward, count = HiddenCell(space), 2000
-        found = {
-            name: search(POLICIES[name], space, reward, range(arguments.closed_form), count)
-            for name in ("random", "evolution, tuned", "REINFORCE, tuned", "PPO, tuned")
-        }
-        counts = {name: until(rewards, 1.0) for name, rewards in found.items()}
-        print_counts(counts, count, f"Children until the hidden one among {space.size:,}")
-        print_rewards(found, 100)
+    table, children = TabularBenchmark.load(arguments.table), arguments.children or 600
+    if arguments.part == "tune":
+        tabular(table, GRID, range(1000, 1000 + (arguments.seeds or 20)), children)
+        return
+    found = tabular(table, POLICIES, range(arguments.seeds or 100), children)
+    draw(found, thresholds(table), Path(arguments.picture))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import os
 import time
 from pathlib import Path
 
@@ -107,12 +106,13 @@ def main() -> None:
     print(f"{SPACE.size} sequences of tokens make {total} children", flush=True)
     records = train_all(out / "children.sqlite", images, 0, count)
     about = {
-        "data": f"Fashion-MNIST, {IMAGE_SIZE}x{IMAGE_SIZE} pixels",
+        "data": "Fashion-MNIST",
+        "image_size": IMAGE_SIZE,
+        "held_out": HELD_OUT,
         "train_images": len(images.train_labels),
         "held_out_images": len(images.held_out_labels),
         "budget": dataclasses.asdict(BUDGET),
         "children_of_space": total,
-        "load": os.getloadavg()[2],
     }
     if again:
         second = train_all(out / "again.sqlite", images, 1, again)

@@ -1,0 +1,128 @@
+"""Weight sharing against training from scratch: what it costs, and how well it ranks children.
+
+Trains shared weights on the space, the data and the networks of the tabular benchmark, judges
+children of the table by them, and prints how their ranks agree with those of the rewards from
+scratch (Spearman, Kendall), besides those of the same children after a part of their training.
+"""
+
+import argparse
+import dataclasses
+import time
+
+import numpy as np
+import tensorflow as tf
+from scipy.stats import kendalltau, spearmanr
+
+from nasnet_zoo.cells import CIFAR
+from nasnet_zoo.data import load_data
+from nasnet_zoo.network import network_graph
+from nasnet_zoo.search import PPO, RandomSearch
+from nasnet_zoo.search.child import Budget, Child, Images
+from nasnet_zoo.search.folder import search_images
+from nasnet_zoo.search.sharing import SharedWeights, search_shared
+from nasnet_zoo.search.tabular import TabularBenchmark
+
+POLICIES = {
+    "all alike": RandomSearch,
+    "PPO in turn": lambda space, seed: PPO(space, seed, learning_rate=0.01, entropy_weight=0.001),
+}
+
+
+def judged(
+    shared: SharedWeights, table: TabularBenchmark, rows: np.ndarray, images: Images
+) -> list[float]:
+    """The rewards of children by shared weights, on the same 2,000 held-out images."""
+    batch = images.held_out_images[:2000], images.held_out_labels[:2000]
+    return [shared.reward(table.space.genotype(table.tokens[row]), *batch) for row in rows]
+
+
+def costs(shared: SharedWeights, table: TabularBenchmark, images: Images) -> None:
+    """Processor seconds of a step of a child, eager as in sharing and traced as in training."""
+    budget, times = shared.budget, []
+    batch = images.train_images[: budget.batch_size], images.train_labels[: budget.batch_size]
+    for row in range(5):
+        genotype = table.space.genotype(table.tokens[row])
+        shared.train(genotype, *batch, 0.0)
+        begun = time.process_time()
+        for _ in range(5):
+            shared.train(genotype, *batch, 0.0)
+        eager = (time.process_time() - begun) / 5
+        size, channels = shared.image_shape[1:]
+        graph = network_graph(budget.architecture(genotype, size, channels), images.classes)
+        child = Child(graph, shared.image_shape, CIFAR)
+        step = tf.function(child.step)
+        arguments = *map(tf.constant, batch), tf.constant(0.0), budget
+        begun = time.process_time()
+        step(*arguments)
+        traced = time.process_time() - begun
+        begun = time.process_time()
+        for _ in range(20):
+            step(*arguments)
+        times.append((eager, traced, (time.process_time() - begun) / 20))
+    eager, traced, step = np.mean(times, 0)
+    print(
+        f"eager step {eager:.3f} s; tracing {traced:.2f} s, traced step {step:.3f} s of the processor"
+    )
+    print(f"tracing pays from {traced / (eager - step):.0f} steps of a child", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", help="file of a tabular benchmark. Default: the package's")
+    parser.add_argument(
+        "--data", default="/usr/share/datasets/fashion-mnist", help="folder of IDX files"
+    )
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=100, help="of the shared weights in a round")
+    parser.add_argument("--judge", type=int, default=100, help="children of the table to judge")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    table = TabularBenchmark.load(arguments.table)
+    about = table.about
+    images = search_images(load_data(arguments.data), about["held_out"], about["image_size"])
+    budget = dataclasses.replace(Budget(**about["budget"]), learning_rate=0.05)
+    rows = np.random.default_rng(0).permutation(len(table.tokens))[: arguments.judge]
+    final = table.final[rows]
+    costs(SharedWeights(images.train_images.shape[1:], images.classes, budget), table, images)
+
+    lines = []
+
+    def compare(name: str, rewards: np.ndarray, seconds: str) -> None:
+        spearman, kendall = spearmanr(rewards, final)[0], kendalltau(rewards, final)[0]
+        figures = f"{np.mean(rewards):.4f} | {np.std(rewards):.4f} | {spearman:.2f} | {kendall:.2f}"
+        lines.append(f"| {name} | {figures} | {seconds} |")
+
+    parts = table.rewards.shape[1]
+    for part in range(parts):
+        compare(f"from scratch, {part + 1}/{parts} of the steps", table.rewards[rows, part], "")
+    for name, make in POLICIES.items():
+        shared = SharedWeights(images.train_images.shape[1:], images.classes, budget, arguments.seed)
+        policy = make(table.space, seed=arguments.seed)
+        begun, wall = time.process_time(), time.perf_counter()
+
+        def watch(number, rewards, told, begun=wall):
+            now = time.perf_counter() - begun
+            print(f"round {number + 1}: mean reward {rewards.mean():.3f}, {now:.0f} s", flush=True)
+
+        search_shared(
+            policy,
+            table.space,
+            shared,
+            images,
+            arguments.rounds,
+            arguments.steps,
+            seed=arguments.seed,
+            watch=watch,
+        )
+        seconds = time.process_time() - begun
+        compare(
+            f"shared weights, {name}", np.array(judged(shared, table, rows, images)), f"{seconds:.0f}"
+        )
+    print(f"\n{len(rows)} children, {arguments.rounds * arguments.steps} steps of shared weights\n")
+    print("| reward | mean | spread | Spearman | Kendall | processor seconds |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
