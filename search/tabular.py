@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ class TabularBenchmark:
                 space = SearchSpace(**json.loads(str(file["space"])))
                 columns = [file[name] for name in _COLUMNS]
                 return cls(space, *columns, json.loads(str(file["about"])))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path}: expected a tabular benchmark. Received: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -1,0 +1,84 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from nasnet_zoo.cells import Cost
+from nasnet_zoo.search import RandomSearch, SearchSpace
+from nasnet_zoo.search.child import Trained
+from nasnet_zoo.search.journal import Journal
+from nasnet_zoo.search.search import Here, Job, run_search
+from nasnet_zoo.search.tabular import TabularBenchmark
+
+pytestmark = pytest.mark.tensorflow
+
+SPACE = SearchSpace(blocks=1, operations=("identity", "sep_3x3"), combinations=("add",), cells=1)
+
+
+def train(job):
+    """Rewards by the operations; one child fails."""
+    names = job.genotype.normal.blocks[0].operations
+    if names == ("identity", "identity"):
+        return Trained((0.3,), (2.0, np.inf), failed=True)
+    count = names.count("sep_3x3")
+    return Trained((0.25, 0.25 + 0.25 * count), (1.5, 0.5))
+
+
+@pytest.fixture
+def table(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite", {})
+    run_search(
+        RandomSearch(SPACE), SPACE, Here(train), journal, 60, cost=lambda genotype: Cost(7, 1, 11)
+    )
+    return TabularBenchmark.of(SPACE, journal.children(), {"why": "a test"})
+
+
+def children():
+    return itertools.product(*map(range, SPACE.choices))
+
+
+def test_every_child_is_found_however_it_is_written(table):
+    forms = {SPACE.canonical(tokens) for tokens in children()}
+    assert len(table.tokens) == len(forms)
+    for tokens in children():
+        job = Job(0, SPACE.genotype(tokens), 5)
+        found, expected = table(job), train(Job(0, SPACE.genotype(SPACE.canonical(tokens)), 0))
+        assert (found.reward, found.failed) == (expected.reward, expected.failed)
+        if not found.failed:
+            assert (found.rewards, found.losses) == (expected.rewards, expected.losses)
+
+
+def test_a_hopeless_child_stops_as_it_would_in_training(table):
+    job = Job(0, SPACE.genotype([0, 1, 1, 1, 0]), 0, hopeless=(0.26,))
+    assert table(job) == Trained((0.25,), (1.5,), stopped=True)
+    assert table(job._replace(hopeless=(0.25,))).reward == 0.75
+
+
+def test_the_best_share_by_hand(table):
+    # Per pair of inputs: identity twice fails; one separable convolution 0.5, two 0.75.
+    counts = {0.0: 3, 0.5: 4, 0.75: 3}
+    assert {reward: int((table.final == reward).sum()) for reward in counts} == counts
+    assert table.best(0) == table.best(0.3) == 0.75
+    assert table.best(0.4) == table.best(0.7) == 0.5
+    assert table.best(0.8) == 0.0
+
+
+def test_a_saved_table_is_the_same(table, tmp_path):
+    table.save(tmp_path / "t.npz")
+    loaded = TabularBenchmark.load(tmp_path / "t.npz")
+    assert loaded.space == SPACE
+    assert loaded.about == {"why": "a test"}
+    for name in ("tokens", "rewards", "losses", "parameters", "mult_adds", "seconds"):
+        one, other = getattr(table, name), getattr(loaded, name)
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    assert set(loaded.parameters) == {7}
+    (tmp_path / "no.npz").write_bytes((tmp_path / "t.npz").read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"no.npz: expected a tabular benchmark"):
+        TabularBenchmark.load(tmp_path / "no.npz")
+
+
+def test_what_is_not_in_the_table_is_told(table):
+    space = SearchSpace(blocks=1, operations=("conv_1x1",), combinations=("add",), cells=1)
+    with pytest.raises(ValueError, match="Expected a genotype of SearchSpace"):
+        table(Job(0, space.genotype([0] * 5), 0))
