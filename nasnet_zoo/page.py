@@ -176,7 +176,7 @@ th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: l
 figure { margin: 0 0 32px; padding: 16px; border: 1px solid var(--line); border-radius: 8px; }
 figcaption { color: var(--soft); } figcaption b { color: var(--ink); }
 figure svg { display: block; max-width: 100%; height: auto; margin: 8px auto 0; }
-.side { display: flex; flex-wrap: wrap; gap: 8px 24px; }
+.side { display: flex; flex-wrap: wrap; gap: 8px 24px; align-items: flex-start; }
 .side svg { max-width: 100%; height: auto; }
 details { margin-top: 16px; } summary { cursor: pointer; color: var(--soft); }
 pre { font-size: 13px; line-height: 1.35; }

@@ -46,11 +46,11 @@ def report_html(journal: Journal, random: Journal | None = None) -> str:
     if random is not None:
         searches["random search"] = _rewarded(random)
     trained = sum(record.same_as is None for record in records)
-    hours = sum(record.seconds or 0.0 for record in records) / 3600
+    minutes = sum(record.seconds or 0.0 for record in records) / 60
     lead = (
         f"Out of {len(records):,} children, {trained:,} of them different, "
         f"<b>{escape(Genotype.from_dict(best[0].genotype).name)}</b> did best with a reward of "
-        f"{best[0].reward:.4f}. Their training took {hours:.1f} hours of one process."
+        f"{best[0].reward:.4f}. Their training took {minutes:,.0f} minutes of one process."
     )
     top = best[:_DRAWN]
     cells = "".join(
