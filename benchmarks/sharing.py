@@ -24,7 +24,7 @@ from nasnet_zoo.search.tabular import TabularBenchmark
 
 POLICIES = {
     "all alike": RandomSearch,
-    "PPO in turn": lambda space, seed: PPO(space, seed, learning_rate=0.01, entropy_weight=0.001),
+    "PPO in turn": lambda space, seed: PPO(space, seed, learning_rate=0.01, entropy_weight=0.0001),
 }
 
 

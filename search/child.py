@@ -99,6 +99,8 @@ class Child:
         kernels = [np.full(w.shape, w.role == "kernel", np.float32).ravel() for w in self._trainable]
         self._kernels = tf.constant(np.concatenate(kernels))
 
+    # Written for Python, not for AutoGraph, which takes its time with every call in it.
+    @tf.autograph.experimental.do_not_convert
     def logits(
         self, images: tf.Tensor, training: bool, weights: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -111,9 +113,9 @@ class Child:
             for weights in self.owned
         ]
         (outputs, updates) = run_graph(self.graph, [images], owned, training, self.hyper)
-        flat = [tf.reshape(update, [-1]) for update in updates]
-        return tf.squeeze(outputs[0], [1, 2]), tf.concat(flat, 0) if training else self.statistics
+        return tf.squeeze(outputs[0], [1, 2]), tf.concat(updates, 0) if training else self.statistics
 
+    @tf.autograph.experimental.do_not_convert
     def step(
         self,
         images: tf.Tensor,
@@ -154,7 +156,11 @@ def _flat(values: list[np.ndarray], specs: list[Weight], trainable: bool) -> np.
 
 def _parts(vector: tf.Tensor, specs: list[Weight]) -> list[tf.Tensor]:
     parts = tf.split(vector, [math.prod(weight.shape) for weight in specs])
-    return [tf.reshape(part, weight.shape) for part, weight in zip(parts, specs, strict=True)]
+    # Most weights are vectors already, and every operation of the graph takes time to be traced.
+    return [
+        part if len(weight.shape) == 1 else tf.reshape(part, weight.shape)
+        for part, weight in zip(parts, specs, strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
