@@ -4,7 +4,7 @@ A child is not trained from scratch but takes its part of the shared weights. Th
 are trained in turn, so a whole search costs about as much as a few children do. What is saved is
 paid for with the ranking: see ``docs/search-benchmarks.md``.
 
-Every step has another child, and tracing one takes as long as dozens of its steps, so here the
+Every step has another child, and tracing one takes longer than several eager steps, so here the
 children of `nasnet_zoo.search.child` run eagerly.
 """
 
