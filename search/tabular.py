@@ -98,19 +98,18 @@ class TabularBenchmark:
         try:
             with np.load(path, allow_pickle=False) as file:
                 space = SearchSpace(**json.loads(str(file["space"])))
-                columns = [file[name] for name in _COLUMNS]
-                return cls(space, *columns, json.loads(str(file["about"])))
+                columns = {name: file[name] for name in _COLUMNS}
+                return cls(space, about=json.loads(str(file["about"])), **columns)
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path}: expected a tabular benchmark. Received: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the table; an existing file is replaced in one step."""
-        columns = {name: getattr(self, name) for name in _COLUMNS}
         texts = {"space": dataclasses.asdict(self.space), "about": self.about}
+        arrays = {name: np.array(json.dumps(text)) for name, text in texts.items()}
+        arrays |= {name: getattr(self, name) for name in _COLUMNS}
         with replacing(path) as temporary:
-            np.savez_compressed(
-                temporary, **columns, **{name: json.dumps(text) for name, text in texts.items()}
-            )
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
     def row(self, tokens: Tokens) -> int:
         """The row of a child.
