@@ -13,7 +13,15 @@ import numpy as np
 from nasnet_zoo.extras import import_extra
 
 from .graph import NO_PADS, InferenceGraph, Op, Pads, ValueShape, same_pads
-from .quantization import Scale, calibrate, channel_scales, quantize_bias, quantize_weights, scales
+from .quantization import (
+    INTEGER_KINDS,
+    Scale,
+    calibrate,
+    channel_scales,
+    quantize_bias,
+    quantize_weights,
+    scales,
+)
 from .rewrites import Rewrite, average_by_depthwise, nest_concats, split_depthwise, weigh_twice
 
 _FLOAT: tuple[Rewrite, ...] = (split_depthwise, nest_concats)
@@ -31,11 +39,6 @@ _KEEPING = {
     "int8": ("max_pool", "pad", "concat"),
     "int16": ("max_pool", "pad", "concat", "avg_pool"),
 }
-# What is computed in integers; the rest is computed in float32 between conversions.
-_INTEGER_KINDS = (
-    *("conv", "depthwise", "dense", "max_pool", "avg_pool", "pad"),
-    *("weigh", "add", "concat", "relu", "mean"),
-)
 # The first versions of operators that take these types.
 _VERSIONS = {
     "int8": {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "DEQUANTIZE": 2},
@@ -264,7 +267,7 @@ class _Writer:
 
     def write(self, op: Op) -> None:
         """Appends the operators of one operation."""
-        if self.integers and op.kind in _INTEGER_KINDS:
+        if self.integers and op.kind in INTEGER_KINDS:
             self.dtype = self.integers
         inputs = [self.value(name, self.dtype) for name in op.inputs]
         self.values[op.output, self.dtype] = getattr(self, f"_{op.kind}")(op, inputs)

@@ -11,7 +11,15 @@ import numpy as np
 from nasnet_zoo.extras import import_extra
 
 from .graph import InferenceGraph, Op
-from .quantization import Scale, calibrate, channel_scales, quantize_bias, quantize_weights, scales
+from .quantization import (
+    INTEGER_KINDS,
+    Scale,
+    calibrate,
+    channel_scales,
+    quantize_bias,
+    quantize_weights,
+    scales,
+)
 from .rewrites import (
     Rewrite,
     average_by_depthwise,
@@ -34,11 +42,6 @@ REWRITES: dict[str, tuple[Rewrite, ...]] = {
 }
 # The operations that give values on the scale of what they read.
 _KEEPING = ("max_pool", "pad")
-# What is computed in integers; the rest is computed in float32.
-_INTEGER_KINDS = (
-    *("conv", "depthwise", "dense", "max_pool", "avg_pool", "pad"),
-    *("weigh", "add", "concat", "relu", "mean"),
-)
 
 
 def check_opset(opset: int) -> None:
@@ -153,7 +156,7 @@ class _Writer:
 
     def write(self, op: Op, inputs: list[str]) -> str:
         """Appends the nodes of one operation and returns the name of its value."""
-        self.integers = self.scales is not None and op.kind in _INTEGER_KINDS
+        self.integers = self.scales is not None and op.kind in INTEGER_KINDS
         if self.integers:
             inputs = [self.quantized(n, i) for n, i in zip(op.inputs, inputs, strict=True)]
         name = f"{op.output}/linear" if op.relu and not self.integers else op.output

@@ -14,6 +14,12 @@ from nasnet_zoo.models import preprocess_input
 from .compute import compute
 from .graph import InferenceGraph
 
+#: The kinds of operations that are computed in integers; the others are computed in float32 between
+#: conversions.
+INTEGER_KINDS = (
+    *("conv", "depthwise", "dense", "max_pool", "avg_pool", "pad"),
+    *("weigh", "add", "concat", "relu", "mean"),
+)
 #: The least and the greatest number of a value.
 Range = tuple[float, float]
 _BATCH = 8
