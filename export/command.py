@@ -13,7 +13,7 @@ import numpy as np
 
 from nasnet_zoo.cells.files import write_text
 from nasnet_zoo.models import create_model
-from nasnet_zoo.training.input import resized
+from nasnet_zoo.training.input import as_bytes, resized
 from nasnet_zoo.training.sources import broken_images_named, open_source
 
 from .benchmark import FileReport, as_json, benchmark, picture
@@ -81,7 +81,7 @@ def _images(source: str, shape: tuple[int, ...], limit: int) -> tuple[np.ndarray
     stacked = np.stack(images)
     if stacked.shape[3] != shape[2]:
         stacked = np.repeat(stacked, shape[2], axis=3)
-    return np.clip(np.round((stacked + 1.0) * 127.5), 0, 255).astype(np.uint8), np.array(labels)
+    return as_bytes(stacked), np.array(labels)
 
 
 def benchmark_command(arguments: argparse.Namespace) -> list[FileReport]:

@@ -16,7 +16,7 @@ from nasnet_zoo.cells.files import replacing, write_text
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.training.input import evaluation_batches
+from nasnet_zoo.training.input import as_bytes, evaluation_batches
 from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_source
 
 _BINS = 15
@@ -141,7 +141,7 @@ def _predictor(
         if path.suffix != ".keras":
             runtime = load_runtime(path)
             if runtime.image_dtype == "uint8":
-                return lambda images: runtime.predict(_as_bytes(images)), tuple(runtime.image_shape)
+                return lambda images: runtime.predict(as_bytes(images)), tuple(runtime.image_shape)
             return runtime.predict, tuple(runtime.image_shape)
         try:
             model = keras.models.load_model(path, compile=False)
@@ -153,10 +153,6 @@ def _predictor(
         raise ValueError(f"Expected a model with one image input. Received: {shape=}")
     keras_model = model
     return lambda images: keras_model.predict_on_batch(images), shape[1:]
-
-
-def _as_bytes(images: np.ndarray) -> np.ndarray:
-    return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
 def evaluate_predictions(

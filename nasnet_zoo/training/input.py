@@ -5,6 +5,7 @@ What becomes of an image in training is drawn from the seed and the image's posi
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from .recipes import Recipe
@@ -104,6 +105,11 @@ def resized(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
         lambda: tf.image.resize(image, size, antialias=True),
     )
     return image / 127.5 - 1.0
+
+
+def as_bytes(images: np.ndarray) -> np.ndarray:
+    """Images in [-1, 1] as uint8, of any shape: what `resized` scaled, as image files hold it."""
+    return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
 def padded_crop(image: tf.Tensor, pad: int, key: tf.Tensor) -> tf.Tensor:
