@@ -12,13 +12,13 @@ import keras
 import numpy as np
 
 from nasnet_zoo.cells.files import write_text
-from nasnet_zoo.models import create_model
+from nasnet_zoo.models import create_model, load_model
 from nasnet_zoo.training.input import as_bytes, resized
 from nasnet_zoo.training.sources import broken_images_named, open_source
 
 from .benchmark import FileReport, as_json, benchmark, picture
 from .exporting import ExportResult, export, format_of
-from .from_keras import image_shape, load_model
+from .from_keras import image_shape
 from .onnx_file import DEFAULT_OPSET
 
 _SHUFFLED = 10_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -303,22 +302,3 @@ _LAYERS: dict[str, Callable[[_Builder, Any, list[str], str], str]] = {
     "BatchNormalization": _batch_norm,
     "Rescaling": _rescaling,
 }
-
-
-def load_model(path: str | os.PathLike[str]) -> keras.Model:
-    """Loads a ``.keras`` file.
-
-    Raises:
-        ValueError: if it is not one.
-        OSError: if there is no such file.
-    """
-    name = os.fspath(path)
-    if not os.path.exists(name):
-        raise FileNotFoundError(f"Expected a .keras file. Received: {name!r}, which does not exist")
-    if not name.endswith(".keras") or not os.path.isfile(name):
-        raise ValueError(f"Expected a .keras file. Received: {name!r}")
-    try:
-        return keras.saving.load_model(name, compile=False)
-    # Keras raises many kinds of error on files that it cannot read.
-    except Exception as error:
-        raise ValueError(f"{name}: expected a Keras model. Received: {error}") from None

@@ -16,6 +16,7 @@ from nasnet_zoo.cells.files import replacing, write_text
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.models import load_model
 from nasnet_zoo.training.input import as_bytes, evaluation_batches
 from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_source
 
@@ -143,11 +144,7 @@ def _predictor(
             if runtime.image_dtype == "uint8":
                 return lambda images: runtime.predict(as_bytes(images)), tuple(runtime.image_shape)
             return runtime.predict, tuple(runtime.image_shape)
-        try:
-            model = keras.models.load_model(path, compile=False)
-        # A broken archive raises errors of many kinds.
-        except Exception as error:
-            raise ValueError(f"{path}: expected a Keras model. Received: {error}") from None
+        model = load_model(path)
     shape = model.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise ValueError(f"Expected a model with one image input. Received: {shape=}")

@@ -475,6 +475,25 @@ def create_model(
     return from_architecture(architecture, **{"classes": preset.classes, "name": model, **arguments})
 
 
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """Loads a ``.keras`` file.
+
+    Raises:
+        ValueError: if it is not one.
+        OSError: if there is no such file.
+    """
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise FileNotFoundError(f"Expected a .keras file. Received: {name!r}, which does not exist")
+    if not name.endswith(".keras") or not os.path.isfile(name):
+        raise ValueError(f"Expected a .keras file. Received: {name!r}")
+    try:
+        return keras.saving.load_model(name, compile=False)
+    # Keras raises many kinds of error on files that it cannot read.
+    except Exception as error:
+        raise ValueError(f"{name}: expected a Keras model. Received: {error}") from None
+
+
 def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
     """The named builder of a preset, with the signature of `keras.applications`."""
     preset = PRESETS[model]
