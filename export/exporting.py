@@ -36,7 +36,7 @@ FORMATS = {
 #: output (or of 1, where that is less), and the least share of images on which the best output is
 #: the same, which is asked of at least `_AGREEMENT_IMAGES` images.
 LIMITS = {
-    "float32": (1e-3, 0.99),
+    "float32": (1e-4, 0.99),
     "float16": (0.1, 0.98),
     "dynamic": (0.5, 0.9),
     "int8": (1.0, 0.85),
