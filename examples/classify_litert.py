@@ -25,6 +25,9 @@ def main(model: str, photo: str) -> None:
     interpreter.set_tensor(image["index"], pixels)
     interpreter.invoke()
     probabilities = interpreter.get_tensor(output["index"])[0]
+    if output["dtype"] == np.uint8:  # exported with --byte-outputs
+        step, zero_point = output["quantization"]
+        probabilities = (probabilities - np.float32(zero_point)) * step
     names = class_names(model)
     for k in np.argsort(-probabilities)[:5]:
         print(f"{probabilities[k]:7.2%}  {names[k] if names else k}")

@@ -49,6 +49,7 @@ def export_command(arguments: argparse.Namespace) -> ExportResult:
         labels=labels,
         class_names=names,
         preprocess=arguments.bytes,
+        byte_outputs=arguments.byte_outputs,
         image_size=size,
         opset=arguments.opset or DEFAULT_OPSET,
         route=arguments.route,

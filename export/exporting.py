@@ -99,6 +99,7 @@ def export(
     labels: Any = None,
     class_names: Sequence[str] | None = None,
     preprocess: bool = False,
+    byte_outputs: bool = False,
     image_size: tuple[int, int] | None = None,
     opset: int = DEFAULT_OPSET,
     route: str = "direct",
@@ -123,6 +124,8 @@ def export(
         labels: the classes of these images, ints. If given, accuracies are compared.
         class_names: stored in the file.
         preprocess: whether the file takes uint8 images and does `preprocess_input` itself.
+        byte_outputs: whether a LiteRT file of "int8" gives uint8, on a scale that it holds:
+            probabilities in steps of 1/256.
         image_size: (height, width), for a model that leaves them open.
         opset: of ONNX.
         route: "direct", or "plain": the format's own converter, for float32 and for models with
@@ -145,12 +148,12 @@ def export(
         raise ValueError(f"Expected a Keras model. Received: {model!r}")
     path = Path(path)
     format = format_of(path, format)  # noqa: A001
-    _check(format, quantization, representative, labels, route, opset, preprocess)
+    _check(format, quantization, representative, labels, route, opset, preprocess, byte_outputs)
     model = inference_model(model)
     shape = image_shape(model, image_size)
     images = _images(representative, shape, preprocess)
     names = _output_names(model)
-    metadata = _metadata(model, shape, class_names, preprocess, quantization)
+    metadata = _metadata(model, shape, class_names, preprocess, byte_outputs, quantization)
 
     start = time.perf_counter()
     graph = None
@@ -163,7 +166,7 @@ def export(
         if graph is None:
             _PLAIN[format](model, temporary)
         else:
-            _write(graph, temporary, format, names, metadata, quantization, images, opset)
+            _write(graph, temporary, format, names, metadata, quantization, images, opset, byte_outputs)
         seconds = time.perf_counter() - start
         result = _compare(model, temporary, path, format, quantization, images, labels, seconds)
     write_text(path.with_name(path.name + ".md"), _card(result, metadata, names))
@@ -199,6 +202,7 @@ def _check(
     route: str,
     opset: int,
     preprocess: bool,
+    byte_outputs: bool,
 ) -> None:
     if route not in ("direct", "plain"):
         raise ValueError(f"Expected route 'direct' or 'plain'. Received: {route=}")
@@ -210,6 +214,11 @@ def _check(
     if quantization in _CALIBRATED and representative is None:
         raise ValueError(
             f"Expected representative images for quantization={quantization!r}. Received: none"
+        )
+    if byte_outputs and (format, quantization) != ("litert", "int8"):
+        raise ValueError(
+            "Expected byte_outputs with a LiteRT file of quantization='int8'. "
+            f"Received: {format=}, {quantization=}"
         )
     if labels is not None and representative is None:
         raise ValueError("Expected representative images with labels. Received: labels alone")
@@ -259,11 +268,20 @@ def _write(
     quantization: str,
     images: np.ndarray,
     opset: int,
+    byte_outputs: bool,
 ) -> None:
     if format == "saved_model":
         write_saved_model(graph, path, names)
     elif format == "litert":
-        write_litert(graph, path, names, metadata, quantization=quantization, images=images)
+        write_litert(
+            graph,
+            path,
+            names,
+            metadata,
+            quantization=quantization,
+            images=images,
+            byte_outputs=byte_outputs,
+        )
     else:
         write_onnx(graph, path, names, metadata, opset=opset, quantization=quantization, images=images)
 
@@ -357,12 +375,14 @@ def _metadata(
     shape: tuple[int, ...],
     class_names: Sequence[str] | None,
     preprocess: bool,
+    byte_outputs: bool,
     quantization: str,
 ) -> dict[str, str]:
     told = {
         "name": str(model.name),
         "image_shape": json.dumps(shape),
         "image": "uint8, 0 to 255" if preprocess else "float32, scaled by preprocess_input to [-1, 1]",
+        "output": "uint8, on the scale that the file holds" if byte_outputs else "float32",
         "quantization": quantization,
         "parameters": str(model.count_params()),
         "producer": "nasnet-zoo",
@@ -385,7 +405,7 @@ def _card(result: ExportResult, metadata: dict[str, str], names: tuple[str, ...]
         f"{int(metadata['parameters']):,} parameters. Written by nasnet-zoo.",
         "",
         f"- Input `image`: (batch, {metadata['image_shape'][1:-1]}), {metadata['image']}.",
-        f"- Output: {', '.join(f'`{name}`' for name in names)}.",
+        f"- Output: {', '.join(f'`{name}`' for name in names)}, {metadata['output']}.",
         f"- Compared with Keras on {result.images} images: greatest difference {result.difference:.2e}"
         + ("" if result.agreement is None else f", the same class on {result.agreement:.1%}")
         + ".",

@@ -63,6 +63,7 @@ def write_litert(
     *,
     quantization: str = "float32",
     images: np.ndarray | None = None,
+    byte_outputs: bool = False,
 ) -> None:
     """Writes a graph.
 
@@ -75,6 +76,7 @@ def write_litert(
             "dynamic", int8 weights, with activations quantised as they come; "int8"; or "int16x8",
             int16 activations and int8 weights.
         images: to read ranges off, for "int8" and "int16x8"; of the graph's image type.
+        byte_outputs: for "int8": whether the outputs are uint8, whose scale is in the file.
     """
     for rewrite in REWRITES[quantization]:
         graph = rewrite(graph)
@@ -84,7 +86,8 @@ def write_litert(
         assert images is not None
         bits = 8 if integers == "int8" else 16
         found = scales(graph, calibrate(graph, images), bits, _KEEPING[integers])
-    path.write_bytes(_Writer(graph, quantization, integers, found).file(output_names, metadata))
+    writer = _Writer(graph, quantization, integers, found)
+    path.write_bytes(writer.file(output_names, metadata, byte_outputs))
 
 
 class _Writer:
@@ -113,13 +116,16 @@ class _Writer:
         self.dtype = "float32"
         self.values: dict[tuple[str, str], int] = {}
 
-    def file(self, output_names: tuple[str, ...], metadata: Mapping[str, str]) -> memoryview:
+    def file(
+        self, output_names: tuple[str, ...], metadata: Mapping[str, str], byte_outputs: bool
+    ) -> memoryview:
         """The whole file."""
         s, graph = self.schema, self.graph
         image = self.image()
         for op in self.graph.ops:
             self.write(op)
-        outputs = [self.value(name, "float32") for name in graph.outputs]
+        output = self.bytes_of if byte_outputs else self.floats_of
+        outputs = [output(name) for name in graph.outputs]
         for name, index in zip(output_names, outputs, strict=True):
             self.tensors[index].name = name
         subgraph = s.SubGraphT(self.tensors, [image], outputs, self.operators, "main")
@@ -165,6 +171,20 @@ class _Writer:
             self.values[graph.image, "float32"] = made
             self.operator("CAST", [image], made, s.CastOptionsT())
         return image
+
+    def floats_of(self, name: str) -> int:
+        """The tensor of an output in float32."""
+        return self.value(name, "float32")
+
+    def bytes_of(self, name: str) -> int:
+        """The tensor of an output in uint8: probabilities in steps of 1/256."""
+        kind, scale = self.graph.made_by()[name].kind, self.scales[name]
+        scale = Scale(scale.step, scale.zero_point + 128)
+        if kind in ("softmax", "sigmoid"):
+            scale = Scale(1 / 256, 0)
+        source = self.values.get((name, "int8"), self.values.get((name, "float32")))
+        made = self.tensor(name, (1, *self.shapes[name]), "uint8", None, self.per_tensor(scale))
+        return self.operator("QUANTIZE", [source], made, self.schema.QuantizeOptionsT())
 
     def value(self, name: str, dtype: str) -> int:
         """The tensor of a value in a type; converts it where it is in another."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,8 @@ class Runtime:
         name: of the runtime.
         size: of the file, or of all files of the folder, in bytes.
         image_shape: (height, width, channels) of the images it takes; None where any will do.
-        run: from images (batch, height, width, channels) to each of the outputs.
+        run: from images (batch, height, width, channels) to each of the outputs, as float32: bytes
+            become what they stand for.
         image_dtype: of the images: "float32", or "uint8" for bytes as files hold them.
     """
 
@@ -136,10 +138,18 @@ def _litert(path: Path, threads: int) -> Runtime:
             interpreter.allocate_tensors()
         interpreter.set_tensor(image["index"], images)
         interpreter.invoke()
-        return [interpreter.get_tensor(output["index"]) for output in outputs]
+        return [_real(interpreter.get_tensor(output["index"]), output) for output in outputs]
 
     sizes = tuple(None if size < 0 else int(size) for size in image["shape_signature"][1:])
     return Runtime("LiteRT", path.stat().st_size, sizes, run, np.dtype(image["dtype"]).name)
+
+
+def _real(output: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """An output of LiteRT in float32."""
+    if output.dtype == np.float32:
+        return output
+    step, zero_point = details["quantization"]
+    return (output.astype(np.float32) - zero_point) * np.float32(step)
 
 
 def _onnx(path: Path, threads: int) -> Runtime:

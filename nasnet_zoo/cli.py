@@ -243,6 +243,9 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--limit", type=int, default=200, help="the most images (default: 200)")
     export.add_argument("--classes", help="a text file with the name of a class in each line")
     export.add_argument("--bytes", action="store_true", help="take uint8 images and scale them inside")
+    export.add_argument(
+        "--byte-outputs", action="store_true", help="give uint8 outputs, from LiteRT files of int8"
+    )
     export.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
     export.add_argument("--opset", type=int, help="of ONNX")
     export.add_argument("--route", default="direct", help="direct (default) or plain")

@@ -21,12 +21,23 @@ def model():
     return network(NASNET_A, (16, 18))
 
 
-@pytest.mark.parametrize("as_bytes", [True, False])
-@pytest.mark.parametrize("name", ["model.tflite", "model.onnx"])
-def test_an_image_file_is_classified(model, tmp_path, name, as_bytes):
-    pixels = np.random.default_rng(0).integers(0, 256, (16, 18, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photo.png")
-    export(model, tmp_path / name, class_names=list("abcdefg"), preprocess=as_bytes)
+PIXELS = np.random.default_rng(0).integers(0, 256, (16, 18, 3), np.uint8)
+BYTES = {"quantization": "int8", "representative": PIXELS[None], "byte_outputs": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("model.tflite", {}),
+        ("model.tflite", {"preprocess": True}),
+        ("model.tflite", {"preprocess": True, **BYTES}),
+        ("model.onnx", {}),
+        ("model.onnx", {"preprocess": True}),
+    ],
+)
+def test_an_image_file_is_classified(model, tmp_path, name, arguments):
+    Image.fromarray(PIXELS).save(tmp_path / "photo.png")
+    export(model, tmp_path / name, class_names=list("abcdefg"), **arguments)
     script = "classify_litert.py" if name.endswith(".tflite") else "classify_onnx.py"
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / script), name, "photo.png"],
@@ -35,6 +46,6 @@ def test_an_image_file_is_classified(model, tmp_path, name, as_bytes):
         text=True,
         check=True,
     )
-    best = int(np.asarray(model(pixels[None] / np.float32(127.5) - 1)).argmax())
+    best = int(np.asarray(model(PIXELS[None] / np.float32(127.5) - 1)).argmax())
     assert done.stdout.split()[1] == "abcdefg"[best]
     assert len(done.stdout.splitlines()) == 5

@@ -179,6 +179,27 @@ def test_int8_takes_every_operation(tmp_path, name, genotype):
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.97
 
 
+@pytest.mark.parametrize("top", [True, False])
+def test_bytes_in_and_bytes_out(model, tmp_path, top):
+    from ai_edge_litert.interpreter import Interpreter
+
+    model = model if top else keras.Model(model.input, model.layers[-1].input)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *SIZE, 3), np.uint8)
+    arguments = {"quantization": "int8", "representative": pixels, "preprocess": True}
+    export(model, tmp_path / "floats.tflite", **arguments)
+    export(model, tmp_path / "bytes.tflite", byte_outputs=True, **arguments)
+    interpreter = Interpreter(os.fspath(tmp_path / "bytes.tflite"))
+    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (image["dtype"], output["dtype"]) == (np.uint8, np.uint8)
+    step, _ = output["quantization"]
+    assert (output["quantization"] == (1 / 256, 0)) == top
+    found, expected = (
+        load_runtime(tmp_path / f"{n}.tflite").predict(pixels) for n in ("bytes", "floats")
+    )
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=0.51 * step)
+
+
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
 def test_halves_make_a_smaller_file(model, tmp_path, suffix):
     whole = export(model, tmp_path / f"whole{suffix}")
@@ -278,6 +299,7 @@ def test_a_trained_network_keeps_its_accuracy(digits, tmp_path):
         ({"format": "onnx"}, "Expected a path that ends in .onnx"),
         ({"quantization": "int4"}, "Expected a quantization of litert"),
         ({"quantization": "int8"}, "Expected representative images for quantization='int8'"),
+        ({"byte_outputs": True}, "Expected byte_outputs with a LiteRT file of quantization='int8'"),
         ({"labels": [1]}, "Expected representative images with labels"),
         (
             {"representative": np.zeros((2, 9, 9, 3), np.uint8)},
