@@ -9,7 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from settled import HYPERPARAMETERS, images, network, settled
 from strategies import genotypes
@@ -77,8 +77,13 @@ def test_random_genotypes(tmp_path_factory, genotype, size):
 @settings(max_examples=30, phases=[Phase.generate])
 @given(genotypes(max_blocks=4), SIZES)
 def test_thirty_random_genotypes(tmp_path_factory, genotype, size):
-    folder = tmp_path_factory.mktemp("random")
-    assert _greatest_difference(network(genotype, size), size, folder) < 1e-4
+    model = network(genotype, size)
+    # An instance norm of a map that a pool has made constant divides rounding errors by almost
+    # nothing: then Keras too is as far from itself when the last bits of the images change.
+    batch = images(4, size, 2)
+    directions = np.random.default_rng(0).choice(np.float32([-1, 1]), batch.shape)
+    assume(np.abs(model(batch) - model(np.nextafter(batch, 2 * directions))).max() < 1e-5)
+    assert _greatest_difference(model, size, tmp_path_factory.mktemp("random")) < 1e-4
 
 
 @pytest.mark.slow
