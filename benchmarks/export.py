@@ -1,9 +1,11 @@
 """Our exports beside those of `keras.applications`, of the same weights and function, interleaved.
 
 python benchmarks/export.py [--model large] [--rounds 30] [--markdown docs/export.md]
+python benchmarks/export.py --rewrites [--rounds 30] [--markdown docs/export.md]
 """
 
 import argparse
+import itertools
 import os
 import platform
 import resource
@@ -12,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,9 +22,14 @@ import keras
 import numpy as np
 
 import nasnet_zoo
+from nasnet_zoo.cells import Hyperparameters
 from nasnet_zoo.cells.files import write_text
-from nasnet_zoo.export import export
+from nasnet_zoo.export import export, litert_file, onnx_file
 from nasnet_zoo.export.benchmark import benchmark
+from nasnet_zoo.export.from_keras import inference_graph
+from nasnet_zoo.export.litert_file import write_litert
+from nasnet_zoo.export.onnx_file import write_onnx
+from nasnet_zoo.export.rewrites import COMMON
 
 PEERS = {
     "mobile": (keras.applications.NASNetMobile, nasnet_zoo.NASNetMobile, 224),
@@ -43,13 +51,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=PEERS, default="mobile")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rewrites", action="store_true", help="leave out each rewrite in turn")
     parser.add_argument("--markdown", metavar="FILE", help="page to put the table into")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        lines = measure(arguments.model, arguments.rounds, Path(folder))
+        measured = measure_rewrites if arguments.rewrites else measure
+        lines = measured(arguments.model, arguments.rounds, Path(folder))
     print("\n".join(lines))
     if arguments.markdown:
-        insert(Path(arguments.markdown), arguments.model, lines)
+        name = f"{arguments.model}{'-rewrites' * arguments.rewrites}"
+        insert(Path(arguments.markdown), name, lines)
 
 
 def measure(name: str, rounds: int, folder: Path) -> list[str]:
@@ -100,6 +111,47 @@ def measure(name: str, rounds: int, folder: Path) -> list[str]:
         f"in its runtime; Keras {shown(other)}. Peak memory of the process after all of our exports, "
         f"with both models loaded: {peak:.1f} GB.",
     ]
+    return lines
+
+
+def measure_rewrites(name: str, rounds: int, folder: Path) -> list[str]:
+    """The time of files in which one rewrite is left out, as a multiple of that with all."""
+    _, builder, size = PEERS[name]
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    model = builder(classifier_activation=None, hyperparameters=Hyperparameters(bn_momentum=0.0))
+    graph = inference_graph(settled(model, images))
+    scaled = nasnet_zoo.preprocess_input(images.astype(np.float32))
+    writers = {"LiteRT": (write_litert, litert_file.REWRITES), "ONNX": (write_onnx, onnx_file.REWRITES)}
+    columns = list(itertools.product(writers, ("float32", "int8")))
+    ratios: dict[str, dict[tuple[str, str], float]] = {}
+    for column in columns:
+        runtime, quantization = column
+        write, rewrites = writers[runtime]
+        own = rewrites[quantization]
+        everything = dict.fromkeys((*COMMON, *own))
+        paths = []
+        for left_out in (None, *everything):
+            path = folder / f"{len(paths)}.{runtime.lower().replace('litert', 'tflite')}"
+            simple = graph
+            for rewrite in COMMON:
+                simple = simple if rewrite is left_out else rewrite(simple)
+            rest = tuple(rewrite for rewrite in own if rewrite is not left_out)
+            with mock.patch.dict(rewrites, {quantization: rest}):
+                write(simple, path, ("output",), {}, quantization=quantization, images=scaled)
+            paths.append(path)
+        _, *reports = benchmark(paths, threads=[1], rounds=rounds)
+        for rewrite, report in zip(everything, reports, strict=True):
+            ratios.setdefault(rewrite.__name__, {})[column] = report.timings[0].ratio
+    lines = [
+        f"NASNet-A {name.capitalize()}, {size}x{size}, one thread of {processor()}, {rounds} rounds: "
+        "the time of a file without a rewrite, as a multiple of that with all.",
+        "",
+        f"| left out | {' | '.join(map(' '.join, columns))} |",
+        f"| --- |{' ---: |' * len(columns)}",
+    ]
+    for rewrite_name, found in ratios.items():
+        cells = (f"{found[column]:.2f}" if column in found else "" for column in columns)
+        lines.append(f"| `{rewrite_name}` | {' | '.join(cells)} |")
     return lines
 
 

@@ -22,7 +22,14 @@ from .quantization import (
     quantize_weights,
     scales,
 )
-from .rewrites import Rewrite, average_by_depthwise, nest_concats, split_depthwise, weigh_twice
+from .rewrites import (
+    Rewrite,
+    average_by_depthwise,
+    merge_pointwise,
+    nest_concats,
+    split_depthwise,
+    weigh_twice,
+)
 
 _FLOAT: tuple[Rewrite, ...] = (split_depthwise, nest_concats)
 #: What LiteRT's XNNPACK delegate runs faster, in order, by the numbers in the file. It takes no
@@ -31,7 +38,7 @@ REWRITES: dict[str, tuple[Rewrite, ...]] = {
     "float32": _FLOAT,
     "float16": _FLOAT,
     "dynamic": _FLOAT,
-    "int8": (average_by_depthwise, weigh_twice, *_FLOAT),
+    "int8": (average_by_depthwise, weigh_twice, merge_pointwise, *_FLOAT),
     "int16x8": (),
 }
 # The operations that give values on the scale of what they read, by the type of the values.

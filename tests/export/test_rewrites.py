@@ -18,6 +18,7 @@ from nasnet_zoo.export.rewrites import (
     average_by_depthwise,
     fold_batch_norm,
     fuse_relu,
+    merge_pointwise,
     nest_concats,
     pad_channels,
     paths_as_sum,
@@ -45,6 +46,7 @@ REWRITES = [
 ]
 LATER_REWRITES = [
     split_depthwise,
+    merge_pointwise,
     nest_concats,
     zero_padded_max_by_floor,
     average_by_depthwise,
@@ -139,6 +141,13 @@ def test_no_concatenation_has_more_than_5_inputs(graph):
     counts = {len(op.inputs) for op in nested.ops if op.kind == "concat"}
     assert max(counts) == 5
     assert max(len(op.inputs) for op in simplify(graph).ops if op.kind == "concat") == 6
+
+
+def test_no_sum_of_pointwise_convolutions_is_left(graph):
+    simple = simplify(graph)
+    before, after = (_kinds(g).count("add") for g in (simple, merge_pointwise(simple)))
+    # Two blocks of a normal cell, and one of a reduction cell, add two separable convolutions.
+    assert before - after == 12 * 2 + 4
 
 
 def test_channels_fill_blocks_of_16(graph):
