@@ -89,11 +89,15 @@ def _depthwise(op: Op, x: Any) -> Any:
     kernel, dilation = op.kernel[..., None], op.dilation  # type: ignore[index]
     if dilation != (1, 1) and op.stride != (1, 1):
         kernel, dilation = _spread_taps(kernel, dilation), (1, 1)
-    # TensorFlow's depthwise convolution takes strides that are equal, and padding that is not large.
-    y = tf.nn.depthwise_conv2d(
-        _pad(op, x), kernel, [1, *op.stride, 1], "VALID", dilations=list(dilation)
-    )
+    # TensorFlow's depthwise convolution takes no numbers of pads.
+    same = _is_same(op, x)
+    x, padding = (x, "SAME") if same else (_pad(op, x), "VALID")
+    y = tf.nn.depthwise_conv2d(x, kernel, [1, *op.stride, 1], padding, dilations=list(dilation))
     return _biased(op, y)
+
+
+def _is_same(op: Op, x: Any) -> bool:
+    return op.pads == same_pads((int(x.shape[1]), int(x.shape[2])), op.extent, op.stride)
 
 
 def _spread_taps(kernel: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
@@ -105,15 +109,16 @@ def _spread_taps(kernel: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
 
 def _pad(op: Op, x: Any) -> Any:
     above, below, left, right = op.pads
-    x = x[:, max(-above, 0) : -max(-below, 0) or None, max(-left, 0) : -max(-right, 0) or None, :]
+    if min(op.pads) < 0:
+        rows = slice(max(-above, 0), -max(-below, 0) or None)
+        x = x[:, rows, max(-left, 0) : -max(-right, 0) or None, :]
     grown = [[0, 0], [max(above, 0), max(below, 0)], [max(left, 0), max(right, 0)], [0, 0]]
     return tf.pad(x, grown) if any(map(any, grown)) else x
 
 
 def _pool(kind: str) -> Callable[[Op, Any], Any]:
     def pool(op: Op, x: Any) -> Any:
-        size = (int(x.shape[1]), int(x.shape[2]))
-        same = op.pads == same_pads(size, op.window, op.stride)
+        same = _is_same(op, x)
         if not same and op.pads != NO_PADS and kind == "AVG":
             raise ValueError(f"Expected an average pool padded as SAME. Received: {op.pads}")
         if not same and op.pads != NO_PADS:
