@@ -45,7 +45,8 @@ LIMITS = {
 _AGREEMENT_IMAGES = 50
 _CALIBRATED = ("int8", "int16x8")
 _SUFFIXES = {".tflite": "litert", ".onnx": "onnx", "": "saved_model"}
-_BATCH = 16
+# Of the images that are compared at a time: Keras keeps everything that it computes from them.
+_PIXELS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -310,8 +311,9 @@ def _compare(
     runtime = load_runtime(written)
     difference, scale = 0.0, 1.0
     best, expected_best = [], []
-    for start in range(0, len(images), _BATCH):
-        batch = images[start : start + _BATCH]
+    step = max(_PIXELS // (images.shape[1] * images.shape[2]), 1)
+    for start in range(0, len(images), step):
+        batch = images[start : start + step]
         outputs = runtime.predict_all(batch)
         expected = model(as_model_input(batch), training=False)
         expected = list(expected) if isinstance(expected, (list, tuple)) else [expected]

@@ -101,8 +101,6 @@ class _Writer:
         self.integers = False
         #: From a float value to what it is rounded to, where that was asked for.
         self.rounded_once: dict[str, str] = {}
-        self.nodes: list[Any] = []
-        self.initializers: list[Any] = []
         self.shapes = graph.shapes()
 
     def model(self, output_names: tuple[str, ...], metadata: Mapping[str, str], opset: int) -> Any:
@@ -111,6 +109,15 @@ class _Writer:
         is_bytes = graph.image_dtype == "uint8"
         kind = proto.UINT8 if is_bytes else proto.FLOAT
         image = helper.make_tensor_value_info("image", kind, ["batch", *graph.image_shape])
+        model = helper.make_model(
+            helper.make_graph([], metadata.get("name", "nasnet"), [image], []),
+            opset_imports=[helper.make_opsetid("", opset)],
+            ir_version=_IR_VERSIONS[opset],
+            producer_name="nasnet-zoo",
+        )
+        helper.set_model_props(model, dict(metadata))
+        # What follows is put where it stays: weights that are copied once more take memory.
+        self.written = model.graph
         source = self.node("Transpose", ["image"], f"{graph.image}/channels_first", perm=[0, 3, 1, 2])
         if is_bytes:
             source = self.node("Cast", [source], f"{graph.image}/float", to=proto.FLOAT)
@@ -118,27 +125,18 @@ class _Writer:
         for op in graph.ops:
             inputs = [self.names[name] for name in op.inputs]
             self.names[op.output] = self.write(op, inputs)
-        outputs = []
         for name, value in zip(output_names, graph.outputs, strict=True):
             shape = self.shapes[value]
             perm = {"perm": [0, 2, 3, 1]} if len(shape) == 3 else {}
             self.node("Transpose" if perm else "Identity", [self.names[value]], name, **perm)
-            outputs.append(helper.make_tensor_value_info(name, proto.FLOAT, ["batch", *shape]))
-        made = helper.make_graph(
-            self.nodes, metadata.get("name", "nasnet"), [image], outputs, self.initializers
-        )
-        model = helper.make_model(
-            made,
-            opset_imports=[helper.make_opsetid("", opset)],
-            ir_version=_IR_VERSIONS[opset],
-            producer_name="nasnet-zoo",
-        )
-        helper.set_model_props(model, dict(metadata))
+            output = helper.make_tensor_value_info(name, proto.FLOAT, ["batch", *shape])
+            self.written.output.append(output)
         return model
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Appends a node and returns the name of its value."""
-        self.nodes.append(self.onnx.helper.make_node(kind, inputs, [output], output, **attributes))
+        node = self.onnx.helper.make_node(kind, inputs, [output], output, **attributes)
+        self.written.node.append(node)
         return output
 
     def constant(self, name: str, array: np.ndarray) -> str:
@@ -146,7 +144,8 @@ class _Writer:
         if self.float16 and array.dtype == np.float32 and array.size > 1:
             half = self.constant(f"{name}/half", array.astype(np.float16))
             return self.node("Cast", [half], name, to=self.onnx.TensorProto.FLOAT)
-        self.initializers.append(self.onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
+        tensor = self.onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)
+        self.written.initializer.append(tensor)
         return name
 
     def channels(self, name: str, op: Op, array: np.ndarray) -> str:
