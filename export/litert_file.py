@@ -253,11 +253,12 @@ class _Writer:
         self.operators.append(operator)
         return output
 
-    def made(self, name: str, shape: ValueShape) -> int:
-        """A tensor for a value that is computed."""
+    def made(self, name: str, shape: ValueShape, like: str | None = None) -> int:
+        """A tensor for a value that is computed, on its own scale or on that of the value ``like``."""
         if self.dtype == "float32":
             return self.tensor(name, (1, *shape))
-        return self.tensor(name, (1, *shape), self.dtype, None, self.per_tensor(self.scales[name]))
+        scale = self.per_tensor(self.scales[like or name])
+        return self.tensor(name, (1, *shape), self.dtype, None, scale)
 
     def constant(self, name: str, array: np.ndarray) -> int:
         """A tensor of numbers as they are; equal ones are stored once."""
@@ -316,12 +317,14 @@ class _Writer:
             return value, padding.SAME
         if op.kind not in ("conv", "depthwise"):
             raise ValueError(f"Expected a pool padded as SAME. Received: {op.kind} with {op.pads}")
-        return self.zeros_around(f"{op.output}/padded", value, shape, op.pads), padding.VALID
+        padded = self.zeros_around(f"{op.output}/padded", value, shape, op.pads, op.inputs[0])
+        return padded, padding.VALID
 
-    def zeros_around(self, name: str, value: int, shape: ValueShape, pads: Pads) -> int:
+    def zeros_around(self, name: str, value: int, shape: ValueShape, pads: Pads, like: str) -> int:
         above, below, left, right = (max(n, 0) for n in pads)
         amounts = np.array([[0, 0], [above, below], [left, right], [0, 0]], np.int32)
-        made = self.made(name, (shape[0] + above + below, shape[1] + left + right, shape[2]))
+        padded = (shape[0] + above + below, shape[1] + left + right, shape[2])
+        made = self.made(name, padded, like)
         inputs = [value, self.constant(f"{name}/amounts", amounts)]
         return self.operator("PAD", inputs, made, self.schema.PadOptionsT())
 
@@ -390,9 +393,9 @@ class _Writer:
             begin = self.constant(f"{op.output}/begin", np.array([0, above, left, 0], np.int32))
             count = self.constant(f"{op.output}/size", np.array(size, np.int32))
             shape = (size[1], size[2], size[3])
-            cropped = self.made(f"{op.output}/cropped", shape)
+            cropped = self.made(f"{op.output}/cropped", shape, op.output)
             value = self.operator("SLICE", [value, begin, count], cropped, self.schema.SliceOptionsT())
-        return self.zeros_around(op.output, value, shape, op.pads)
+        return self.zeros_around(op.output, value, shape, op.pads, op.output)
 
     def combine(self, kind: str, name: str, inputs: list[int], shape: ValueShape, relu: int = 0) -> int:
         """An element-wise operator on two tensors."""
