@@ -127,7 +127,8 @@ def export(
         preprocess: whether the file takes uint8 images and does `preprocess_input` itself.
         byte_outputs: whether a LiteRT file of "int8" gives uint8, on a scale that it holds:
             probabilities in steps of 1/256.
-        image_size: (height, width), for a model that leaves them open.
+        image_size: (height, width), for a model that leaves them open: those of the file, or with
+            route="plain", whose files leave them open too, of the images to compare on.
         opset: of ONNX.
         route: "direct", or "plain": the format's own converter, for float32 and for models with
             layers that are not ours.

@@ -383,6 +383,14 @@ def test_a_file_that_computes_something_else_is_not_kept(model, tmp_path, name, 
     assert not list(tmp_path.iterdir())
 
 
+def test_the_plain_route_leaves_an_open_size_open(tmp_path):
+    model = network(MIXED, SIZE, input_shape=(None, None, 3))
+    export(model, tmp_path / "model.onnx", route="plain", image_size=SIZE)
+    batch, runtime = images(2, (20, 17)), load_runtime(tmp_path / "model.onnx")
+    assert runtime.image_shape == (None, None, 3)
+    np.testing.assert_allclose(runtime.predict(batch), model(batch), atol=1e-4)
+
+
 def test_the_plain_route_takes_other_layers(tmp_path):
     image = keras.Input((8, 8, 3))
     x = keras.layers.UpSampling2D()(image)
