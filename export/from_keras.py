@@ -59,8 +59,8 @@ def image_shape(model: keras.Model, image_size: tuple[int, int] | None) -> Value
     given = (*(image_size or known[:2]), known[2])
     if None in given:
         raise ValueError(
-            "Expected image_size, the height and width in pixels (--image-size), for a model that leaves "
-            "them open. "
+            "Expected image_size, the height and width in pixels (--image-size), for a model that "
+            "leaves them open. "
             f"Received: image_size={image_size}, a model of images {known}"
         )
     if any(k not in (None, g) for k, g in zip(known, given, strict=True)) or min(given) < 1:
