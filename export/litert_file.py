@@ -189,9 +189,10 @@ class _Writer:
         scale = Scale(scale.step, scale.zero_point + 128)
         if kind in ("softmax", "sigmoid"):
             scale = Scale(1 / 256, 0)
-        source = self.values.get((name, "int8"), self.values.get((name, "float32")))
+        dtype = "int8" if (name, "int8") in self.values else "float32"
         made = self.tensor(name, (1, *self.shapes[name]), "uint8", None, self.per_tensor(scale))
-        return self.operator("QUANTIZE", [source], made, self.schema.QuantizeOptionsT())
+        source = [self.values[name, dtype]]
+        return self.operator("QUANTIZE", source, made, self.schema.QuantizeOptionsT())
 
     def value(self, name: str, dtype: str) -> int:
         """The tensor of a value in a type; converts it where it is in another."""
