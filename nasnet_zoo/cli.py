@@ -246,9 +246,19 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export.add_argument(
         "--byte-outputs", action="store_true", help="give uint8 outputs, from LiteRT files of int8"
     )
-    export.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
-    export.add_argument("--opset", type=int, help="of ONNX")
-    export.add_argument("--route", default="direct", help="direct (default) or plain")
+    export.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="pixels, for a model that leaves them open",
+    )
+    export.add_argument("--opset", type=int, help="of ONNX (default: 17)")
+    export.add_argument(
+        "--route",
+        default="direct",
+        help="direct (default), or plain: the format's own converter, for other layers and open sizes",
+    )
     export.set_defaults(run=_export)
 
 
