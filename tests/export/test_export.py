@@ -17,7 +17,9 @@ from strategies import genotypes
 from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Block, CellGenotype, Genotype
 from nasnet_zoo.data import load_data
 from nasnet_zoo.export import export, load_runtime
-from nasnet_zoo.export.litert_file import METADATA_NAME
+from nasnet_zoo.export.compute import predict
+from nasnet_zoo.export.graph import InferenceGraph, Op
+from nasnet_zoo.export.litert_file import METADATA_NAME, write_litert
 from nasnet_zoo.models import NASNet, create_model, list_models
 from nasnet_zoo.network import feature_extractor
 
@@ -184,6 +186,16 @@ def test_int8_takes_every_operation(tmp_path, name, genotype):
     found = load_runtime(tmp_path / name).predict(batch)
     expected = np.asarray(model(batch))
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.97
+
+
+def test_a_crop_in_int8(tmp_path):
+    shifted = Op("pad", "y", ("image",), pads=(-1, 1, -1, 1))
+    graph, batch = InferenceGraph("image", (6, 5, 3), (shifted,), ("y",)), images(2, (6, 5))
+    path = tmp_path / "model.tflite"
+    write_litert(graph, path, ("output",), {}, quantization="int8", images=batch)
+    np.testing.assert_allclose(
+        load_runtime(path).predict(batch), predict(graph, batch)[0], atol=1 / 127
+    )
 
 
 @pytest.mark.parametrize("top", [True, False])
