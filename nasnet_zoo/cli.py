@@ -95,7 +95,7 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         help="search cells for a data set",
         description="Searches cells: children are sampled, each is trained from scratch and judged "
         "by held-out images. It can be stopped at any moment; the same command goes on from there. "
-        "OUT/best.json is the best genotype so far.",
+        "OUT/best.json is the best genotype so far, OUT/report.html the report.",
     )
     search.add_argument("--data", required=True, help=_DATA)
     search.add_argument("--out", required=True, help="folder for the journal, settings and best.json")
@@ -155,6 +155,9 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         metavar="FIELD=VALUE",
         help="what differs from --budget (default: four times the steps)",
+    )
+    search.add_argument(
+        "--compare", metavar="FOLDER", help="the OUT of a random search, to compare with in the report"
     )
     search.add_argument("--processes", type=int, help="workers (default: one for each core)")
     search.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
@@ -365,6 +368,7 @@ def _search(arguments: argparse.Namespace) -> None:
             arguments.children,
             retrain_best=arguments.retrain,
             retrain_budget=longer,
+            compare=arguments.compare,
             processes=arguments.processes,
             tensorboard=arguments.tensorboard,
         )

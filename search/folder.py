@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,13 @@ from .child import Budget, Images
 from .journal import Journal, Record
 from .policies import POLICIES, Policy
 from .progress import Events, LiveProgress
+from .report import write_report
 from .search import Watch, ranked, retrain, run_search
 from .space import SearchSpace
 from .stopping import MedianStopping
 from .workers import LocalWorkers
+
+_JOURNAL = "journal.sqlite"
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def search_folder(
     *,
     retrain_best: int = 0,
     retrain_budget: Budget | None = None,
+    compare: str | os.PathLike[str] | None = None,
     processes: int | None = None,
     tensorboard: bool = False,
     console: Console | None = None,
@@ -105,7 +109,8 @@ def search_folder(
     """Searches cells, or goes on where an earlier call with the same ``out`` stopped.
 
     The folder gets ``settings.json``, ``journal.sqlite`` (every child, the policy's state),
-    ``best.json`` (the best genotype so far), and ``retrained.sqlite`` if the best are trained anew.
+    ``best.json`` (the best genotype so far), ``report.html``, and ``retrained.sqlite`` if the best are
+    trained anew.
 
     Args:
         data: arrays, or "digits", a folder, or the name of a TFDS data set that fits into memory.
@@ -114,6 +119,7 @@ def search_folder(
         children: how many to sample in all; a finished search goes on with a greater number.
         retrain_best: how many of the best children to train anew afterwards ([N]: 250).
         retrain_budget: their budget. Default: the search's with four times the steps.
+        compare: the ``out`` of a random search, to compare with in the report.
         processes: worker processes. Default: one for each core.
         tensorboard: whether to write events for TensorBoard to ``out/tensorboard``.
         console: to show progress on. Default: standard output.
@@ -132,6 +138,9 @@ def search_folder(
             f"Received: {children=}, {retrain_best=}"
         )
     policy = settings.make_policy()
+    random = None if compare is None else Path(compare) / _JOURNAL
+    if random is not None and not random.is_file():
+        raise ValueError(f"Expected the folder of a search to compare with. Received: {compare}")
     data = _load(data, settings.images)
     images = search_images(data, settings.held_out, settings.image_size)
     seen = {
@@ -140,7 +149,7 @@ def search_folder(
         "held_out_images": len(images.held_out_labels),
     }
     run = _Run(images, seen, settings, Path(out), processes, console or Console())
-    best = run.search(policy, children, tensorboard)
+    best = run.search(policy, children, random, tensorboard)
     if retrain_best:
         longer = dataclasses.replace(settings.budget, steps=4 * settings.budget.steps)
         best = run.retrain(best[:retrain_best], retrain_budget or longer)
@@ -200,12 +209,14 @@ class _Run:
     processes: int | None
     console: Console
 
-    def search(self, policy: Policy, children: int, tensorboard: bool) -> list[Record]:
+    def search(
+        self, policy: Policy, children: int, random: Path | None, tensorboard: bool
+    ) -> list[Record]:
         settings, noted = self.settings, {**self.seen, **self.settings.to_dict()}
         stopping = None if settings.stop_hopeless is None else MedianStopping(settings.stop_hopeless)
         self.out.mkdir(parents=True, exist_ok=True)
         with (
-            closing(Journal(self.out / "journal.sqlite", noted)) as journal,
+            closing(Journal(self.out / _JOURNAL, noted)) as journal,
             _stoppable(journal, children),
             LocalWorkers(self.images, settings.budget, self.processes) as workers,
             LiveProgress(self.console, journal, children) as progress,
@@ -226,7 +237,10 @@ class _Run:
                 stopping,
                 watches,
             )
-        return self._saved(ranked(records), records)
+            best = self._saved(ranked(records), records)
+            with nullcontext() if random is None else closing(Journal(random)) as other:
+                write_report(journal, self.out / "report.html", other)
+        return best
 
     def retrain(self, best: Sequence[Record], budget: Budget) -> list[Record]:
         noted = {**self.seen, "image_size": self.settings.image_size, **dataclasses.asdict(budget)}

@@ -69,7 +69,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
     before, _ = children(out)
     assert main([*command, "--seed", "1"]) == 1
     assert "begun there, with seed=0. Received: seed=1" in capfd.readouterr().err
-    assert main(command) == 0
+    assert main([*command, "--compare", str(tmp_path)]) == 1
+    assert "Expected the folder of a search to compare with" in capfd.readouterr().err
+    assert main([*command, "--compare", str(out)]) == 0
     assert "minibatch 2: best so far" in capfd.readouterr().out
     after, (rounds, _) = children(out)
     assert [child[:4] for child in before] == [child[:4] for child in after[: len(before)]]
@@ -79,6 +81,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
         assert len(journal.told()) == 2
     genotype = Genotype.load(out / "best.json")
     assert genotype == Genotype.from_dict(best.genotype)
+    report = (out / "report.html").read_text()
+    assert f"<b>{genotype.name}</b> did best with a reward of {best.reward:.4f}" in report
+    assert "random search" in report
     model = NASNet(out / "best.json", 1, 2, "cifar", 2, input_shape=(8, 8, 1), classes=10)
     assert model.output_shape == (None, 10)
 
