@@ -1,0 +1,328 @@
+"""Faster R-CNN on a network of the zoo ([R]; [N] section 4.2; settings of [D])."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from nasnet_zoo.cells import Cell
+from nasnet_zoo.network import Stem
+
+from .anchors import anchor_shapes, grid_anchors
+from .boxes import area, best, clip, decode, encode, iou, suppress
+from .crops import crop_and_resize
+from .halves import split_network
+from .matching import POSITIVE, match, sample
+
+LOSSES = ("rpn_objectness", "rpn_boxes", "classes", "boxes")
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class FasterRCNN(keras.Model):
+    """A two-stage detector: proposals from a network's first half, classified by its second.
+
+    It takes images (batch, height, width, channels) in [-1, 1], of any size, and gives a dict of
+    ``boxes`` (batch, detections, 4), (y_min, x_min, y_max, x_max) in pixels, ``scores`` and
+    ``classes`` (batch, detections), best first, and ``count`` (batch,): what comes after it is zeros.
+
+    `fit` it on batches of images and a dict of ``boxes`` (batch, N, 4) and ``classes`` (batch, N), with
+    -1 (`PADDING`) as the class of boxes that only fill the batch and -2 (`CROWD`) for crowds. It has
+    its losses in itself: ``compile(optimizer)``.
+
+    Args:
+        network: a model of this package, such as ``NASNetMobile(include_top=False)``, with its weights.
+            Of a classifier the last layers are not used.
+        classes: how many kinds of objects.
+        anchor_sizes: in pixels ([D]: a quarter of 256 to twice).
+        aspect_ratios: widths over heights ([D]).
+        rpn_filters: of the region proposals' 3x3 convolution ([D]: 512).
+        candidates: best proposals that non-maximum suppression looks at.
+        proposals: after it, that are classified ([R]: 300).
+        rpn_iou: the largest of two proposals ([D]: 0.7).
+        rpn_samples: anchors of each image that the losses look at ([R]: 256, half of them positive).
+        box_samples: proposals of each image that the losses look at ([D]: 64, a quarter positive).
+        crop_size: of the map at a proposal ([D]: 17).
+        detections: at most, per image ([D]: 100).
+        iou: the largest of two detections of a class ([D]: 0.6).
+        score: the least of a detection.
+        train_batch_norm: whether batch norm uses and updates the statistics of the batch in training.
+            By default it is frozen ([N]): right for pretrained weights and small batches.
+        seed: of the samples.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        classes: int,
+        *,
+        anchor_sizes: Sequence[float] = (64.0, 128.0, 256.0, 512.0),
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        rpn_filters: int = 512,
+        candidates: int = 1000,
+        proposals: int = 300,
+        rpn_iou: float = 0.7,
+        rpn_samples: int = 256,
+        box_samples: int = 64,
+        crop_size: int = 17,
+        detections: int = 100,
+        iou: float = 0.6,  # noqa: A002
+        score: float = 0.05,
+        train_batch_norm: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if classes < 1:
+            raise ValueError(f"Expected at least 1 class. Received: classes={classes}")
+        # === Config ===
+        self._own = {
+            "classes": classes,
+            "anchor_sizes": list(anchor_sizes),
+            "aspect_ratios": list(aspect_ratios),
+            "rpn_filters": rpn_filters,
+            "candidates": candidates,
+            "proposals": proposals,
+            "rpn_iou": rpn_iou,
+            "rpn_samples": rpn_samples,
+            "box_samples": box_samples,
+            "crop_size": crop_size,
+            "detections": detections,
+            "iou": iou,
+            "score": score,
+            "train_batch_norm": train_batch_norm,
+            "seed": seed,
+        }
+        for name, value in self._own.items():
+            setattr(self, name, value)
+
+        # === Layers ===
+        self.network = network
+        self.first_half, self.box_head = split_network(network)
+        self.stride = _stride(self.first_half)
+        self._anchor_shapes = anchor_shapes(anchor_sizes, aspect_ratios)
+        normal = keras.initializers.TruncatedNormal(stddev=0.01)
+        options = {"kernel_initializer": normal, "dtype": network.dtype_policy}
+        anchors = len(self._anchor_shapes)
+        self.rpn_conv = keras.layers.Conv2D(
+            rpn_filters, 3, padding="same", activation="relu6", name="rpn_conv", **options
+        )
+        options["dtype"] = "float32"
+        self.rpn_objectness = keras.layers.Conv2D(anchors, 1, name="rpn_objectness", **options)
+        self.rpn_boxes = keras.layers.Conv2D(4 * anchors, 1, name="rpn_boxes", **options)
+        scaled = {"kernel_initializer": keras.initializers.VarianceScaling(), "dtype": "float32"}
+        self.class_logits = keras.layers.Dense(classes + 1, name="class_logits", **scaled)
+        self.class_boxes = keras.layers.Dense(4 * classes, name="class_boxes", **scaled)
+        self._seed = keras.random.SeedGenerator(seed)
+        self._losses_seen = [keras.metrics.Mean(name=name) for name in LOSSES]
+        self._build()
+
+    def _build(self) -> None:
+        states = [tensor.shape[-1] for tensor in self.first_half.outputs]
+        self._channels = states
+        self.rpn_conv.build((None, None, None, sum(states)))
+        for layer in (self.rpn_objectness, self.rpn_boxes):
+            layer.build((None, None, None, self.rpn_filters))
+        for layer in (self.class_logits, self.class_boxes):
+            layer.build((None, self.box_head.output.shape[-1]))
+        self.built = True
+
+    # === First stage ===
+
+    def propose(self, images: Any, training: bool = False) -> dict[str, Any]:
+        """Features and region proposals.
+
+        Returns:
+            ``features`` (batch, height, width, channels), ``anchors`` (A, 4), ``objectness``
+            (batch, A) as logits, ``deltas`` (batch, A, 4), ``proposals`` (batch, `proposals`, 4) and
+            ``found`` (batch, `proposals`), which of those there are.
+        """
+        states = self.first_half(images, training=training and self.train_batch_norm)
+        features = ops.concatenate(states, axis=-1)
+        batch, height, width = _sizes(features)
+        hidden = self.rpn_conv(features)
+        objectness = ops.reshape(self.rpn_objectness(hidden), (batch, -1))
+        deltas = ops.reshape(self.rpn_boxes(hidden), (batch, -1, 4))
+        anchors = grid_anchors(height, width, self.stride, self._anchor_shapes)
+        proposals, found = self._proposals(images, anchors, objectness, deltas)
+        return {
+            "features": features,
+            "anchors": anchors,
+            "objectness": objectness,
+            "deltas": deltas,
+            "proposals": proposals,
+            "found": found,
+        }
+
+    def _proposals(self, images: Any, anchors: Any, objectness: Any, deltas: Any) -> tuple[Any, Any]:
+        _, height, width = _sizes(images)
+        boxes = clip(decode(ops.stop_gradient(deltas), anchors), height, width)
+        scores, index = best(ops.stop_gradient(objectness), self.candidates)
+        boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
+        kept = ops.logical_and(suppress(boxes, scores, self.rpn_iou), area(boxes) > 0.0)
+        scores, index = best(ops.where(kept, scores, -1e9), self.proposals)
+        return ops.take_along_axis(boxes, index[..., None], axis=1), scores > -1e9
+
+    # === Second stage ===
+
+    def classify(
+        self, features: Any, boxes: Any, image_size: tuple[Any, Any], training: bool = False
+    ) -> tuple[Any, Any]:
+        """Logits (batch, N, classes + 1), background first, and deltas (batch, N, classes, 4)."""
+        height, width = image_size
+        scale = ops.cast(ops.stack([height, width, height, width]), "float32")
+        crops = crop_and_resize(features, boxes / scale, self.crop_size)
+        batch, count = ops.shape(boxes)[0], ops.shape(boxes)[1]
+        crops = ops.reshape(crops, (-1, self.crop_size, self.crop_size, features.shape[-1]))
+        states, first = [], 0
+        for channels in self._channels:
+            states.append(crops[..., first : first + channels])
+            first += channels
+        found = self.box_head(states, training=training and self.train_batch_norm)
+        pooled = ops.mean(ops.cast(found, "float32"), axis=(1, 2))
+        logits = ops.reshape(self.class_logits(pooled), (batch, count, self.classes + 1))
+        return logits, ops.reshape(self.class_boxes(pooled), (batch, count, self.classes, 4))
+
+    def call(self, images: Any, training: bool = False) -> dict[str, Any]:
+        """Detections; in training what the losses need, see `propose`."""
+        proposed = self.propose(images, training)
+        if training:
+            return proposed
+        _, height, width = _sizes(images)
+        logits, deltas = self.classify(proposed["features"], proposed["proposals"], (height, width))
+        boxes = decode(deltas, proposed["proposals"][:, :, None])
+        boxes = clip(boxes, height, width)
+        scores = ops.softmax(logits, axis=-1)[..., 1:]
+        scores = ops.where(proposed["found"][..., None], scores, 0.0)
+        return self._detections(boxes, scores)
+
+    def _detections(self, boxes: Any, scores: Any) -> dict[str, Any]:
+        """The best boxes after non-maximum suppression in each class."""
+        batch = ops.shape(boxes)[0]
+        scores, index = best(ops.reshape(scores, (batch, -1)), self.candidates)
+        boxes = ops.take_along_axis(ops.reshape(boxes, (batch, -1, 4)), index[..., None], axis=1)
+        classes = index % self.classes
+        # Boxes of different classes are moved apart, so that they do not suppress each other.
+        apart = ops.max(boxes) + 1.0
+        moved = boxes + ops.cast(classes, "float32")[..., None] * apart
+        kept = ops.logical_and(suppress(moved, scores, self.iou), scores >= self.score)
+        scores, index = best(ops.where(kept, scores, 0.0), self.detections)
+        found = scores > 0.0
+        return {
+            "boxes": ops.take_along_axis(boxes, index[..., None], axis=1)
+            * ops.cast(found, "float32")[..., None],
+            "scores": scores,
+            "classes": ops.where(found, ops.take_along_axis(classes, index, axis=1), 0),
+            "count": ops.sum(ops.cast(found, "int32"), axis=-1),
+        }
+
+    # === Losses ===
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The means of the four losses, beside Keras's own."""
+        return [*super().metrics, *self._losses_seen]
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **_: Any
+    ) -> Any:
+        """The sum of `detection_losses` and of the regularisation, for `fit`."""
+        _, height, width = _sizes(x)
+        found = self.detection_losses(y_pred, y["boxes"], y["classes"], (height, width))
+        for metric, loss in zip(self._losses_seen, found, strict=True):
+            metric.update_state(loss)
+        # [D] counts the boxes' losses twice.
+        objectness, rpn_boxes, classes, boxes = found
+        total = objectness + 2.0 * rpn_boxes + classes + 2.0 * boxes
+        return sum(self.losses, start=total)
+
+    def detection_losses(
+        self, proposed: dict[str, Any], boxes: Any, classes: Any, image_size: tuple[Any, Any]
+    ) -> tuple[Any, Any, Any, Any]:
+        """The losses of both stages: objectness and boxes of anchors, classes and boxes of proposals.
+
+        Args:
+            proposed: what `propose` gave.
+            boxes: the true ones, (batch, N, 4).
+            classes: theirs, (batch, N) int32, with `PADDING` and `CROWD`.
+            image_size: height and width.
+        """
+        boxes, classes = ops.cast(boxes, "float32"), ops.cast(classes, "int32")
+        anchors = proposed["anchors"]
+        matched, verdict = match(iou(anchors, boxes), classes, 0.7, 0.3, best_for_each=True)
+        index, drawn = sample(verdict, self.rpn_samples, 0.5, self._seed)
+        positive = ops.logical_and(_at(verdict, index) == POSITIVE, drawn)
+        objectness = ops.binary_crossentropy(
+            ops.cast(positive, "float32"), _at(proposed["objectness"], index), from_logits=True
+        )
+        targets = encode(_at(boxes, _at(matched, index)), ops.take(anchors, index, axis=0))
+        rpn_boxes = _smooth_l1(_at(proposed["deltas"], index) - targets)
+        rpn = _mean(objectness, drawn, drawn), _mean(rpn_boxes, positive, drawn)
+
+        # True boxes are proposals too, so that from the first step on there are positive ones.
+        proposals = ops.stop_gradient(ops.concatenate([proposed["proposals"], boxes], axis=1))
+        exists = ops.concatenate([proposed["found"], classes >= 0], axis=1)
+        matched, verdict = match(iou(proposals, boxes), classes, 0.5, 0.5)
+        verdict = ops.where(exists, verdict, -1)
+        index, drawn = sample(verdict, self.box_samples, 0.25, self._seed)
+        positive = ops.logical_and(_at(verdict, index) == POSITIVE, drawn)
+        proposals, matched = _at(proposals, index), _at(matched, index)
+        logits, deltas = self.classify(proposed["features"], proposals, image_size, training=True)
+        true_class = ops.where(positive, _at(classes, matched), -1)
+        class_loss = ops.sparse_categorical_crossentropy(true_class + 1, logits, from_logits=True)
+        targets = encode(_at(boxes, matched), proposals)
+        own = ops.one_hot(true_class, self.classes)[..., None]
+        box_loss = _smooth_l1(ops.sum(deltas * own, axis=2) - targets)
+        return *rpn, _mean(class_loss, drawn, drawn), _mean(box_loss, positive, drawn)
+
+    # === Config ===
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs; the network as a serialised Keras model."""
+        network = keras.saving.serialize_keras_object(self.network)
+        return {"network": network, "name": self.name, **self._own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FasterRCNN:
+        """A detector of the same kind, with new weights."""
+        network = keras.saving.deserialize_keras_object(config["network"], custom_objects)
+        return cls(**{**config, "network": network})
+
+
+def _stride(model: keras.Model) -> int:
+    """How many pixels of the image a place of the model's map stands for."""
+    stride = 1
+    for layer in model.layers:
+        if isinstance(layer, Stem) and layer.stem == "imagenet":
+            stride *= 2
+        elif isinstance(layer, Cell):
+            stride *= layer.stride
+    return stride
+
+
+def _sizes(images: Any) -> tuple[Any, Any, Any]:
+    """Batch, height and width: numbers where they are known, else scalar tensors."""
+    known, here = images.shape, ops.shape(images)
+    batch, height, width = (here[k] if known[k] is None else known[k] for k in range(3))
+    return batch, height, width
+
+
+def _at(values: Any, index: Any) -> Any:
+    """values[b, index[b, k]]: (batch, K, ...) from (batch, N, ...) and (batch, K)."""
+    index = index if len(values.shape) == 2 else index[..., None]
+    return ops.take_along_axis(values, index, axis=1)
+
+
+def _smooth_l1(difference: Any) -> Any:
+    """Huber's loss with delta 1, summed over the coordinates: (...) from (..., 4)."""
+    size = ops.abs(difference)
+    return ops.sum(ops.where(size < 1.0, 0.5 * size**2, size - 0.5), axis=-1)
+
+
+def _mean(losses: Any, where: Any, among: Any) -> Any:
+    """The sum where it counts, over how many were drawn; the mean over images."""
+    total = ops.sum(ops.where(where, losses, 0.0), axis=-1)
+    number = ops.sum(ops.cast(among, "float32"), axis=-1)
+    return ops.mean(total / ops.maximum(number, 1.0))

@@ -1,0 +1,46 @@
+"""A classifier's network cut at its second reduction: proposal features and box head ([N] table 4, [D])."""
+
+from __future__ import annotations
+
+import keras
+
+from nasnet_zoo.cells import Cell
+from nasnet_zoo.network import end_points
+
+_FIRST_OF_BOX_HEAD = "Reduction_Cell_1"
+
+
+def split_network(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cuts a network of the zoo before its second reduction cell; the halves share its weights.
+
+    Of NASNet-A Large the first half ends with cell 11 at a sixteenth of the image's size, and the box
+    head is cells 12 to 17 with their reduction cell.
+
+    Args:
+        model: a model of this package, with or without its classifier.
+
+    Returns:
+        From images to the states, (batch, height, width, channels) each, that the later cells read;
+        and from those states to the features before pooling.
+
+    Raises:
+        ValueError: if the model is not of this package, or its box head reads states of several
+            sizes.
+    """
+    end_points(model)  # checks that it is one of ours
+    cells = [layer for layer in model.layers if isinstance(layer, Cell)]
+    names = [cell.name for cell in cells]
+    later = cells[names.index(_FIRST_OF_BOX_HEAD) :]
+    made = {id(state) for cell in later for state in _states(cell.output)}
+    cut = {id(s): s for cell in later for s in _states(cell.input) if id(s) not in made}
+    states = list(cut.values())
+    if len({(state.shape[1], state.shape[2]) for state in states}) > 1:
+        shapes = [tuple(state.shape) for state in states]
+        raise ValueError(f"Expected states of one size before {later[0].name}. Received: {shapes}")
+    first = keras.Model(model.input, states, name="proposal_features")
+    box_head = keras.Model(states, model.get_layer("Head_ReLU").output, name="box_head")
+    return first, box_head
+
+
+def _states(tensors: list[keras.KerasTensor] | keras.KerasTensor) -> list[keras.KerasTensor]:
+    return tensors if isinstance(tensors, list) else [tensors]

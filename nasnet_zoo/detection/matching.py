@@ -1,0 +1,74 @@
+"""Which true box an anchor or a proposal stands for, and which of them a loss looks at ([R] 3.1.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from .boxes import best
+
+#: Classes of boxes that are no objects: padding of a batch, and crowds, which are neither objects nor
+#: background. Real classes count from 0.
+PADDING, CROWD = -1, -2
+
+POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
+
+
+def match(
+    overlaps: Any, classes: Any, positive: float, negative: float, best_for_each: bool = False
+) -> tuple[Any, Any]:
+    """Matches candidates to true boxes by their IoU.
+
+    Args:
+        overlaps: IoU of candidates and true boxes, (batch, candidates, boxes).
+        classes: of the true boxes, (batch, boxes); see `PADDING` and `CROWD`.
+        positive: the least IoU of an object.
+        negative: below it a candidate is background; between the two it is ignored.
+        best_for_each: whether every object's best candidate is positive too, however small the IoU.
+
+    Returns:
+        For every candidate the index of its true box and POSITIVE, NEGATIVE or IGNORED, both
+        (batch, candidates) int32. A candidate whose best box is a crowd is ignored rather than
+        positive.
+    """
+    real = (classes >= 0)[:, None, :]
+    overlaps = ops.where((classes != PADDING)[:, None, :], overlaps, -1.0)
+    index = ops.argmax(overlaps, axis=-1)
+    overlap = ops.max(overlaps, axis=-1)
+    background = ops.where(overlap < negative, NEGATIVE, IGNORED)
+    verdict = ops.where(overlap >= positive, POSITIVE, background)
+    crowded = ops.take_along_axis(classes, index, axis=1) == CROWD
+    verdict = ops.where(ops.logical_and(crowded, verdict == POSITIVE), IGNORED, verdict)
+    if best_for_each:
+        highest = ops.max(overlaps, axis=1, keepdims=True)
+        is_best = ops.logical_and(real, ops.logical_and(overlaps == highest, highest > 0.0))
+        forced = ops.any(is_best, axis=-1)
+        index = ops.where(forced, ops.argmax(ops.where(is_best, overlaps, -1.0), axis=-1), index)
+        verdict = ops.where(forced, POSITIVE, verdict)
+    return ops.cast(index, "int32"), ops.cast(verdict, "int32")
+
+
+def sample(
+    verdict: Any, size: int, positive_share: float, seed: keras.random.SeedGenerator
+) -> tuple[Any, Any]:
+    """Draws candidates for a loss: positive ones up to a share, the rest negative.
+
+    Args:
+        verdict: see `match`, (batch, candidates).
+        size: how many to draw for each image.
+        positive_share: the largest share of positive ones, of which there may always be one.
+        seed: of the draw.
+
+    Returns:
+        Indices (batch, size) int32, or of all candidates if there are fewer, and which of them are
+        drawn, booleans: where an image has too few that are not ignored, the rest is not.
+    """
+    noise = keras.random.uniform(ops.shape(verdict), seed=seed)
+    positive = ops.where(verdict == POSITIVE, noise, -1.0)
+    least = best(positive, max(1, int(size * positive_share)))[0][:, -1:]
+    chosen = ops.logical_and(positive >= least, positive >= 0.0)
+    key = ops.where(chosen, 1.0 + noise, ops.where(verdict == NEGATIVE, noise, -1.0))
+    keys, index = best(key, size)
+    return index, keys >= 0.0
