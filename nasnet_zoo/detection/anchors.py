@@ -25,7 +25,8 @@ def grid_anchors(height: Any, width: Any, stride: int, shapes: np.ndarray) -> An
     """The anchors of all places of a map, row by row: (height * width * A, 4).
 
     Args:
-        height, width: of the map, ints or scalar tensors.
+        height: of the map, an int or a scalar tensor.
+        width: likewise.
         stride: pixels from a place to the next; place (0, 0) is centred on pixel (0, 0), as in [D].
         shapes: (A, 2), see `anchor_shapes`.
     """

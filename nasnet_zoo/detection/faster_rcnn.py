@@ -41,12 +41,12 @@ class FasterRCNN(keras.Model):
         rpn_filters: of the region proposals' 3x3 convolution ([D]: 512).
         candidates: best proposals that non-maximum suppression looks at.
         proposals: after it, that are classified ([R]: 300).
-        rpn_iou: the largest of two proposals ([D]: 0.7).
+        rpn_nms_iou: the largest of two proposals ([D]: 0.7).
         rpn_samples: anchors of each image that the losses look at ([R]: 256, half of them positive).
         box_samples: proposals of each image that the losses look at ([D]: 64, a quarter positive).
         crop_size: of the map at a proposal ([D]: 17).
         detections: at most, per image ([D]: 100).
-        iou: the largest of two detections of a class ([D]: 0.6).
+        nms_iou: the largest of two detections of a class ([D]: 0.6).
         score: the least of a detection.
         train_batch_norm: whether batch norm uses and updates the statistics of the batch in training.
             By default it is frozen ([N]): right for pretrained weights and small batches.
@@ -63,12 +63,12 @@ class FasterRCNN(keras.Model):
         rpn_filters: int = 512,
         candidates: int = 1000,
         proposals: int = 300,
-        rpn_iou: float = 0.7,
+        rpn_nms_iou: float = 0.7,
         rpn_samples: int = 256,
         box_samples: int = 64,
         crop_size: int = 17,
         detections: int = 100,
-        iou: float = 0.6,  # noqa: A002
+        nms_iou: float = 0.6,
         score: float = 0.05,
         train_batch_norm: bool = False,
         seed: int = 0,
@@ -85,12 +85,12 @@ class FasterRCNN(keras.Model):
             "rpn_filters": rpn_filters,
             "candidates": candidates,
             "proposals": proposals,
-            "rpn_iou": rpn_iou,
+            "rpn_nms_iou": rpn_nms_iou,
             "rpn_samples": rpn_samples,
             "box_samples": box_samples,
             "crop_size": crop_size,
             "detections": detections,
-            "iou": iou,
+            "nms_iou": nms_iou,
             "score": score,
             "train_batch_norm": train_batch_norm,
             "seed": seed,
@@ -161,7 +161,7 @@ class FasterRCNN(keras.Model):
         boxes = clip(decode(ops.stop_gradient(deltas), anchors), height, width)
         scores, index = best(ops.stop_gradient(objectness), self.candidates)
         boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
-        kept = ops.logical_and(suppress(boxes, scores, self.rpn_iou), area(boxes) > 0.0)
+        kept = ops.logical_and(suppress(boxes, scores, self.rpn_nms_iou), area(boxes) > 0.0)
         scores, index = best(ops.where(kept, scores, -1e9), self.proposals)
         return ops.take_along_axis(boxes, index[..., None], axis=1), scores > -1e9
 
@@ -207,7 +207,7 @@ class FasterRCNN(keras.Model):
         # Boxes of different classes are moved apart, so that they do not suppress each other.
         apart = ops.max(boxes) + 1.0
         moved = boxes + ops.cast(classes, "float32")[..., None] * apart
-        kept = ops.logical_and(suppress(moved, scores, self.iou), scores >= self.score)
+        kept = ops.logical_and(suppress(moved, scores, self.nms_iou), scores >= self.score)
         scores, index = best(ops.where(kept, scores, 0.0), self.detections)
         found = scores > 0.0
         return {

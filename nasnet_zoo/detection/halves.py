@@ -1,4 +1,4 @@
-"""A classifier's network cut at its second reduction: proposal features and box head ([N] table 4, [D])."""
+"""A network cut at its second reduction: proposal features and box head ([N] table 4, [D])."""
 
 from __future__ import annotations
 

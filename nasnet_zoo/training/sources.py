@@ -70,11 +70,12 @@ def open_source(data: ImageSource | ImageData | str | os.PathLike[str]) -> Image
     return _open_tfds(name)
 
 
-def _positions(start: int) -> tf.data.Dataset:
+def positions(start: int) -> tf.data.Dataset:
+    """The numbers from ``start`` on, without end: places of examples in the training."""
     return tf.data.Dataset.range(start, np.iinfo(np.int64).max)
 
 
-def _shuffled(position: tf.Tensor, size: int, seed: int) -> tf.Tensor:
+def shuffled(position: tf.Tensor, size: int, seed: int) -> tf.Tensor:
     """The index, below ``size``, of the image at a position: a permutation for every epoch."""
     epoch = position // size
     keys = tf.stack([tf.constant(seed, tf.int64), epoch])
@@ -100,10 +101,10 @@ class ArraySource:
         labels = tf.constant(self.data.train_labels, tf.int64)
 
         def example(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            index = _shuffled(position, self.train_size, seed)
+            index = shuffled(position, self.train_size, seed)
             return position, images[index], labels[index]
 
-        return _positions(start).map(example)
+        return positions(start).map(example)
 
     def testing(self) -> tf.data.Dataset:
         """See `ImageSource`."""
@@ -131,21 +132,21 @@ class FolderSource:
         paths, labels = _constants(*self._train)
 
         def example(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            index = _shuffled(position, self.train_size, seed)
-            return position, _read(paths[index]), labels[index]
+            index = shuffled(position, self.train_size, seed)
+            return position, read_image(paths[index]), labels[index]
 
-        return _positions(start).map(example, tf.data.AUTOTUNE, deterministic=True)
+        return positions(start).map(example, tf.data.AUTOTUNE, deterministic=True)
 
     def testing(self) -> tf.data.Dataset:
         """See `ImageSource`."""
         files = tf.data.Dataset.from_tensor_slices(_constants(*self._test))
-        return files.map(lambda path, label: (_read(path), label), tf.data.AUTOTUNE)
+        return files.map(lambda path, label: (read_image(path), label), tf.data.AUTOTUNE)
 
     def check(self) -> None:
         """Raises a `ValueError` that names the first file that cannot be read."""
         for path in (*self._train[0], *self._test[0]):
             try:
-                _read(tf.constant(os.fspath(path)))
+                read_image(tf.constant(os.fspath(path)))
             except tf.errors.OpError as error:
                 reason = error.message.split(" [Op:")[0].split("}} ")[-1]
                 message = f"{path}: expected a readable image. Received: {reason}"
@@ -167,7 +168,8 @@ def _constants(paths: Sequence[Path], labels: np.ndarray) -> tuple[tf.Tensor, tf
     return tf.constant([os.fspath(path) for path in paths]), tf.constant(labels, tf.int64)
 
 
-def _read(path: tf.Tensor) -> tf.Tensor:
+def read_image(path: tf.Tensor) -> tf.Tensor:
+    """An image file as uint8 (height, width, 3)."""
     return tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
 
 
@@ -212,8 +214,8 @@ class TfdsSource:
 
         first = start // self.train_size
         # Images that come before ``start`` are skipped undecoded.
-        examples = _positions(first).flat_map(epoch).skip(start % self.train_size)
-        numbered = tf.data.Dataset.zip(_positions(start), examples)
+        examples = positions(first).flat_map(epoch).skip(start % self.train_size)
+        numbered = tf.data.Dataset.zip(positions(start), examples)
         return numbered.map(
             lambda position, example: (position, decode(example[0]), example[1]),
             tf.data.AUTOTUNE,

@@ -1,0 +1,92 @@
+"""The input pipeline: images with boxes to square batches.
+
+An image keeps its aspect ratio: it is resized to fit a square of the batch, and lies in its upper left
+corner; the rest is grey, the 0 of images in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from nasnet_zoo.training.input import resized
+from nasnet_zoo.training.sources import positions, read_image, shuffled
+
+from .coco import CocoImages
+from .matching import PADDING
+
+
+def training_batches(
+    source: CocoImages, size: int, batch_size: int, seed: int = 0, start: int = 0, flip: bool = True
+) -> tf.data.Dataset:
+    """Batches without end, as `FasterRCNN` is fitted on; the same ones for the same seed.
+
+    Args:
+        source: of the images.
+        size: height and width in pixels.
+        batch_size: images in a batch.
+        seed: of the order and of the mirroring.
+        start: the training step to begin with.
+        flip: whether half of the images are mirrored.
+
+    Returns:
+        Images (batch, size, size, 3) in [-1, 1], and a dict of ``boxes`` (batch, N, 4) float32 and
+        ``classes`` (batch, N) int32, where N is the most boxes of any image.
+    """
+    paths, boxes, classes = _tensors(source)
+
+    def example(position: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        index = shuffled(position, len(source.examples), seed)
+        image, scale = _fitted(read_image(paths[index]), size)
+        found = boxes[index] * scale
+        key = tf.stack([tf.constant(seed, tf.int64), position])
+        if flip and tf.random.stateless_uniform([], key) < 0.5:
+            # Within the image: what is grey stays on the right.
+            width = tf.cast(tf.shape(image)[1], tf.float32)
+            image = tf.reverse(image, [1])
+            y, x, y_end, x_end = tf.unstack(found, axis=-1)
+            mirrored = tf.stack([y, width - x_end, y_end, width - x], axis=-1)
+            found = tf.where(classes[index][:, None] == PADDING, found, mirrored)
+        return _squared(image, size), {"boxes": found, "classes": classes[index]}
+
+    examples = positions(start * batch_size).map(example, tf.data.AUTOTUNE, deterministic=True)
+    return examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(source: CocoImages, size: int, batch_size: int) -> tf.data.Dataset:
+    """All images once: (images, scales); a scale times a pixel of the file gives one of the image."""
+
+    def example(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, scale = _fitted(read_image(path), size)
+        return _squared(image, size), scale
+
+    files = tf.data.Dataset.from_tensor_slices([str(example.path) for example in source.examples])
+    examples = files.map(example, tf.data.AUTOTUNE, deterministic=True)
+    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _tensors(source: CocoImages) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Paths, and boxes and classes padded to the most of any image, at least one."""
+    boxes = tf.ragged.constant([e.boxes.tolist() for e in source.examples], ragged_rank=1, inner_shape=(4,))
+    classes = tf.ragged.constant([e.classes.tolist() for e in source.examples], tf.int32, ragged_rank=1)
+    most = max(1, *(len(example.classes) for example in source.examples))
+    count = len(source.examples)
+    paths = tf.constant([str(example.path) for example in source.examples])
+    return (
+        paths,
+        tf.cast(boxes, tf.float32).to_tensor(shape=(count, most, 4)),
+        classes.to_tensor(PADDING, shape=(count, most)),
+    )
+
+
+def _fitted(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The image resized to fit a square, in [-1, 1], and how much larger it became."""
+    shape = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = size / tf.reduce_max(shape)
+    return resized(image, tf.cast(tf.round(shape * scale), tf.int32)), scale
+
+
+def _squared(image: tf.Tensor, size: int) -> tf.Tensor:
+    below, right = size - tf.shape(image)[0], size - tf.shape(image)[1]
+    image = tf.pad(image, [[0, below], [0, right], [0, 0]])
+    image.set_shape((size, size, 3))
+    return image
