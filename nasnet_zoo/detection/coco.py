@@ -132,7 +132,9 @@ def _read(path: Path) -> dict[str, Any]:
                 for field in fields:
                     entry[field]
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected annotations in COCO's format. Received: {error!r}") from None
+        raise ValueError(
+            f"{path}: expected annotations in COCO's format. Received: {error!r}"
+        ) from None
     return found
 
 

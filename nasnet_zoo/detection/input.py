@@ -6,6 +6,7 @@ corner; the rest is grey, the 0 of images in [-1, 1].
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from nasnet_zoo.training.input import resized
@@ -66,16 +67,14 @@ def evaluation_batches(source: CocoImages, size: int, batch_size: int) -> tf.dat
 
 def _tensors(source: CocoImages) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Paths, and boxes and classes padded to the most of any image, at least one."""
-    boxes = tf.ragged.constant([e.boxes.tolist() for e in source.examples], ragged_rank=1, inner_shape=(4,))
-    classes = tf.ragged.constant([e.classes.tolist() for e in source.examples], tf.int32, ragged_rank=1)
-    most = max(1, *(len(example.classes) for example in source.examples))
-    count = len(source.examples)
+    count, most = len(source.examples), max(1, *(len(e.classes) for e in source.examples))
+    boxes = np.zeros((count, most, 4), np.float32)
+    classes = np.full((count, most), PADDING, np.int32)
+    for k, example in enumerate(source.examples):
+        boxes[k, : len(example.boxes)] = example.boxes
+        classes[k, : len(example.classes)] = example.classes
     paths = tf.constant([str(example.path) for example in source.examples])
-    return (
-        paths,
-        tf.cast(boxes, tf.float32).to_tensor(shape=(count, most, 4)),
-        classes.to_tensor(PADDING, shape=(count, most)),
-    )
+    return paths, tf.constant(boxes), tf.constant(classes)
 
 
 def _fitted(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,34 +78,39 @@ def train(
             f"{source.name}: expected images for at least one step of {recipe.batch_size} between two "
             f"checkpoints. Received: {source.train_size} images, {checkpoints_per_epoch=}"
         )
-    rounds = recipe.epochs * checkpoints_per_epoch
-    _claim(out, recipe, source, seed, checkpoints_per_epoch)
+    claim(
+        out,
+        recipe,
+        data=source.name,
+        train_images=source.train_size,
+        test_images=source.test_size,
+        class_names=list(source.class_names),
+        seed=seed,
+        checkpoints_per_epoch=checkpoints_per_epoch,
+    )
     keras.utils.set_random_seed(seed)
-    with _dtype_policy(recipe.precision):
+    rounds = recipe.epochs * checkpoints_per_epoch
+    with dtype_policy(recipe.precision):
         model = build(recipe, source, steps * rounds)
     compile_model(model, recipe, steps * checkpoints_per_epoch)
-    done = 0
-    if (out / _CHECKPOINT).exists():
-        done = restore_checkpoint(model, out / _CHECKPOINT) // steps
-        _truncate_history(out / _HISTORY, done)
-    if done < rounds:
-        begin = done * steps
-        _fit(
+
+    def batches(start: int) -> tf.data.Dataset:
+        return _targets(training_batches(source, recipe, seed, start, deterministic), model)
+
+    test_size = recipe.architecture.image_size
+    testing = _targets(evaluation_batches(source, test_size, recipe.central_crop), model)
+    with broken_images_named(source):
+        fit_resumable(
             model,
-            training=_targets(training_batches(source, recipe, seed, begin, deterministic), model),
-            testing=_targets(
-                evaluation_batches(source, recipe.architecture.image_size, recipe.central_crop), model
-            ),
-            source=source,
-            out=out,
-            callbacks=_callbacks(out, recipe, append=done > 0, tensorboard=tensorboard),
-            initial_epoch=done,
-            epochs=rounds,
-            steps_per_epoch=steps,
+            out,
+            batches,
+            steps,
+            rounds,
+            [keras.callbacks.SwapEMAWeights()] if recipe.ema is not None else [],
+            validation_data=testing,
+            tensorboard=tensorboard,
             verbose=verbose,
         )
-    else:
-        model.optimizer.finalize_variable_values(model.trainable_weights)
     trained = for_inference(model, recipe, source)
     for name, save in (("model.weights.h5", trained.save_weights), ("model.keras", trained.save)):
         with replacing(out / name) as temporary:
@@ -113,36 +118,60 @@ def train(
     return trained
 
 
-def _callbacks(
-    out: Path, recipe: Recipe, append: bool, tensorboard: bool
-) -> list[keras.callbacks.Callback]:
-    callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.CSVLogger(out / _HISTORY, append=append)
-    ]
-    if recipe.ema is not None:
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights())
+def fit_resumable(
+    model: keras.Model,
+    out: Path,
+    batches: Callable[[int], tf.data.Dataset],
+    steps: int,
+    rounds: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    *,
+    validation_data: tf.data.Dataset | None = None,
+    tensorboard: bool = False,
+    verbose: int | None = None,
+) -> None:
+    """Keras's `fit`, from the last checkpoint in a folder on.
+
+    Args:
+        model: compiled.
+        out: the folder: of ``checkpoint.npz`` and ``history.csv``.
+        batches: from a step to the batches from that step on, without end.
+        steps: between two checkpoints.
+        rounds: how many checkpoints in all.
+        callbacks: come first at the end of a round: what they log is in the history.
+        validation_data: evaluated at the end of a round.
+        tensorboard: whether to write events to ``out/tensorboard``.
+        verbose: see `train`.
+
+    Raises:
+        NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
+    """
+    done = 0
+    if (out / _CHECKPOINT).exists():
+        done = restore_checkpoint(model, out / _CHECKPOINT) // steps
+        _truncate_history(out / _HISTORY, done)
+    if done == rounds:
+        model.optimizer.finalize_variable_values(model.trainable_weights)
+        return
+    callbacks = [*callbacks, keras.callbacks.CSVLogger(out / _HISTORY, append=done > 0)]
     if tensorboard:
         import_extra("tensorboard", "train")
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", update_freq="epoch"))
     # The last one: what a checkpoint counts as done is written.
-    return [*callbacks, Checkpoint(out / _CHECKPOINT)]
-
-
-def _fit(
-    model: keras.Model,
-    training: tf.data.Dataset,
-    testing: tf.data.Dataset,
-    source: ImageSource,
-    out: Path,
-    verbose: int | None,
-    **arguments: Any,
-) -> None:
-    """Keras's `fit`, with errors that tell what to do."""
+    callbacks.append(Checkpoint(out / _CHECKPOINT))
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     try:
-        with broken_images_named(source):
-            model.fit(training, validation_data=testing, shuffle=False, verbose=verbose, **arguments)
+        model.fit(
+            batches(done * steps),
+            validation_data=validation_data,
+            shuffle=False,
+            callbacks=callbacks,
+            initial_epoch=done,
+            epochs=rounds,
+            steps_per_epoch=steps,
+            verbose=verbose,
+        )
     except NotFiniteError as error:
         exists = (out / _CHECKPOINT).exists()
         kept = f"the last good checkpoint is {out / _CHECKPOINT}" if exists else "no checkpoint yet"
@@ -237,7 +266,7 @@ def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> ke
 
 
 @contextmanager
-def _dtype_policy(policy: str) -> Iterator[None]:
+def dtype_policy(policy: str) -> Iterator[None]:
     """Keras's global dtype policy within a block."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -247,32 +276,31 @@ def _dtype_policy(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _claim(out: Path, recipe: Recipe, source: ImageSource, seed: int, parts: int) -> None:
-    """Notes in the folder what is run there, or checks that it is this."""
-    run = {
-        "recipe": recipe.to_dict(),
-        "data": source.name,
-        "train_images": source.train_size,
-        "test_images": source.test_size,
-        "class_names": list(source.class_names),
-        "seed": seed,
-        "checkpoints_per_epoch": parts,
-    }
+def claim(out: Path, recipe: Recipe, **settings: Any) -> None:
+    """Notes in a folder what is run there, or checks that it is this.
+
+    Args:
+        out: the folder, made if it is not there.
+        recipe: of the run.
+        **settings: what else has to be the same, as JSON holds it.
+
+    Raises:
+        ValueError: naming what is different, if another run was begun there.
+    """
     path = out / _RUN
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
+        run = {"recipe": recipe.to_dict(), **settings}
         write_text(path, json.dumps(run, indent=2) + "\n")
         return
     earlier = json.loads(path.read_text(encoding="utf-8"))
     before = {**earlier, **earlier["recipe"]}
-    now: dict[str, Any] = {**recipe.to_dict(), **run}
-    changed = [name for name in now if name != "recipe" and before.get(name) != now[name]]
-    if changed:
-        name = changed[0]
-        raise ValueError(
-            f"{out}: expected the run that was begun there, with {name}={before.get(name)!r}. "
-            f"Received: {name}={now[name]!r}"
-        )
+    for name, value in {**recipe.to_dict(), **settings}.items():
+        if before.get(name) != value:
+            raise ValueError(
+                f"{out}: expected the run that was begun there, with {name}={before.get(name)!r}. "
+                f"Received: {name}={value!r}"
+            )
 
 
 def _truncate_history(path: Path, done: int) -> None:

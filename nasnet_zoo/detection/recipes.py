@@ -1,0 +1,93 @@
+"""Recipes for detectors: those of classifiers with what a detector adds ([N] section 4.2, [D])."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from nasnet_zoo.training.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class DetectionRecipe(Recipe):
+    """How a `FasterRCNN` is trained; images are brought into squares of ``image_size``.
+
+    Args:
+        anchor_size: anchors have a quarter, a half, once and twice this size, in pixels.
+        rpn_filters: see `FasterRCNN`, as all that follows.
+        candidates: of suppression.
+        proposals: of an image.
+        box_samples: proposals of an image that the losses look at.
+        crop_size: of the map at a proposal.
+        train_batch_norm: whether batch norm is not frozen.
+
+    The other arguments are those of `Recipe`; of a crop, colours, cutout, label smoothing and an
+    auxiliary head there is none.
+    """
+
+    anchor_size: float = 256.0
+    rpn_filters: int = 512
+    candidates: int = 1000
+    proposals: int = 300
+    box_samples: int = 64
+    crop_size: int = 17
+    train_batch_norm: bool = False
+
+
+_MOBILE = DetectionRecipe(
+    model="nasnet_mobile",
+    weights="imagenet",
+    image_size=600,  # [N] table 4
+    epochs=10,  # [D] 1.2 million steps of 1 out of 118,287 images
+    batch_size=1,  # [D]
+    learning_rate=3e-4,  # [D]
+    momentum=0.9,  # [D]
+    schedule="cosine",  # [D] divides the rate by 10 twice, in the last quarter
+    clip_norm=10.0,  # [D]
+    flip=True,  # [D]
+)
+
+#: The recipes by name.
+DETECTION_RECIPES: dict[str, DetectionRecipe] = {
+    "coco_mobile": _MOBILE,
+    "coco_large": dataclasses.replace(
+        _MOBILE,
+        model="nasnet_large",
+        image_size=1200,  # [D]; 800 as well in [N] table 4
+        gradient_checkpointing=True,
+    ),
+    # From random weights, for canvases of 256 pixels, on two CPU cores.
+    "pasted": DetectionRecipe(
+        model="nasnet_mobile",
+        cells=1,
+        filters=16,
+        stem_filters=16,
+        image_size=256,
+        epochs=12,
+        batch_size=4,
+        learning_rate=0.02,
+        momentum=0.9,
+        warmup_epochs=0.5,
+        clip_norm=10.0,
+        bn_momentum=0.99,
+        flip=True,
+        anchor_size=64.0,
+        rpn_filters=64,
+        candidates=300,
+        proposals=50,
+        box_samples=24,
+        crop_size=9,
+        train_batch_norm=True,
+    ),
+}
+
+
+def find_recipe(name: str) -> DetectionRecipe:
+    """A recipe by its name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in DETECTION_RECIPES:
+        raise ValueError(f"Expected one of {', '.join(DETECTION_RECIPES)}. Received: {name!r}")
+    return DETECTION_RECIPES[name]

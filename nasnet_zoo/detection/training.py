@@ -1,0 +1,174 @@
+"""Training a detector by a recipe: Keras's `fit` underneath, resumable at any moment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.models import from_architecture
+from nasnet_zoo.training.train import claim, dtype_policy, fit_resumable, make_optimizer
+
+from .coco import CocoImages
+from .evaluation import detect, evaluate
+from .faster_rcnn import FasterRCNN
+from .input import training_batches
+from .recipes import DetectionRecipe
+
+
+class CocoEvaluation(keras.callbacks.Callback):
+    """Logs COCO's twelve numbers after every epoch, as ``val_AP`` and so on.
+
+    Args:
+        source: what is evaluated on.
+        size: to which its images are brought, in pixels.
+    """
+
+    def __init__(self, source: CocoImages, size: int) -> None:
+        super().__init__()
+        self._source, self._size = source, size
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Evaluates."""
+        found = evaluate(self._source, detect(_compiled(self.model), self._source, self._size))
+        if logs is not None:
+            logs.update({f"val_{name}": value for name, value in found.items()})
+
+
+def _compiled(detector: FasterRCNN) -> Any:
+    return tf.function(lambda images: detector(images, training=False), reduce_retracing=True)
+
+
+def build_detector(recipe: DetectionRecipe, classes: int, seed: int = 0) -> FasterRCNN:
+    """The detector of a recipe, for images of any size."""
+    a = recipe.architecture
+    network = from_architecture(
+        a,
+        (None, None, 3),
+        weights=recipe.weights,
+        include_top=False,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        name=recipe.model,
+    )
+    return FasterRCNN(
+        network,
+        classes,
+        anchor_sizes=[recipe.anchor_size * factor for factor in (0.25, 0.5, 1.0, 2.0)],
+        rpn_filters=recipe.rpn_filters,
+        candidates=recipe.candidates,
+        proposals=recipe.proposals,
+        box_samples=recipe.box_samples,
+        crop_size=recipe.crop_size,
+        train_batch_norm=recipe.train_batch_norm,
+        seed=seed,
+    )
+
+
+def train_detector(
+    recipe: DetectionRecipe,
+    train: CocoImages,
+    test: CocoImages,
+    out: str | os.PathLike[str],
+    *,
+    start_from: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    tensorboard: bool = False,
+    verbose: int | None = None,
+) -> FasterRCNN:
+    """Trains a detector, or goes on where an earlier call with the same ``out`` stopped.
+
+    The folder gets ``run.json``, ``checkpoint.npz``, ``history.csv`` with the losses and COCO's numbers
+    of every epoch, and at the end ``detector.keras``.
+
+    Args:
+        recipe: what to do.
+        train: to train on.
+        test: is evaluated on after every epoch.
+        out: folder for what it makes; made if it is not there.
+        start_from: a ``detector.keras`` whose weights to begin with. If it is of other classes, the
+            layers that know of classes begin anew.
+        seed: of the initial weights and of everything drawn in training.
+        tensorboard: whether to write events for TensorBoard to ``out/tensorboard``.
+        verbose: as in `fit`. Default: a progress bar on a terminal, else a line for an epoch.
+
+    Raises:
+        ValueError: if there are fewer images than a batch, the classes of the two sets differ,
+            ``start_from`` is no such detector, or ``out`` holds another run.
+        NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
+    """
+    out, size = Path(out), recipe.architecture.image_size
+    if train.class_names != test.class_names:
+        raise ValueError(f"Expected the classes {train.class_names}. Received: {test.class_names}")
+    steps = len(train.examples) // recipe.batch_size
+    if not steps:
+        raise ValueError(
+            f"Expected at least {recipe.batch_size} images to train on. Received: {len(train.examples)}"
+        )
+    claim(
+        out,
+        recipe,
+        train_images=len(train.examples),
+        test_images=len(test.examples),
+        class_names=list(train.class_names),
+        start_from=None if start_from is None else os.fspath(start_from),
+        seed=seed,
+    )
+    keras.utils.set_random_seed(seed)
+    with dtype_policy(recipe.precision):
+        detector = build_detector(recipe, len(train.class_names), seed)
+    if start_from is not None:
+        copy_weights(load_detector(start_from), detector)
+    optimizer = make_optimizer(recipe, steps)
+    optimizer.build(detector.trainable_variables)
+    detector.compile(optimizer, jit_compile=False)
+    fit_resumable(
+        detector,
+        out,
+        lambda start: training_batches(train, size, recipe.batch_size, seed, start, flip=recipe.flip),
+        steps,
+        recipe.epochs,
+        [CocoEvaluation(test, size)],
+        tensorboard=tensorboard,
+        verbose=verbose,
+    )
+    with replacing(out / "detector.keras") as temporary:
+        detector.save(temporary)
+    return detector
+
+
+def load_detector(path: str | os.PathLike[str]) -> FasterRCNN:
+    """A detector that `train_detector` saved.
+
+    Raises:
+        ValueError: if the file is none.
+    """
+    try:
+        detector = keras.saving.load_model(path, compile=False)
+    # A broken archive raises errors of many kinds.
+    except Exception as error:
+        raise ValueError(f"{path}: expected a detector. Received: {error}") from None
+    if not isinstance(detector, FasterRCNN):
+        raise ValueError(f"{path}: expected a detector. Received: {type(detector).__name__}")
+    return detector
+
+
+def copy_weights(source: FasterRCNN, target: FasterRCNN) -> None:
+    """Copies all weights, but of other classes not those of the last two layers.
+
+    Raises:
+        ValueError: if the detectors differ in more than their classes.
+    """
+    parts = ["network", "rpn_conv", "rpn_objectness", "rpn_boxes"]
+    if source.classes == target.classes:
+        parts += ["class_logits", "class_boxes"]
+    for part in parts:
+        try:
+            getattr(target, part).set_weights(getattr(source, part).get_weights())
+        except ValueError as error:
+            raise ValueError(
+                f"Expected a detector alike but for its classes. {part}: {error}"
+            ) from None
