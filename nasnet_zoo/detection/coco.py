@@ -170,14 +170,15 @@ def coco_from_tfds(builder: Any, split: str, out: str | os.PathLike[str]) -> Non
     """
     tfds = import_extra("tensorflow_datasets", "detection")
     features = builder.info.features
-    if not {"image", "objects"} <= set(features) or not {"bbox", "label"} <= set(features["objects"]):
+    of_objects = features["objects"].feature if "objects" in features else {}
+    if "image" not in features or not {"bbox", "label"} <= set(of_objects):
         raise ValueError(
             f"{builder.info.name}: expected features 'image' and 'objects' with 'bbox' and 'label'. "
             f"Received: {sorted(features)}"
         )
     folder = Path(out) / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    names = features["objects"]["label"].names
+    names = of_objects["label"].names
     found: dict[str, list[dict[str, Any]]] = {
         "images": [],
         "annotations": [],

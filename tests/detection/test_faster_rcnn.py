@@ -13,7 +13,7 @@ pytestmark = pytest.mark.tensorflow
 
 def network(genotype=zoo.NASNET_A, shape=(None, None, 3), **options):
     sizes = {"cells": 1, "filters": 4, "stem": "imagenet", "stem_filters": 4, "image_size": 64}
-    return zoo.NASNet(genotype, **sizes, input_shape=shape, include_top=False, **options)
+    return zoo.NASNet(genotype, input_shape=shape, include_top=False, **sizes | options)
 
 
 def detector(**options):
