@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 _DATA = (
     "'digits', a folder of IDX files or of class folders, or a data set of TFDS (cifar10, cifar100, "
     "fashion_mnist, imagenet2012, ...)"
 )
+
+_COCO = "annotations in COCO's format, and the folder of the images"
+_MALFORMED = "what becomes of annotations that make no sense (default: refuse)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_export(commands)
     _add_benchmark(commands)
+    _add_detect(commands)
     return parser
 
 
@@ -285,6 +291,44 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
     benchmark.set_defaults(run=_benchmark)
 
 
+def _add_detect(commands: argparse._SubParsersAction) -> None:
+    detect = commands.add_parser("detect", help="train, evaluate and use an object detector")
+    actions = detect.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+    train = actions.add_parser(
+        "train",
+        help="train a Faster R-CNN by a recipe",
+        description="Trains a Faster R-CNN. Run again with the same --out, it goes on where "
+        "it was stopped.",
+    )
+    train.add_argument("recipe", help="coco_mobile, coco_large or pasted")
+    train.add_argument("--train", nargs=2, required=True, metavar=("JSON", "IMAGES"), help=_COCO)
+    train.add_argument("--test", nargs=2, required=True, metavar=("JSON", "IMAGES"), help=_COCO)
+    train.add_argument("--out", required=True, help="folder for the checkpoint, history and detector")
+    train.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="of the recipe")
+    train.add_argument("--from", dest="start_from", metavar="FILE", help="a .keras to start from")
+    train.add_argument("--malformed", choices=("refuse", "skip"), default="refuse", help=_MALFORMED)
+    train.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    train.add_argument("--tensorboard", action="store_true", help="write events to OUT/tensorboard")
+    train.set_defaults(run=_detect_train)
+
+    evaluate = actions.add_parser("evaluate", help="COCO's twelve numbers of a detector")
+    evaluate.add_argument("detector", help="a detector.keras")
+    evaluate.add_argument("--test", nargs=2, required=True, metavar=("JSON", "IMAGES"), help=_COCO)
+    evaluate.add_argument("--malformed", choices=("refuse", "skip"), default="refuse", help=_MALFORMED)
+    evaluate.add_argument("--image-size", type=int, required=True, help="pixels of the longer side")
+    evaluate.add_argument("--json", metavar="FILE", help="write the detections in COCO's result format")
+    evaluate.set_defaults(run=_detect_evaluate)
+
+    predict = actions.add_parser("predict", help="draw detections on images")
+    predict.add_argument("detector", help="a detector.keras")
+    predict.add_argument("images", nargs="+", help="image files")
+    predict.add_argument("--out", required=True, help="folder for the pictures")
+    predict.add_argument("--image-size", type=int, required=True, help="pixels of the longer side")
+    predict.add_argument("--score", type=float, default=0.5, help="the least to draw (default: 0.5)")
+    predict.set_defaults(run=_detect_predict)
+
+
 def _demo(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.demo import run_demo
     from nasnet_zoo.quiet import quiet_stderr
@@ -456,3 +500,58 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     console.print(table)
     for report in reports:
         console.print(histogram(report), style="dim")
+
+
+def _detect_train(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.quiet import quiet_stderr
+
+    with quiet_stderr():
+        from nasnet_zoo.detection.coco import CocoImages
+        from nasnet_zoo.detection.recipes import find_recipe
+        from nasnet_zoo.detection.training import train_detector
+        from nasnet_zoo.fields import with_fields
+
+        train_detector(
+            with_fields(find_recipe(arguments.recipe), arguments.set),
+            CocoImages(*arguments.train, arguments.malformed),
+            CocoImages(*arguments.test, arguments.malformed),
+            arguments.out,
+            start_from=arguments.start_from,
+            seed=arguments.seed,
+            tensorboard=arguments.tensorboard,
+        )
+    print(f"Wrote {arguments.out}/detector.keras")
+
+
+def _detect_evaluate(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.quiet import quiet_stderr
+
+    with quiet_stderr():
+        from nasnet_zoo.cells.files import write_text
+        from nasnet_zoo.detection.coco import CocoImages
+        from nasnet_zoo.detection.evaluation import detect, evaluate
+        from nasnet_zoo.detection.training import load_detector
+
+        source = CocoImages(*arguments.test, arguments.malformed)
+        results = detect(load_detector(arguments.detector), source, arguments.image_size)
+        found = evaluate(source, results)
+    for name, value in found.items():
+        print(f"{name:6} {value:.3f}" if value >= 0 else f"{name:6} -")
+    if arguments.json:
+        write_text(arguments.json, json.dumps(results))
+
+
+def _detect_predict(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.quiet import quiet_stderr
+
+    with quiet_stderr():
+        from nasnet_zoo.detection.prediction import draw, predict_files
+        from nasnet_zoo.detection.training import load_detector
+
+        detector = load_detector(arguments.detector)
+        out = Path(arguments.out)
+        out.mkdir(parents=True, exist_ok=True)
+        size, score = arguments.image_size, arguments.score
+        for path, pixels, found in predict_files(detector, arguments.images, size, score):
+            draw(pixels, found, detector.class_names, out / path.name)
+            print(f"{path}: {len(found['scores'])} found, drawn in {out / path.name}")

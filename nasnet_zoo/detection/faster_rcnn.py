@@ -35,7 +35,7 @@ class FasterRCNN(keras.Model):
     Args:
         network: a model of this package, such as ``NASNetMobile(include_top=False)``, with its weights.
             Of a classifier the last layers are not used.
-        classes: how many kinds of objects.
+        class_names: one for each kind of objects.
         anchor_sizes: in pixels ([D]: a quarter of 256 to twice).
         aspect_ratios: widths over heights ([D]).
         rpn_filters: of the region proposals' 3x3 convolution ([D]: 512).
@@ -56,7 +56,7 @@ class FasterRCNN(keras.Model):
     def __init__(
         self,
         network: keras.Model,
-        classes: int,
+        class_names: Sequence[str],
         *,
         anchor_sizes: Sequence[float] = (64.0, 128.0, 256.0, 512.0),
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
@@ -75,11 +75,11 @@ class FasterRCNN(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if classes < 1:
-            raise ValueError(f"Expected at least 1 class. Received: classes={classes}")
+        if not class_names:
+            raise ValueError(f"Expected at least 1 class. Received: {class_names=}")
         # === Config ===
         self._own = {
-            "classes": classes,
+            "class_names": list(class_names),
             "anchor_sizes": list(anchor_sizes),
             "aspect_ratios": list(aspect_ratios),
             "rpn_filters": rpn_filters,
@@ -97,6 +97,8 @@ class FasterRCNN(keras.Model):
         }
         for name, value in self._own.items():
             setattr(self, name, value)
+
+        self.classes = classes = len(class_names)
 
         # === Layers ===
         self.network = network

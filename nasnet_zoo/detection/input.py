@@ -37,7 +37,7 @@ def training_batches(
 
     def example(position: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         index = shuffled(position, len(source.examples), seed)
-        image, scale = _fitted(read_image(paths[index]), size)
+        image, scale = fitted(read_image(paths[index]), size)
         found = boxes[index] * scale
         key = tf.stack([tf.constant(seed, tf.int64), position])
         if flip and tf.random.stateless_uniform([], key) < 0.5:
@@ -47,7 +47,7 @@ def training_batches(
             y, x, y_end, x_end = tf.unstack(found, axis=-1)
             mirrored = tf.stack([y, width - x_end, y_end, width - x], axis=-1)
             found = tf.where(classes[index][:, None] == PADDING, found, mirrored)
-        return _squared(image, size), {"boxes": found, "classes": classes[index]}
+        return squared(image, size), {"boxes": found, "classes": classes[index]}
 
     examples = positions(start * batch_size).map(example, tf.data.AUTOTUNE, deterministic=True)
     return examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
@@ -57,8 +57,8 @@ def evaluation_batches(source: CocoImages, size: int, batch_size: int) -> tf.dat
     """All images once: (images, scales); a scale times a pixel of the file gives one of the image."""
 
     def example(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, scale = _fitted(read_image(path), size)
-        return _squared(image, size), scale
+        image, scale = fitted(read_image(path), size)
+        return squared(image, size), scale
 
     files = tf.data.Dataset.from_tensor_slices([str(example.path) for example in source.examples])
     examples = files.map(example, tf.data.AUTOTUNE, deterministic=True)
@@ -77,14 +77,15 @@ def _tensors(source: CocoImages) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return paths, tf.constant(boxes), tf.constant(classes)
 
 
-def _fitted(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def fitted(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The image resized to fit a square, in [-1, 1], and how much larger it became."""
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     scale = size / tf.reduce_max(shape)
     return resized(image, tf.cast(tf.round(shape * scale), tf.int32)), scale
 
 
-def _squared(image: tf.Tensor, size: int) -> tf.Tensor:
+def squared(image: tf.Tensor, size: int) -> tf.Tensor:
+    """The image in the upper left corner of a grey square."""
     below, right = size - tf.shape(image)[0], size - tf.shape(image)[1]
     image = tf.pad(image, [[0, below], [0, right], [0, 0]])
     image.set_shape((size, size, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def _compiled(detector: FasterRCNN) -> Any:
     return tf.function(lambda images: detector(images, training=False), reduce_retracing=True)
 
 
-def build_detector(recipe: DetectionRecipe, classes: int, seed: int = 0) -> FasterRCNN:
+def build_detector(recipe: DetectionRecipe, class_names: Sequence[str], seed: int = 0) -> FasterRCNN:
     """The detector of a recipe, for images of any size."""
     a = recipe.architecture
     network = from_architecture(
@@ -56,7 +57,7 @@ def build_detector(recipe: DetectionRecipe, classes: int, seed: int = 0) -> Fast
     )
     return FasterRCNN(
         network,
-        classes,
+        class_names,
         anchor_sizes=[recipe.anchor_size * factor for factor in (0.25, 0.5, 1.0, 2.0)],
         rpn_filters=recipe.rpn_filters,
         candidates=recipe.candidates,
@@ -119,7 +120,7 @@ def train_detector(
     )
     keras.utils.set_random_seed(seed)
     with dtype_policy(recipe.precision):
-        detector = build_detector(recipe, len(train.class_names), seed)
+        detector = build_detector(recipe, train.class_names, seed)
     if start_from is not None:
         copy_weights(load_detector(start_from), detector)
     optimizer = make_optimizer(recipe, steps)
@@ -163,7 +164,7 @@ def copy_weights(source: FasterRCNN, target: FasterRCNN) -> None:
         ValueError: if the detectors differ in more than their classes.
     """
     parts = ["network", "rpn_conv", "rpn_objectness", "rpn_boxes"]
-    if source.classes == target.classes:
+    if source.class_names == target.class_names:
         parts += ["class_logits", "class_boxes"]
     for part in parts:
         try:

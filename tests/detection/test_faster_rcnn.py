@@ -9,6 +9,7 @@ from nasnet_zoo.detection import CROWD, PADDING, FasterRCNN, split_network
 from nasnet_zoo.detection.faster_rcnn import LOSSES
 
 pytestmark = pytest.mark.tensorflow
+SLOW = pytest.mark.slow
 
 
 def network(genotype=zoo.NASNET_A, shape=(None, None, 3), **options):
@@ -29,7 +30,7 @@ def detector(**options):
         "detections": 6,
         "train_batch_norm": True,
     }
-    return FasterRCNN(network(), 3, **small | options)
+    return FasterRCNN(network(), ["red", "green", "blue"], **small | options)
 
 
 def images(height=64, width=96, count=2):
@@ -41,9 +42,9 @@ def images(height=64, width=96, count=2):
     ("genotype", "options"),
     [
         (zoo.NASNET_A, {"cells": 2}),
-        (zoo.NASNET_A, {"cells": 2, "skip_reduction_layer_input": True}),
-        (zoo.NASNET_C, {}),
-        (zoo.PNASNET_5, {}),
+        pytest.param(zoo.NASNET_A, {"cells": 2, "skip_reduction_layer_input": True}, marks=SLOW),
+        pytest.param(zoo.NASNET_C, {}, marks=SLOW),
+        pytest.param(zoo.PNASNET_5, {}, marks=SLOW),
     ],
     ids=["mobile", "large", "C", "PNASNet"],
 )
@@ -57,23 +58,17 @@ def test_the_box_head_on_the_whole_map_gives_the_classifier_s_own_features(genot
     np.testing.assert_array_equal(box_head(states), model(x))
 
 
+@pytest.mark.slow
 def test_large_is_cut_after_cell_11():
     large = zoo.NASNetLarge(weights=None, include_top=False, input_shape=(None, None, 3))
     first, box_head = split_network(large)
-    ends = zoo.end_points(large)
-    assert [id(tensor) for tensor in first.outputs] != []
-    made_by = {tensor._keras_history.operation.name for tensor in split_states(large)}
-    assert made_by == {"Cell_11", "Cell_10"}
     assert [tensor.shape[-1] for tensor in first.outputs] == [2016, 2016]
-    assert {name for name in ends if name.startswith("Cell_")} == {f"Cell_{k}" for k in range(18)}
-    assert {layer.name for layer in box_head.layers if layer.name.startswith("Cell_")} == {
-        f"Cell_{k}" for k in range(12, 18)
-    }
+    cells = [{n for n in range(18) if f"Cell_{n}" in names(half)} for half in (first, box_head)]
+    assert cells == [set(range(12)), set(range(12, 18))]
 
 
-def split_states(model):
-    cell = model.get_layer("Reduction_Cell_1")
-    return cell.input
+def names(model):
+    return {layer.name for layer in model.layers}
 
 
 def test_detections_are_in_the_image_best_first_and_counted():
@@ -166,10 +161,9 @@ def test_it_learns_one_batch_by_heart():
         assert sorted(found["classes"][image, : found["count"][image]]) == sorted(true)
 
 
-@pytest.mark.parametrize("classes", [0, -1])
-def test_a_detector_needs_a_class(classes):
+def test_a_detector_needs_a_class():
     with pytest.raises(ValueError, match="at least 1 class"):
-        FasterRCNN(network(), classes)
+        FasterRCNN(network(), [])
 
 
 def test_only_our_networks_can_be_cut():
