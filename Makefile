@@ -24,7 +24,7 @@ test: setup ## Run the tests, on the TensorFlow and the JAX backend
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not slow and not tensorflow' tests/cells
 
 test-all: setup ## Run the slow tests too, and those of the PyTorch backend
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[torch]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hub,torch]'
 	$(BIN)/python -m pytest -n 2 -m ''
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not tensorflow' tests/cells tests/nasnet_zoo
 

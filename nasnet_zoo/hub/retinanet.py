@@ -1,0 +1,337 @@
+"""KerasHub's RetinaNet, corrected where it does not do what its paper says (arXiv 1708.02002).
+
+docs/keras-hub.md lists the faults; a test shows each of them in KerasHub itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from nasnet_zoo.detection.anchors import anchor_shapes, grid_anchors
+from nasnet_zoo.detection.boxes import best, clip, decode, encode, iou, suppress
+from nasnet_zoo.detection.matching import IGNORED, POSITIVE, match
+from nasnet_zoo.extras import import_extra
+
+keras_hub = import_extra("keras_hub", "hub")
+
+_FORMAT = "yxyx"
+# What RetinaNetObjectDetector takes as the classes of anchors that are background or do not count.
+_BACKGROUND_CLASS, _IGNORED_CLASS = -1, -2
+
+
+def _convert(boxes: Any, source: str, target: str, images: Any) -> Any:
+    """Boxes of ``images`` from one of Keras's formats to another."""
+    height, width = ops.shape(images)[1:3]
+    return keras.utils.bounding_boxes.convert_format(
+        boxes, source=source, target=target, height=height, width=width
+    )
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class PyramidAnchors(keras_hub.layers.AnchorGenerator):
+    """Anchors of a feature pyramid for images of any size, known or not when the graph is built.
+
+    KerasHub's needs known sizes, spaces the places of a map by the image's size over the map's (61
+    pixels instead of 64 at level 6 of an 800-pixel image), centres them on their corners, and takes an
+    aspect ratio for height over width. Here level l has a place every 2^l pixels, centred on them, and
+    ratios are width over height, as its documentation has it.
+
+    Args:
+        bounding_box_format: of the anchors, as in `keras.utils.bounding_boxes.convert_format`.
+        min_level, max_level: of the pyramid.
+        num_scales: sizes at a level, spaced evenly between it and the next.
+        aspect_ratios: widths over heights.
+        anchor_size: the smallest size of a level, in strides of that level.
+        **kwargs: of `keras.layers.Layer`.
+
+    Input: images (batch, height, width, channels). Output: a dict of (number, 4) by level, "P3" ...
+    """
+
+    def call(self, inputs: Any) -> dict[str, Any]:
+        """The anchors of all levels."""
+        height, width = ops.shape(inputs)[1:3]
+        anchors = {}
+        for level in range(self.min_level, self.max_level + 1):
+            stride = 2**level
+            sizes = [
+                self.anchor_size * stride * 2 ** (k / self.num_scales) for k in range(self.num_scales)
+            ]
+            shapes = anchor_shapes(sizes, self.aspect_ratios)
+            rows, columns = -(-height // stride), -(-width // stride)
+            centred = grid_anchors(rows, columns, stride, shapes) + stride / 2
+            anchors[f"P{level}"] = _convert(centred, _FORMAT, self.bounding_box_format, inputs)
+        return anchors
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class AnchorTargets(keras.layers.Layer):
+    """What RetinaNet's outputs should be: KerasHub's label encoder, with `nasnet_zoo.detection`'s parts.
+
+    Each object's best anchor is positive too, so that none goes unlearned; padding and crowds match
+    nothing. KerasHub's `BoxMatcher` does it for its own padding column, and for boxes of padding.
+
+    Args:
+        anchor_generator: a `PyramidAnchors` or another `AnchorGenerator`.
+        positive_threshold: the least IoU of an object.
+        negative_threshold: below it an anchor is background; between the two it does not count.
+        **kwargs: of `keras.layers.Layer`.
+    """
+
+    bounding_box_format = _FORMAT
+
+    def __init__(
+        self,
+        anchor_generator: Any,
+        positive_threshold: float = 0.5,
+        negative_threshold: float = 0.4,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.anchor_generator = anchor_generator
+        self.positive_threshold = positive_threshold
+        self.negative_threshold = negative_threshold
+
+    def call(self, images: Any, gt_boxes: Any, gt_classes: Any) -> tuple[Any, Any]:
+        """The targets of a batch.
+
+        Args:
+            images: (batch, height, width, channels).
+            gt_boxes: true boxes (batch, N, 4), (y_min, x_min, y_max, x_max) in pixels.
+            gt_classes: theirs, (batch, N), with `PADDING` and `CROWD` of `nasnet_zoo.detection`.
+
+        Returns:
+            Deltas (batch, anchors, 4), and float32 classes (batch, anchors), where -1 is background
+            and -2 does not count.
+        """
+        boxes, classes = ops.cast(gt_boxes, "float32"), ops.cast(gt_classes, "int32")
+        anchors = all_anchors(self.anchor_generator, images)
+        matched, verdict = match(
+            iou(anchors, boxes),
+            classes,
+            self.positive_threshold,
+            self.negative_threshold,
+            best_for_each=True,
+        )
+        deltas = encode(ops.take_along_axis(boxes, matched[..., None], axis=1), anchors)
+        others = ops.where(verdict == IGNORED, _IGNORED_CLASS, _BACKGROUND_CLASS)
+        targets = ops.where(verdict == POSITIVE, ops.take_along_axis(classes, matched, axis=1), others)
+        return deltas, ops.cast(targets, "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {
+            **super().get_config(),
+            "anchor_generator": keras.saving.serialize_keras_object(self.anchor_generator),
+            "positive_threshold": self.positive_threshold,
+            "negative_threshold": self.negative_threshold,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> AnchorTargets:
+        """Of the arguments."""
+        generator = keras.saving.deserialize_keras_object(config["anchor_generator"])
+        return cls(**{**config, "anchor_generator": generator})
+
+
+def all_anchors(generator: Any, images: Any) -> Any:
+    """The anchors of all levels of a pyramid, (number, 4) of (y_min, x_min, y_max, x_max) in pixels."""
+    anchors = ops.concatenate(list(generator(images).values()), axis=0)
+    return _convert(anchors, generator.bounding_box_format, _FORMAT, images)
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class PerClassSuppression(keras.layers.Layer):
+    """From all boxes and class logits to detections: non-maximum suppression within each class.
+
+    KerasHub's suppresses boxes of other classes too, knows one class for a box, and needs a known
+    number of images and of boxes. A box may come out here once for each of several classes.
+
+    Args:
+        bounding_box_format: of the boxes, in and out.
+        iou_threshold: the largest of two detections of a class.
+        confidence_threshold: the least of a detection.
+        max_detections: at most, per image.
+        candidates: best pairs of box and class that the suppression looks at.
+        **kwargs: of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        bounding_box_format: str = _FORMAT,
+        iou_threshold: float = 0.5,
+        confidence_threshold: float = 0.05,
+        max_detections: int = 100,
+        candidates: int = 1000,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bounding_box_format = bounding_box_format
+        self.iou_threshold = iou_threshold
+        self.confidence_threshold = confidence_threshold
+        self.max_detections = max_detections
+        self.candidates = candidates
+
+    def call(self, box_prediction: Any, class_prediction: Any, images: Any) -> dict[str, Any]:
+        """The detections of a batch.
+
+        Args:
+            box_prediction: (batch, N, 4) in ``bounding_box_format``.
+            class_prediction: logits (batch, N, classes).
+            images: (batch, height, width, channels); the boxes are clipped to them.
+
+        Returns:
+            ``boxes`` (batch, detections, 4), ``confidence`` and ``labels`` (batch, detections), best
+            first, and ``num_detections`` (batch,): what comes after it is -1.
+        """
+        batch, classes = ops.shape(class_prediction)[0], class_prediction.shape[-1]
+        height, width = ops.shape(images)[1:3]
+        boxes = _convert(box_prediction, self.bounding_box_format, _FORMAT, images)
+        scores = ops.sigmoid(ops.cast(class_prediction, "float32"))
+        scores, index = best(ops.reshape(scores, (batch, -1)), self.candidates)
+        boxes = ops.take_along_axis(boxes, (index // classes)[..., None], axis=1)
+        boxes, labels = clip(boxes, height, width), index % classes
+        # Boxes of different classes are moved apart, so that they do not suppress each other.
+        apart = ops.cast(ops.maximum(height, width), "float32") + 1.0
+        moved = boxes + ops.cast(labels, "float32")[..., None] * apart
+        kept = ops.logical_and(
+            suppress(moved, scores, self.iou_threshold), scores >= self.confidence_threshold
+        )
+        scores, index = best(ops.where(kept, scores, 0.0), self.max_detections)
+        found = scores > 0.0
+        boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
+        boxes = _convert(boxes, _FORMAT, self.bounding_box_format, images)
+        return {
+            "boxes": ops.where(found[..., None], boxes, -1.0),
+            "confidence": ops.where(found, scores, -1.0),
+            "labels": ops.where(found, ops.take_along_axis(labels, index, axis=1), -1),
+            "num_detections": ops.sum(ops.cast(found, "int32"), axis=-1),
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {
+            **super().get_config(),
+            "bounding_box_format": self.bounding_box_format,
+            "iou_threshold": self.iou_threshold,
+            "confidence_threshold": self.confidence_threshold,
+            "max_detections": self.max_detections,
+            "candidates": self.candidates,
+        }
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class RetinaNet(keras_hub.models.RetinaNetObjectDetector):
+    """KerasHub's RetinaNet, made to learn.
+
+    It is used as `keras_hub.models.RetinaNetObjectDetector`, from which it differs in these:
+    `PyramidAnchors`, `AnchorTargets` and `PerClassSuppression` in place of KerasHub's; the prior
+    probability is that of the classes, not of the boxes, and the heads' kernels start with the paper's
+    deviation 0.01; the focal loss is the paper's; boxes are decoded by what encoded them; and batch norm
+    in the feature pyramid (``use_fpn_batch_norm``) has its momentum.
+
+    The images' heights and widths are multiples of 32, as KerasHub's feature pyramid needs them.
+
+    Args:
+        backbone: a `keras_hub.models.RetinaNetBackbone`, on a `NASNetBackbone` or another.
+        num_classes: how many kinds of objects.
+        bounding_box_format: of the true boxes in training and of the detections.
+        anchor_generator: default: 3 sizes from 4 strides up, ratios 0.5, 1 and 2, as in the paper.
+        label_encoder: default: `AnchorTargets` of those anchors. Its deltas are those of
+            `nasnet_zoo.detection.boxes.encode`.
+        prediction_decoder: default: `PerClassSuppression`.
+        classification_head_prior_probability: of every class at every anchor, before training.
+        compile: whether to compile with the defaults of `compile`.
+        **kwargs: of `keras_hub.models.RetinaNetObjectDetector`.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        num_classes: int,
+        bounding_box_format: str = _FORMAT,
+        anchor_generator: Any = None,
+        label_encoder: Any = None,
+        prediction_decoder: Any = None,
+        classification_head_prior_probability: float = 0.01,
+        compile: bool = True,  # noqa: A002
+        **kwargs: Any,
+    ) -> None:
+        anchor_generator = anchor_generator or PyramidAnchors(
+            _FORMAT,
+            backbone.min_level,
+            backbone.max_level,
+            num_scales=3,
+            aspect_ratios=[0.5, 1.0, 2.0],
+            anchor_size=4.0,
+        )
+        super().__init__(
+            backbone,
+            num_classes,
+            bounding_box_format=bounding_box_format,
+            anchor_generator=anchor_generator,
+            label_encoder=label_encoder or AnchorTargets(anchor_generator),
+            prediction_decoder=prediction_decoder or PerClassSuppression(bounding_box_format),
+            compile=False,
+            **kwargs,
+        )
+        prior = classification_head_prior_probability
+        _initialize(self.classification_head, bias=-math.log((1 - prior) / prior))
+        _initialize(self.box_head, bias=0.0)
+        pyramid = backbone.feature_pyramid
+        for norms in (pyramid.lateral_batch_norm_layers, pyramid.output_batch_norms):
+            for norm in norms.values():
+                norm.momentum = pyramid.batch_norm_momentum
+        if compile:
+            self.compile()
+
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        box_loss: Any = "auto",
+        classification_loss: Any = "auto",
+        metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """As KerasHub's, with the paper's focal loss: balanced by alpha = 0.25, a sum over classes.
+
+        Keras's losses are means over a box's coordinates and over the classes; the default
+        ``loss_weights`` make sums of them.
+        """
+        if classification_loss == "auto":
+            classification_loss = keras.losses.BinaryFocalCrossentropy(
+                apply_class_balancing=True, alpha=0.25, gamma=2.0, from_logits=True, reduction="sum"
+            )
+        sums = {"bbox_regression": 4.0, "cls_logits": float(self.num_classes)}
+        super().compile(
+            optimizer,
+            box_loss,
+            classification_loss,
+            metrics,
+            **{"loss_weights": sums, **kwargs},
+        )
+
+    def decode_predictions(self, predictions: dict[str, Any], data: Any) -> dict[str, Any]:
+        """Detections from what the model puts out for a batch.
+
+        Args:
+            predictions: ``bbox_regression`` (batch, anchors, 4) and ``cls_logits`` (batch, anchors,
+                classes).
+            data: the images (batch, height, width, channels), alone or first in a tuple.
+        """
+        images = data[0] if isinstance(data, (list, tuple)) else data
+        deltas = ops.cast(predictions["bbox_regression"], "float32")
+        boxes = decode(deltas, all_anchors(self.anchor_generator, images))
+        boxes = _convert(boxes, _FORMAT, self.bounding_box_format, images)
+        return self.prediction_decoder(boxes, predictions["cls_logits"], images=images)
+
+
+def _initialize(head: Any, bias: float) -> None:
+    """Gives a prediction head the initial values of the paper (section 4.1)."""
+    for convolution in (*head.conv_layers, head.prediction_layer):
+        kernel = convolution.kernel
+        kernel.assign(keras.random.normal(kernel.shape, stddev=0.01))
+    head.prediction_layer.bias.assign(ops.full(head.prediction_layer.bias.shape, bias))
