@@ -69,7 +69,7 @@ class PyramidAnchors(keras_hub.layers.AnchorGenerator):
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class AnchorTargets(keras.layers.Layer):
-    """What RetinaNet's outputs should be: KerasHub's label encoder, with `nasnet_zoo.detection`'s parts.
+    """What RetinaNet's outputs should be: a label encoder of the parts of `nasnet_zoo.detection`.
 
     Each object's best anchor is positive too, so that none goes unlearned; padding and crowds match
     nothing. KerasHub's `BoxMatcher` does it for its own padding column, and for boxes of padding.
@@ -230,8 +230,8 @@ class RetinaNet(keras_hub.models.RetinaNetObjectDetector):
     It is used as `keras_hub.models.RetinaNetObjectDetector`, from which it differs in these:
     `PyramidAnchors`, `AnchorTargets` and `PerClassSuppression` in place of KerasHub's; the prior
     probability is that of the classes, not of the boxes, and the heads' kernels start with the paper's
-    deviation 0.01; the focal loss is the paper's; boxes are decoded by what encoded them; and batch norm
-    in the feature pyramid (``use_fpn_batch_norm``) has its momentum.
+    deviation 0.01; the focal loss is the paper's; boxes are decoded by what encoded them; and the batch
+    norm of the feature pyramid (``use_fpn_batch_norm``) has its momentum.
 
     The images' heights and widths are multiples of 32, as KerasHub's feature pyramid needs them.
 

@@ -1,0 +1,133 @@
+"""NASNet as a backbone of KerasHub: the features and weights of the network; detector and segmenter."""
+
+import keras
+import numpy as np
+import pytest
+
+from nasnet_zoo import NASNET_A, NASNET_B, NASNet, feature_extractor
+
+keras_hub = pytest.importorskip("keras_hub")
+pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
+
+from nasnet_zoo.hub import NASNetBackbone  # noqa: E402
+
+STRIDES = {"P2": 4, "P3": 8, "P4": 16, "P5": 32}
+
+
+def tiny(genotype=NASNET_A, **arguments):
+    return NASNet(genotype, cells=1, filters=4, stem_filters=4, classes=3, **arguments)
+
+
+def images(*shape):
+    return np.random.default_rng(0).uniform(-1, 1, (*shape, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return NASNetBackbone(tiny(input_shape=(64, 64, 3)))
+
+
+@pytest.mark.parametrize("genotype", [NASNET_A, NASNET_B], ids=["A", "B"])
+def test_any_size_gives_the_features_of_the_network(genotype):
+    # A classifier for one size, and the same weights in a network for any.
+    classifier = tiny(genotype, input_shape=(64, 64, 3))
+    network = tiny(genotype, include_top=False)
+    network.set_weights(classifier.get_weights()[:-2])
+    backbone = NASNetBackbone(classifier)
+
+    pyramid = keras.Model(backbone.input, backbone.pyramid_outputs)
+    states = feature_extractor(network, [4, 8, 16, 32])
+    for size in ((64, 64), (96, 160)):
+        x = images(1, *size)
+        np.testing.assert_array_equal(backbone(x), network(x))
+        for (level, ours), expected in zip(pyramid(x).items(), states(x), strict=True):
+            np.testing.assert_array_equal(ours, expected)
+            assert ours.shape[1:3] == tuple(side // STRIDES[level] for side in size)
+
+
+def test_the_weights_are_the_network_s_own():
+    network = tiny()
+    backbone = NASNetBackbone(network)
+    assert [id(w) for w in backbone.weights] == [id(w) for w in network.weights[:-2]]
+
+
+def test_a_model_s_name():
+    # Keras's own NASNetMobile without its classifier has as many.
+    assert NASNetBackbone("nasnet_mobile").count_params() == 4_269_716
+
+
+def test_a_cifar_network_has_no_such_pyramid():
+    with pytest.raises(ValueError, match="Expected one of .* Received: 8"):
+        NASNetBackbone(tiny(stem="cifar"))
+
+
+@pytest.mark.parametrize("genotype", [NASNET_A, NASNET_B], ids=["A", "B"])
+def test_saved_and_loaded(genotype, tmp_path):
+    backbone = NASNetBackbone(tiny(genotype), name="feathers", trainable=False)
+    x = images(1, 64, 64)
+    backbone.save(tmp_path / "backbone.keras")
+    backbone.save_to_preset(tmp_path / "preset")
+    for loaded in (
+        keras.models.load_model(tmp_path / "backbone.keras"),
+        keras_hub.models.Backbone.from_preset(str(tmp_path / "preset")),
+    ):
+        assert isinstance(loaded, NASNetBackbone)
+        assert (loaded.name, loaded.trainable) == ("feathers", False)
+        assert list(loaded.pyramid_outputs) == list(STRIDES)
+        np.testing.assert_array_equal(loaded(x), backbone(x))
+
+
+def stem(network):
+    return next(w for w in network.trainable_weights if "kernel" in w.path).numpy()
+
+
+def moved(before, after):
+    return np.isfinite(after).all() and np.abs(after - before).max() > 0
+
+
+def test_deeplab(backbone, tmp_path):
+    segmenter = keras_hub.models.DeepLabV3ImageSegmenter(
+        keras_hub.models.DeepLabV3Backbone(
+            backbone,
+            spatial_pyramid_pooling_key="P5",
+            upsampling_size=8,
+            dilation_rates=[1, 2],
+            low_level_feature_key="P2",
+            projection_filters=8,
+        ),
+        num_classes=2,
+    )
+    for size in ((64, 64), (96, 32)):
+        assert segmenter(images(1, *size)).shape == (1, *size, 2)
+
+    # The right half is brighter.
+    x = images(2, 64, 64) / 2
+    x[:, :, 32:] += 0.5
+    y = np.broadcast_to(np.eye(2)[np.arange(64) // 32], (2, 64, 64, 2))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    segmenter.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)
+    before = stem(backbone)
+    losses = [float(np.ravel(segmenter.train_on_batch(x, y))[0]) for _ in range(8)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert moved(before, stem(backbone))
+
+    segmenter.save(tmp_path / "segmenter.keras")
+    loaded = keras.models.load_model(tmp_path / "segmenter.keras")
+    np.testing.assert_allclose(loaded(x), segmenter(x), atol=1e-5)
+
+
+def test_keras_hub_s_own_retinanet(backbone):
+    pyramid = keras_hub.models.RetinaNetBackbone(backbone, min_level=3, max_level=6, use_p5=False)
+    detector = keras_hub.models.RetinaNetObjectDetector(
+        pyramid, num_classes=2, pre_logits_num_conv_layers=1
+    )
+    for height, width in ((64, 64), (96, 160)):
+        places = sum(-(-height // 2**k) * -(-width // 2**k) for k in range(3, 7))
+        assert detector(images(1, height, width))["cls_logits"].shape == (1, 9 * places, 2)
+
+    detector.compile(keras.optimizers.Adam(1e-3), jit_compile=False)
+    y = {"boxes": np.float32([[[8, 8, 40, 40]]] * 2), "labels": np.float32([[0], [1]])}
+    before = stem(backbone)
+    losses = [detector.train_on_batch(images(2, 64, 64), y) for _ in range(4)]
+    assert losses[-1] < losses[0]
+    assert moved(before, stem(backbone))
