@@ -97,6 +97,13 @@ def test_batch_norm_of_the_pyramid_has_its_momentum():
         np.testing.assert_allclose(norm.moving_variance, kept * 1e6, rtol=0.01)
 
 
+def test_the_pyramid_takes_multiples_of_32(theirs, ours):
+    """A limit that stands: KerasHub adds maps to maps that it has doubled."""
+    for model in (theirs, ours):
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+            model(noise(1, 80, 80))
+
+
 # === Losses ===
 
 
@@ -167,19 +174,26 @@ def test_anchors_of_unknown_sizes():
 # === Targets ===
 
 
-def test_an_anchor_is_not_forced_on_padding():
+@pytest.mark.parametrize("padding", [0, 1])
+def test_an_anchor_is_not_forced_on_padding(padding):
     # The first anchor is far from the only object.
     generator, anchors = theirs_and_ours()
-    box = np.float32([[[24, 24, 56, 56]]])
+    boxes = np.float32([[[24, 24, 56, 56], [-1, -1, -1, -1]]])[:, : 1 + padding]
+    labels = np.float32([[2, -1]])[:, : 1 + padding]
     x = noise(1, 64, 64)
     matcher = keras_hub.layers.BoxMatcher([0.4, 0.5], [-1, -2, 1], force_match_for_each_col=True)
-    overlaps = keras.utils.bounding_boxes.compute_iou(generator(x)["P3"], box, "yxyx")
+    overlaps = keras.utils.bounding_boxes.compute_iou(generator(x)["P3"], boxes, "yxyx")
     index, verdict = (np.array(found) for found in matcher(overlaps))
     assert (index[0, 0], verdict[0, 0]) == (1, 1)  # positive, of the second of one object
 
-    _, labels = (np.array(t) for t in AnchorTargets(anchors)(x, box, np.float32([[2]])))
-    assert labels[0, 0] == -1
-    assert set(labels[labels >= 0]) == {2}
+    encoder = RetinaNetLabelEncoder(generator, "yxyx", box_matcher_force_match_for_each_col=True)
+    if not padding:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="not in"):
+            encoder(x, boxes, labels)
+
+    _, targets = (np.array(t) for t in AnchorTargets(anchors)(x, boxes, labels))
+    assert targets[0, 0] == -1
+    assert set(targets[targets >= 0]) == {2}
 
 
 def test_an_object_like_no_anchor_is_learned():
