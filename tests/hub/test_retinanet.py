@@ -321,22 +321,20 @@ def test_one_batch_is_learned_and_the_detector_saved(tmp_path):
     x, y = squares()
     model = on_nasnet(RetinaNet)
     model.compile(keras.optimizers.Adam(1e-3), jit_compile=False)
-    batch = tf.data.Dataset.from_tensors((x, y)).repeat(80)
-    first = model.evaluate(x, y, verbose=0)
-    model.fit(batch, epochs=1, verbose=0)
-    assert model.evaluate(x, y, verbose=0) < 0.1 * first
+    batch = tf.data.Dataset.from_tensors((x, y))
+    losses = model.fit(batch, epochs=100, verbose=0).history["loss"]
+    assert losses[-1] < 0.1 * losses[0]
 
-    found = model.predict(x, verbose=0)
+    found = {name: np.array(values) for name, values in model.predict(x, verbose=0).items()}
     for k, objects in enumerate((2, 1)):
-        overlaps = np.array(
-            keras.utils.bounding_boxes.compute_iou(y["boxes"][k], found["boxes"][k], "yxyx")
-        )
-        best = overlaps.argmax(1)[:objects]
+        overlaps = keras.utils.bounding_boxes.compute_iou(y["boxes"][k], found["boxes"][k], "yxyx")
+        best = np.argmax(overlaps, 1)[:objects]
         assert (found["labels"][k][best] == y["labels"][k][:objects]).all()
         assert (found["confidence"][k][best] > 0.5).all()
-        assert (overlaps.max(1)[:objects] > 0.7).all()
+        assert (np.max(overlaps, 1)[:objects] > 0.7).all()
 
     model.save(tmp_path / "detector.keras")
     loaded = keras.models.load_model(tmp_path / "detector.keras")
-    for name, values in loaded.predict(x, verbose=0).items():
-        np.testing.assert_allclose(values, found[name], atol=1e-3)
+    assert isinstance(loaded, RetinaNet)
+    again = loaded.decode_predictions(loaded(x), x)
+    np.testing.assert_allclose(again["boxes"], found["boxes"], atol=0.01)
