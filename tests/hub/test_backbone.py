@@ -108,8 +108,8 @@ def test_deeplab(backbone):
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     segmenter.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)
     before = stem(backbone)
-    losses = [float(np.ravel(segmenter.train_on_batch(x, y))[0]) for _ in range(5)]
-    assert losses[-1] < 0.8 * losses[0]
+    losses = [float(np.ravel(segmenter.train_on_batch(x, y))[0]) for _ in range(8)]
+    assert losses[-1] < 0.7 * losses[0]
     assert moved(before, stem(backbone))
 
 
@@ -122,10 +122,10 @@ def test_keras_hub_s_own_retinanet(backbone):
         places = sum(-(-height // 2**k) * -(-width // 2**k) for k in range(3, 7))
         assert detector(images(1, height, width))["cls_logits"].shape == (1, 9 * places, 2)
 
-    detector.compile(keras.optimizers.Adam(1e-3), jit_compile=False)
+    detector.compile(keras.optimizers.Adam(1e-3), run_eagerly=True)
     y = {"boxes": np.float32([[[8, 8, 40, 40]]] * 2), "labels": np.float32([[0], [1]])}
     before = stem(backbone)
     batch = tf.data.Dataset.from_tensors((images(2, 64, 64), y))
-    losses = detector.fit(batch, epochs=4, verbose=0).history["loss"]
+    losses = detector.fit(batch, epochs=3, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     assert moved(before, stem(backbone))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nasnet_zoo import CIFAR, NASNET_A, NASNet
+from nasnet_zoo import NASNET_A, NASNet
 
 keras_hub = pytest.importorskip("keras_hub")
 pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
@@ -309,32 +309,34 @@ def squares():
     return x, {"boxes": boxes, "labels": labels}
 
 
-def on_nasnet(kind, **arguments):
-    network = NASNet(
-        NASNET_A, cells=1, filters=8, stem_filters=8, include_top=False, hyperparameters=CIFAR
-    )
-    pyramid = keras_hub.models.RetinaNetBackbone(NASNetBackbone(network), 3, 5, use_p5=False)
-    return kind(pyramid, num_classes=2, pre_logits_num_conv_layers=1, **arguments)
-
-
-def test_one_batch_is_learned_and_the_detector_saved(tmp_path):
+def test_one_batch_is_learned():
     x, y = squares()
-    model = on_nasnet(RetinaNet)
+    model = detector(RetinaNet, num_classes=2)
     model.compile(keras.optimizers.Adam(1e-3), jit_compile=False)
     batch = tf.data.Dataset.from_tensors((x, y))
-    losses = model.fit(batch, epochs=100, verbose=0).history["loss"]
-    assert losses[-1] < 0.1 * losses[0]
+    losses = model.fit(batch, epochs=60, verbose=0).history["loss"]
+    assert losses[-1] < 0.02 * losses[0]
 
-    found = {name: np.array(values) for name, values in model.predict(x, verbose=0).items()}
+    found = model.decode_predictions(model(x), x)
     for k, objects in enumerate((2, 1)):
         overlaps = keras.utils.bounding_boxes.compute_iou(y["boxes"][k], found["boxes"][k], "yxyx")
         best = np.argmax(overlaps, 1)[:objects]
-        assert (found["labels"][k][best] == y["labels"][k][:objects]).all()
-        assert (found["confidence"][k][best] > 0.5).all()
-        assert (np.max(overlaps, 1)[:objects] > 0.7).all()
+        assert (np.max(overlaps, 1)[:objects] > 0.9).all()
+        assert (np.array(found["labels"])[k][best] == y["labels"][k][:objects]).all()
+        assert (np.array(found["confidence"])[k][best] > 0.8).all()
 
+
+def test_a_detector_on_nasnet_is_saved_and_loaded(tmp_path):
+    network = NASNet(NASNET_A, cells=1, filters=4, stem_filters=4, include_top=False)
+    pyramid = keras_hub.models.RetinaNetBackbone(NASNetBackbone(network), 3, 6, use_p5=False)
+    model = RetinaNet(pyramid, num_classes=2, pre_logits_num_conv_layers=1)
     model.save(tmp_path / "detector.keras")
     loaded = keras.models.load_model(tmp_path / "detector.keras")
     assert isinstance(loaded, RetinaNet)
-    again = loaded.decode_predictions(loaded(x), x)
-    np.testing.assert_allclose(again["boxes"], found["boxes"], atol=0.01)
+    assert isinstance(loaded.backbone.image_encoder, NASNetBackbone)
+    x = noise(1, 64, 96)
+    expected, found = model(x), loaded(x)
+    for name in ("cls_logits", "bbox_regression"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    expected, found = (m.decode_predictions(o, x) for m, o in ((model, expected), (loaded, found)))
+    np.testing.assert_array_equal(found["boxes"], expected["boxes"])
