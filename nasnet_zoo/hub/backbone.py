@@ -10,7 +10,7 @@ from nasnet_zoo.extras import import_extra
 from nasnet_zoo.models import create_model
 from nasnet_zoo.network import feature_extractor
 
-keras_hub = import_extra("keras_hub", "hub")
+keras_hub: Any = import_extra("keras_hub", "hub")
 
 _STRIDES = {"P2": 4, "P3": 8, "P4": 16, "P5": 32}
 

@@ -16,7 +16,7 @@ from nasnet_zoo.detection.boxes import best, clip, decode, encode, iou, suppress
 from nasnet_zoo.detection.matching import IGNORED, POSITIVE, match
 from nasnet_zoo.extras import import_extra
 
-keras_hub = import_extra("keras_hub", "hub")
+keras_hub: Any = import_extra("keras_hub", "hub")
 
 _FORMAT = "yxyx"
 # What RetinaNetObjectDetector takes as the classes of anchors that are background or do not count.
