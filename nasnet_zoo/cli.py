@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _DATA = (
     "'digits', a folder of IDX files or of class folders, or a data set of TFDS (cifar10, cifar100, "
@@ -502,19 +503,25 @@ def _benchmark(arguments: argparse.Namespace) -> None:
         console.print(histogram(report), style="dim")
 
 
+def _coco(parts: list[str], malformed: str) -> Any:
+    from nasnet_zoo.detection.coco import CocoImages
+
+    annotations, images = parts
+    return CocoImages(annotations, images, malformed)
+
+
 def _detect_train(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.quiet import quiet_stderr
 
     with quiet_stderr():
-        from nasnet_zoo.detection.coco import CocoImages
         from nasnet_zoo.detection.recipes import find_recipe
         from nasnet_zoo.detection.training import train_detector
         from nasnet_zoo.fields import with_fields
 
         train_detector(
             with_fields(find_recipe(arguments.recipe), arguments.set),
-            CocoImages(*arguments.train, arguments.malformed),
-            CocoImages(*arguments.test, arguments.malformed),
+            _coco(arguments.train, arguments.malformed),
+            _coco(arguments.test, arguments.malformed),
             arguments.out,
             start_from=arguments.start_from,
             seed=arguments.seed,
@@ -528,11 +535,10 @@ def _detect_evaluate(arguments: argparse.Namespace) -> None:
 
     with quiet_stderr():
         from nasnet_zoo.cells.files import write_text
-        from nasnet_zoo.detection.coco import CocoImages
         from nasnet_zoo.detection.evaluation import detect, evaluate
         from nasnet_zoo.detection.training import load_detector
 
-        source = CocoImages(*arguments.test, arguments.malformed)
+        source = _coco(arguments.test, arguments.malformed)
         results = detect(load_detector(arguments.detector), source, arguments.image_size)
         found = evaluate(source, results)
     for name, value in found.items():
