@@ -14,9 +14,12 @@ from nasnet_zoo.detection.faster_rcnn import LOSSES
 pytestmark = pytest.mark.tensorflow
 SLOW = pytest.mark.slow
 
+CELL = zoo.CellGenotype((zoo.Block((0, 1), ("sep_3x3", "identity")),))
+SMALL = zoo.Genotype("small", CELL, CELL)
 
-def network(genotype=zoo.NASNET_A, shape=(None, None, 3), **options):
-    sizes = {"cells": 1, "filters": 4, "stem": "imagenet", "stem_filters": 4, "image_size": 64}
+
+def network(genotype=SMALL, shape=(None, None, 3), **options):
+    sizes = {"cells": 1, "filters": 8, "stem": "imagenet", "stem_filters": 8, "image_size": 64}
     sizes["hyperparameters"] = dataclasses.replace(IMAGENET, bn_momentum=0.9)
     return zoo.NASNet(genotype, input_shape=shape, include_top=False, **sizes | options)
 

@@ -95,7 +95,8 @@ def test_thirty_random_genotypes(tmp_path_factory, genotype, size):
 def test_all_models_of_the_table(tmp_path, name):
     arguments = {"input_shape": (None, None, 3), "classifier_activation": None}
     model = settled(create_model(name, hyperparameters=HYPERPARAMETERS, **arguments), (40, 40))
-    for size in ((40, 46), (39, 33)):
+    # Instance norms (see above) want maps of more than four pixels.
+    for size in ((104, 110), (103, 97)) if "nasnet_c" in name else ((40, 46), (39, 33)):
         assert _greatest_difference(model, size, tmp_path) < 1e-4
 
 

@@ -50,7 +50,11 @@ def batch(size=20):
 
 
 @pytest.mark.tensorflow  # compiling it takes other backends minutes
-@pytest.mark.parametrize("genotype", [zoo.NASNET_A, zoo.NASNET_B], ids=lambda g: g.name)
+@pytest.mark.parametrize(
+    "genotype",
+    [zoo.NASNET_A, pytest.param(zoo.NASNET_B, marks=pytest.mark.slow)],
+    ids=lambda g: g.name,
+)
 def test_checkpointed_training_is_the_same_training(genotype):
     images, labels = batch()
     after = []

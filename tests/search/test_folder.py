@@ -49,7 +49,7 @@ def finished(out):
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
     out = tmp_path / "out"
-    command = ["search", *TINY, "--policy", "random", "--children", "4", "--out", str(out)]
+    command = ["search", *TINY, "--policy", "random", "--out", str(out)]
 
     def interrupt():
         while not finished(out):
@@ -58,27 +58,29 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assert main(command) == 130
+    assert main([*command, "--children", "1000"]) == 130
     thread.join()
     done = finished(out)
-    assert 1 <= done < 4
+    assert 1 <= done < 1000
     errors = capfd.readouterr().err.splitlines()
     assert errors[-1] == (
-        f"nasnet-zoo: stopped with {done} of 4 children done; the same command goes on from there"
+        f"nasnet-zoo: stopped with {done} of 1000 children done; the same command goes on from there"
     )
     before, _ = children(out)
+    minibatches = done // 2 + 1  # the one under way is the last
+    command += ["--children", str(2 * minibatches)]
     assert main([*command, "--seed", "1"]) == 1
     assert "begun there, with seed=0. Received: seed=1" in capfd.readouterr().err
     assert main([*command, "--compare", str(tmp_path)]) == 1
     assert "Expected the folder of a search to compare with" in capfd.readouterr().err
     assert main([*command, "--compare", str(out)]) == 0
-    assert "minibatch 2: best so far" in capfd.readouterr().out
+    assert f"minibatch {minibatches}: best so far" in capfd.readouterr().out
     after, (rounds, _) = children(out)
     assert [child[:4] for child in before] == [child[:4] for child in after[: len(before)]]
-    assert (rounds, {child[4] for child in after}) == (2, {"finished"})
+    assert (rounds, {child[4] for child in after}) == (minibatches, {"finished"})
     with closing(journal_of(out)) as journal:
         best = max(journal.children(), key=lambda record: (record.reward, -record.number))
-        assert len(journal.told()) == 2
+        assert len(journal.told()) == minibatches
     genotype = Genotype.load(out / "best.json")
     assert genotype == Genotype.from_dict(best.genotype)
     report = (out / "report.html").read_text()
