@@ -28,6 +28,14 @@ TINY = [
 ]
 
 
+@pytest.fixture
+def ctrl_c_counts():
+    """Ctrl-C counts here and in children, though a shell has what runs in its background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def journal_of(out):
     return Journal(out / "journal.sqlite", json.loads((out / "settings.json").read_text()))
 
@@ -47,6 +55,7 @@ def finished(out):
     return sum(child[4] == "finished" for child in found[0]) if found else 0
 
 
+@pytest.mark.usefixtures("ctrl_c_counts")
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
     out = tmp_path / "out"
     command = ["search", *TINY, "--policy", "random", "--out", str(out)]
@@ -91,6 +100,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ctrl_c_counts")
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_command_continues_exactly(tmp_path, kind):
     command = [sys.executable, "-m", "nasnet_zoo", "search", *TINY, "--children", "6", "--tensorboard"]
