@@ -171,10 +171,10 @@ class Conv(Primitive):
 
     def __call__(self, x, weights, training, hyper):
         stride = self.stride
-        if _pair(self.kernel) == (1, 1):
+        if _pair(self.kernel) == (1, 1) and stride > 1:
             # The same, but the gradient of TensorFlow 2.21's strided 1x1 convolution writes outside
             # its memory on CPUs if there are fewer than 8 filters.
-            x, stride = x[:, ::stride, ::stride], 1
+            x, stride = ops.average_pool(x, 1, stride, "valid"), 1
         x = ops.conv(x, weights[0], stride, self.padding, dilation_rate=self.dilation)
         return x, ()
 
@@ -340,7 +340,10 @@ class Shift(Primitive):
     """
 
     def __call__(self, x, weights, training, hyper):
-        return ops.pad(x[:, 1:, 1:, :], ((0, 0), (0, 1), (0, 1), (0, 0))), ()
+        batch, height, width, channels = ops.shape(x)
+        # Not x[:, 1:, 1:]: the gradient of TensorFlow's strided slice is slow.
+        x = ops.slice(x, (0, 1, 1, 0), (batch, height - 1, width - 1, channels))
+        return ops.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0))), ()
 
 
 @dataclass(frozen=True)
