@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,7 @@ class CocoImages:
     Args:
         annotations: the JSON file.
         images: the folder of the image files.
-        malformed: "refuse", or "skip" to leave them out and tell how many in `skipped`.
+        malformed: "refuse", or "skip" to leave them out and name them in `faults`.
 
     Raises:
         ValueError: if the file is not COCO's format, or naming the first malformed ones if they are
@@ -61,7 +60,7 @@ class CocoImages:
     Attributes:
         class_names: the categories' names, in the order of their COCO ids.
         examples: one for each image, those without boxes too.
-        skipped: what was left out.
+        faults: what is wrong with each malformed one that was left out.
     """
 
     def __init__(
@@ -104,7 +103,6 @@ class CocoImages:
                     np.array([kind for _, kind in own], np.int32),
                 )
             )
-        self.skipped = Counter(fault.split(": ", 1)[1].split(" ")[0] for fault in faults)
         self.faults = tuple(faults)
         if faults and malformed == "refuse":
             more = f", and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,15 +34,16 @@ class CocoEvaluation(keras.callbacks.Callback):
         super().__init__()
         self._source, self._size = source, size
 
+    @functools.cached_property
+    def _detector(self) -> Any:
+        """The model as one function, traced in the first epoch only."""
+        return tf.function(lambda images: self.model(images, training=False), reduce_retracing=True)
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Evaluates."""
-        found = evaluate(self._source, detect(_compiled(self.model), self._source, self._size))
+        found = evaluate(self._source, detect(self._detector, self._source, self._size))
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in found.items()})
-
-
-def _compiled(detector: FasterRCNN) -> Any:
-    return tf.function(lambda images: detector(images, training=False), reduce_retracing=True)
 
 
 def build_detector(recipe: DetectionRecipe, class_names: Sequence[str], seed: int = 0) -> FasterRCNN:
