@@ -105,23 +105,21 @@ WRITERS: dict[str, Callable[[tf.Module, Path, Mapping[str, str]], None]] = {
 
 
 def replacing_export(path: Path, format: str) -> AbstractContextManager[Path]:  # noqa: A002
-    """As `replacing`, for a file or folder of a format.
+    """As `replacing`, for a file or folder of a format; looks before the work begins.
 
     Raises:
         ValueError: if something else than a SavedModel is in the place of one.
         OSError: if the folder to write it in is not there.
     """
-    return replacing_folder(_saved_model_folder(path)) if format == "saved_model" else replacing(path)
-
-
-def _saved_model_folder(path: Path) -> Path:
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path.parent))
+    if format != "saved_model":
+        return replacing(path)
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise ValueError(
             f"Expected a new folder or an earlier SavedModel. Received: {os.fspath(path)!r}"
         )
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path.parent))
-    return path
+    return replacing_folder(path)
 
 
 def check_backend() -> None:
