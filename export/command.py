@@ -12,11 +12,15 @@ import keras
 import numpy as np
 
 from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.detection.input import fitted, squared
+from nasnet_zoo.detection.prediction import read_file
+from nasnet_zoo.detection.training import load_detector
 from nasnet_zoo.models import create_model, load_model
 from nasnet_zoo.training.input import as_bytes, resized
 from nasnet_zoo.training.sources import broken_images_named, open_source
 
 from .benchmark import FileReport, as_json, benchmark, picture
+from .detector import DetectorExport, export_detector
 from .exporting import ExportResult, export, format_of
 from .from_keras import image_shape
 from .onnx_file import DEFAULT_OPSET
@@ -53,6 +57,21 @@ def export_command(arguments: argparse.Namespace) -> ExportResult:
         image_size=size,
         opset=arguments.opset or DEFAULT_OPSET,
         route=arguments.route,
+    )
+
+
+def export_detector_command(arguments: argparse.Namespace) -> DetectorExport:
+    """Exports a detector by the arguments of ``nasnet-zoo detect export``."""
+    path, size = Path(arguments.out), arguments.image_size
+    chosen = format_of(path, arguments.format)
+    detector = load_detector(arguments.detector)
+    images = [squared(fitted(read_file(name), size)[0], size) for name in arguments.images]
+    return export_detector(
+        detector,
+        path,
+        chosen,
+        image_size=(size, size),
+        images=as_bytes(np.stack(images)) if images else None,
     )
 
 

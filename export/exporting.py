@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from nasnet_zoo.cells.files import replacing, replacing_folder, write_text
+from nasnet_zoo.cells.files import write_text
 from nasnet_zoo.network import inference_model
 
 from .compute import write_saved_model
@@ -21,7 +21,7 @@ from .from_keras import image_shape, inference_graph
 from .graph import InferenceGraph
 from .litert_file import write_litert
 from .onnx_file import DEFAULT_OPSET, check_opset, write_onnx
-from .plain import check_backend, export_litert, export_onnx, export_saved_model, saved_model_folder
+from .plain import WRITERS, check_backend, model_module, replacing_export
 from .quantization import as_model_input
 from .rewrites import simplify, take_bytes
 from .runtimes import load_runtime
@@ -163,10 +163,9 @@ def export(
         graph = simplify(inference_graph(model, image_size))
         if preprocess:
             graph = take_bytes(graph, 1 / 127.5, -1.0)
-    replace = replacing_folder(saved_model_folder(path)) if format == "saved_model" else replacing(path)
-    with replace as temporary:
+    with replacing_export(path, format) as temporary:
         if graph is None:
-            _PLAIN[format](model, temporary)
+            WRITERS[format](model_module(model), temporary, metadata)
         else:
             _write(graph, temporary, format, names, metadata, quantization, images, opset, byte_outputs)
         seconds = time.perf_counter() - start
@@ -286,13 +285,6 @@ def _write(
         )
     else:
         write_onnx(graph, path, names, metadata, opset=opset, quantization=quantization, images=images)
-
-
-_PLAIN: dict[str, Callable[[keras.Model, Path], None]] = {
-    "saved_model": export_saved_model,
-    "litert": export_litert,
-    "onnx": export_onnx,
-}
 
 
 # === Comparison ===

@@ -141,13 +141,12 @@ class _Writer:
             [s.TensorMapT(n, i) for n, i in zip(output_names, outputs, strict=True)],
             "serving_default",
         )
-        told = np.frombuffer(json.dumps(dict(metadata)).encode(), np.uint8)
         model = s.ModelT(
             version=3,
             operatorCodes=[self.operator_code(code, version) for code, version in self.codes],
             subgraphs=[subgraph],
             description=metadata.get("name", "nasnet"),
-            metadata=[s.MetadataT(METADATA_NAME, self.buffer(told))],
+            metadata=[s.MetadataT(METADATA_NAME, self.buffer(_told(metadata)))],
             signatureDefs=[signature],
         )
         model.buffers = [_Buffer(s, data) for data in self.buffers]
@@ -518,6 +517,20 @@ class _Buffer:
         if where is not None:
             self.schema.BufferAddData(builder, where)
         return self.schema.BufferEnd(builder)
+
+
+def with_metadata(file: bytes, metadata: Mapping[str, str]) -> memoryview:
+    """A LiteRT file of a converter, with metadata kept in it as in those of `write_litert`."""
+    s = import_extra("ai_edge_litert.schema_py_generated", "export")
+    model = s.ModelT.InitFromPackedBuf(file)
+    data = [buffer.data for buffer in model.buffers]
+    model.metadata = [*(model.metadata or ()), s.MetadataT(METADATA_NAME, len(data))]
+    model.buffers = [_Buffer(s, held) for held in (*data, _told(metadata))]
+    return _packed(model, len(file))
+
+
+def _told(metadata: Mapping[str, str]) -> np.ndarray:
+    return np.frombuffer(json.dumps(dict(metadata)).encode(), np.uint8)
 
 
 def _packed(model: Any, size: int) -> memoryview:

@@ -1,8 +1,8 @@
-"""The plain route from a Keras model to files: each format's own converter, nothing rewritten.
+"""The plain route to files: each format's own converter, nothing rewritten.
 
-Every function takes a Keras model with one image input and one output on the TensorFlow backend (an
-auxiliary head is left out), keeps the batch size open, and writes in one step: on failure what was
-there before is untouched.
+What is converted is a `tf.Module` with a function ``serve``, from images to outputs by name:
+`model_module` makes one of a Keras model, `serving_module` of any function. A writer leaves a file
+under the path that it is given; what makes it appear in one step is for the caller.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import keras
@@ -19,88 +19,107 @@ import tensorflow as tf
 
 from nasnet_zoo.cells.files import replacing, replacing_folder
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.network import inference_model
+
+from .litert_file import with_metadata
 
 INPUT_NAME, OUTPUT_NAME = "image", "output"
 
 _ONNX_OPSET = 17
 
 
-def export_saved_model(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Writes a model as a TensorFlow SavedModel.
+def serving_module(
+    run: Callable[[tf.Tensor], Mapping[str, tf.Tensor]],
+    image: tf.TensorSpec,
+    variables: Iterable[keras.Variable],
+) -> tf.Module:
+    """A module for the writers.
 
     Args:
-        model: from float images (batch, height, width, channels) to one output.
-        path: of the folder. One that holds an earlier SavedModel is replaced.
+        run: from images to outputs by name.
+        image: shape (batch, height, width, channels) and type of the images.
+        variables: that ``run`` reads.
+    """
+    image = tf.TensorSpec(image.shape, image.dtype, name=INPUT_NAME)
+
+    @tf.function(input_signature=[image])
+    def serve(image: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        return run(image)
+
+    module = tf.Module()
+    module.serve = serve
+    # Converters find the values of the variables that ``serve`` reads through the module. The Keras
+    # model will not do: once it was trained, a LiteRT file made through it holds no weights.
+    module.read = [variable.value for variable in variables]
+    return module
+
+
+def model_module(model: keras.Model) -> tf.Module:
+    """The module of a model at inference, from float32 images, as many as there are, to ``output``.
 
     Raises:
-        ValueError: if the model does not fit, or the folder holds something else.
+        ValueError: if it has not one image input and one output.
     """
-    path = saved_model_folder(path)
-    module = _serving_module(model)
-    with replacing_folder(path) as temporary:
-        tf.saved_model.save(module, os.fspath(temporary), signatures=module.serve)
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.inputs[0].shape) != 4:
+        raise ValueError(
+            "Expected a model with one image input and one output. "
+            f"Received: {model.name!r}, {model.inputs=}, {model.outputs=}"
+        )
+    image = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
+    return serving_module(
+        lambda images: {OUTPUT_NAME: model(images, training=False)}, image, model.variables
+    )
 
 
-def export_litert(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Writes a model as a LiteRT (TFLite) file, in float32.
+def _write_saved_model(module: tf.Module, path: Path, metadata: Mapping[str, str]) -> None:
+    """A SavedModel has no place for ``metadata``."""
+    tf.saved_model.save(module, os.fspath(path), signatures=module.serve)
 
-    Args:
-        model: from float images (batch, height, width, channels) to one output.
-        path: of the file, which ends in ``.tflite``.
 
-    Raises:
-        ValueError: if the model or the path does not fit, or the format lacks an operation of it.
-    """
-    path = _file(path, ".tflite")
-    module = _serving_module(model)
+def _write_litert(module: tf.Module, path: Path, metadata: Mapping[str, str]) -> None:
     function = module.serve.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
-    with replacing(path) as temporary, _expressible_in("LiteRT"):
-        temporary.write_bytes(converter.convert())
+    with _expressible_in("LiteRT"):
+        path.write_bytes(with_metadata(converter.convert(), metadata))
 
 
-def export_onnx(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Writes a model as an ONNX file, in float32, with images channels-last as in Keras.
-
-    Args:
-        model: from float images (batch, height, width, channels) to one output.
-        path: of the file, which ends in ``.onnx``.
-
-    Raises:
-        ValueError: if the model or the path does not fit, or the format lacks an operation of it.
-        ImportError: if tf2onnx is not installed.
-    """
-    path = _file(path, ".onnx")
+def _write_onnx(module: tf.Module, path: Path, metadata: Mapping[str, str]) -> None:
     convert = import_extra("tf2onnx.convert", "export")
-    function = _serving_module(model).serve
-    checker = import_extra("onnx.checker", "export")
-    with replacing(path) as temporary, _expressible_in("ONNX"), _silenced("tf2onnx"):
-        convert.from_function(
-            function,
-            input_signature=function.input_signature,
-            opset=_ONNX_OPSET,
-            output_path=os.fspath(temporary),
+    onnx = import_extra("onnx", "export")
+    with _expressible_in("ONNX"), _silenced("tf2onnx"):
+        model, _ = convert.from_function(
+            module.serve, input_signature=module.serve.input_signature, opset=_ONNX_OPSET
         )
+        onnx.helper.set_model_props(model, dict(metadata))
+        path.write_bytes(model.SerializeToString())
         # The converter only logs what it could not convert, and writes it all the same.
-        checker.check_model(os.fspath(temporary))
+        onnx.checker.check_model(os.fspath(path))
 
 
-def saved_model_folder(path: str | os.PathLike[str]) -> Path:
-    """The path of a SavedModel to write.
+#: By format: from a module, a path and what is told in the file, to float32 with images channels-last.
+#: A `ValueError` says that the format lacks an operation; an `ImportError` that a converter is missing.
+WRITERS: dict[str, Callable[[tf.Module, Path, Mapping[str, str]], None]] = {
+    "saved_model": _write_saved_model,
+    "litert": _write_litert,
+    "onnx": _write_onnx,
+}
+
+
+def replacing_export(path: Path, format: str) -> AbstractContextManager[Path]:  # noqa: A002
+    """As `replacing`, for a file or folder of a format; looks before the work begins.
 
     Raises:
-        ValueError: if something else is there.
+        ValueError: if something else than a SavedModel is in the place of one.
         OSError: if the folder to write it in is not there.
     """
-    path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path.parent))
+    if format != "saved_model":
+        return replacing(path)
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise ValueError(
             f"Expected a new folder or an earlier SavedModel. Received: {os.fspath(path)!r}"
         )
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path.parent))
-    return path
+    return replacing_folder(path)
 
 
 def check_backend() -> None:
@@ -108,38 +127,6 @@ def check_backend() -> None:
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise ValueError(f"Expected Keras on the TensorFlow backend to export. Received: {backend}")
-
-
-def _file(path: str | os.PathLike[str], suffix: str) -> Path:
-    path = Path(path)
-    if path.suffix != suffix:
-        raise ValueError(f"Expected a path that ends in {suffix}. Received: {os.fspath(path)!r}")
-    return path
-
-
-def _serving_module(model: keras.Model) -> tf.Module:
-    """A module whose ``serve`` is the model at inference, from ``image`` to ``{"output": ...}``."""
-    check_backend()
-    if isinstance(model, keras.Model):
-        model = inference_model(model)
-    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    if not inputs or not outputs or len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
-        raise ValueError(
-            "Expected a model with one image input and one output. "
-            f"Received: {model}, {inputs=}, {outputs=}"
-        )
-    image = tf.TensorSpec((None, *inputs[0].shape[1:]), tf.float32, name=INPUT_NAME)
-
-    @tf.function(input_signature=[image])
-    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {OUTPUT_NAME: model(image, training=False)}
-
-    module = tf.Module()
-    module.serve = serve
-    # Converters find the values of the variables that ``serve`` reads through the module. The Keras
-    # model will not do: once it was trained, a LiteRT file made through it holds no weights.
-    module.read = [variable.value for variable in model.variables]
-    return module
 
 
 @contextmanager

@@ -25,14 +25,16 @@ class Runtime:
         name: of the runtime.
         size: of the file, or of all files of the folder, in bytes.
         image_shape: (height, width, channels) of the images it takes; None where any will do.
-        run: from images (batch, height, width, channels) to each of the outputs, as float32: bytes
-            become what they stand for.
+        outputs: names of the outputs.
+        run: from images (batch, height, width, channels) to each of the outputs: in float32, which
+            bytes become too, or as ints.
         image_dtype: of the images: "float32", or "uint8" for bytes as files hold them.
     """
 
     name: str
     size: int
     image_shape: ImageShape
+    outputs: tuple[str, ...]
     run: Callable[[np.ndarray], list[np.ndarray]]
     image_dtype: str = "float32"
 
@@ -112,7 +114,7 @@ def _saved_model(path: Path, threads: int) -> Runtime:
 
     loaded = tf.saved_model.load(os.fspath(path))
     ((name, image),) = loaded.signatures["serving_default"].structured_input_signature[1].items()
-    outputs = sorted(loaded.signatures["serving_default"].structured_outputs, key=lambda n: (len(n), n))
+    outputs = sorted(loaded.signatures["serving_default"].structured_outputs, key=_by_number)
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         # Not the signature alone is kept: its variables live only as long as what was loaded.
@@ -120,14 +122,23 @@ def _saved_model(path: Path, threads: int) -> Runtime:
         return [np.asarray(made[output]) for output in outputs]
 
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Runtime("TensorFlow", size, tuple(image.shape[1:]), run, image.dtype.name)
+    return Runtime("TensorFlow", size, tuple(image.shape[1:]), tuple(outputs), run, image.dtype.name)
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    """Puts output_10 behind output_9; neither runtime keeps the order of the outputs."""
+    return len(name), name
 
 
 def _litert(path: Path, threads: int) -> Runtime:
     interpreter = import_extra("ai_edge_litert.interpreter", "export").Interpreter(
         os.fspath(path), num_threads=threads
     )
-    (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    (image,) = interpreter.get_input_details()
+    outputs = {output["name"]: output for output in interpreter.get_output_details()}
+    if interpreter.get_signature_list():
+        named = interpreter.get_signature_runner().get_output_details()
+        outputs = {name: named[name] for name in sorted(named, key=_by_number)}
     interpreter.allocate_tensors()
     shape = list(image["shape"])
 
@@ -138,18 +149,17 @@ def _litert(path: Path, threads: int) -> Runtime:
             interpreter.allocate_tensors()
         interpreter.set_tensor(image["index"], images)
         interpreter.invoke()
-        return [_real(interpreter.get_tensor(output["index"]), output) for output in outputs]
+        return [_real(interpreter.get_tensor(output["index"]), output) for output in outputs.values()]
 
     sizes = tuple(None if size < 0 else int(size) for size in image["shape_signature"][1:])
-    return Runtime("LiteRT", path.stat().st_size, sizes, run, np.dtype(image["dtype"]).name)
+    dtype = np.dtype(image["dtype"]).name
+    return Runtime("LiteRT", path.stat().st_size, sizes, tuple(outputs), run, dtype)
 
 
 def _real(output: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-    """An output of LiteRT in float32."""
-    if output.dtype == np.float32:
-        return output
+    """An output of LiteRT: bytes in float32, what is on no scale as it is."""
     step, zero_point = details["quantization"]
-    return (output.astype(np.float32) - zero_point) * np.float32(step)
+    return (output.astype(np.float32) - zero_point) * np.float32(step) if step else output
 
 
 def _onnx(path: Path, threads: int) -> Runtime:
@@ -165,7 +175,7 @@ def _onnx(path: Path, threads: int) -> Runtime:
 
     sizes = tuple(size if isinstance(size, int) else None for size in image.shape[1:])
     dtype = "uint8" if image.type == "tensor(uint8)" else "float32"
-    return Runtime("ONNX Runtime", path.stat().st_size, sizes, run, dtype)
+    return Runtime("ONNX Runtime", path.stat().st_size, sizes, tuple(outputs), run, dtype)
 
 
 _LOADERS: dict[str, Callable[[Path, int], Runtime]] = {".tflite": _litert, ".onnx": _onnx}

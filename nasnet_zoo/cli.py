@@ -329,6 +329,23 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("--score", type=float, default=0.5, help="the least to draw (default: 0.5)")
     predict.set_defaults(run=_detect_predict)
 
+    export = actions.add_parser(
+        "export",
+        help="write a detector as a SavedModel, LiteRT or ONNX file",
+        description="Writes a detector, its suppression included, as a file for a runtime that takes "
+        "uint8 images, and compares that file with Keras.",
+    )
+    export.add_argument("detector", help="a detector.keras")
+    export.add_argument("--out", required=True, help="a .tflite or .onnx file, or a folder")
+    export.add_argument("--format", help="saved_model, litert or onnx (default: by the name of --out)")
+    export.add_argument(
+        "--image-size", type=int, required=True, help="pixels of the sides of the file's images"
+    )
+    export.add_argument(
+        "--images", nargs="+", default=[], metavar="FILE", help="to compare on (default: generated)"
+    )
+    export.set_defaults(run=_detect_export)
+
 
 def _demo(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.demo import run_demo
@@ -561,3 +578,13 @@ def _detect_predict(arguments: argparse.Namespace) -> None:
         for path, pixels, found in predict_files(detector, arguments.images, size, score):
             draw(pixels, found, detector.class_names, out / path.name)
             print(f"{path}: {len(found['scores'])} found, drawn in {out / path.name}")
+
+
+def _detect_export(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.quiet import quiet_stderr
+
+    with quiet_stderr():
+        from nasnet_zoo.export.command import export_detector_command
+
+        report = export_detector_command(arguments)
+    print(report)

@@ -97,3 +97,33 @@ def suppress(boxes: Any, scores: Any, threshold: float) -> Any:
         lambda kept, changed: changed, settle, (ops.ones_like(scores), ops.convert_to_tensor(True))
     )
     return kept > 0.5
+
+
+def suppress_in_classes(
+    boxes: Any, scores: Any, *, candidates: int, threshold: float, least: float, count: int
+) -> tuple[Any, Any, Any, Any]:
+    """The best pairs of box and class, after non-maximum suppression in each class.
+
+    Args:
+        boxes: within the image, (batch, N, classes, 4), or (batch, N, 1, 4), the same for all classes.
+        scores: (batch, N, classes), not negative; 0 is never a detection.
+        candidates: best pairs that the suppression looks at.
+        threshold: the largest IoU of two that are kept in a class.
+        least: score of what is kept.
+        count: pairs to return, if there are as many candidates.
+
+    Returns:
+        Boxes (batch, count, 4), classes (batch, count) int32, scores (batch, count), best first, and
+        which of them are detections.
+    """
+    batch, classes = ops.shape(scores)[0], scores.shape[-1]
+    scores, index = best(ops.reshape(scores, (batch, -1)), candidates)
+    boxes_of, kinds = index // (classes // boxes.shape[2]), index % classes
+    boxes = ops.take_along_axis(ops.reshape(boxes, (batch, -1, 4)), boxes_of[..., None], axis=1)
+    # Boxes of different classes are moved apart, so that they do not suppress each other.
+    apart = ops.max(boxes) + 1.0
+    moved = boxes + ops.cast(kinds, "float32")[..., None] * apart
+    kept = ops.logical_and(suppress(moved, scores, threshold), scores >= least)
+    scores, index = best(ops.where(kept, scores, 0.0), count)
+    boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
+    return boxes, ops.take_along_axis(kinds, index, axis=1), scores, scores > 0.0

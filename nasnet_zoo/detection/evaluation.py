@@ -68,7 +68,9 @@ def evaluate(source: CocoImages, results: list[dict[str, Any]]) -> dict[str, flo
         return dict.fromkeys(METRICS, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = source.ground_truth()
-        evaluation = coco_eval.COCOeval(truth, truth.loadRes(results), "bbox")
+        # `loadRes` writes into what it is given.
+        found = truth.loadRes([dict(result) for result in results])
+        evaluation = coco_eval.COCOeval(truth, found, "bbox")
         evaluation.params.imgIds = sorted(example.image_id for example in source.examples)
         evaluation.evaluate()
         evaluation.accumulate()

@@ -12,7 +12,7 @@ from nasnet_zoo.cells import Cell
 from nasnet_zoo.network import Stem
 
 from .anchors import anchor_shapes, grid_anchors
-from .boxes import area, best, clip, decode, encode, iou, suppress
+from .boxes import area, best, clip, decode, encode, iou, suppress, suppress_in_classes
 from .crops import crop_and_resize
 from .halves import split_network
 from .matching import POSITIVE, match, sample
@@ -201,22 +201,19 @@ class FasterRCNN(keras.Model):
         return self._detections(boxes, scores)
 
     def _detections(self, boxes: Any, scores: Any) -> dict[str, Any]:
-        """The best boxes after non-maximum suppression in each class."""
-        batch = ops.shape(boxes)[0]
-        scores, index = best(ops.reshape(scores, (batch, -1)), self.candidates)
-        boxes = ops.take_along_axis(ops.reshape(boxes, (batch, -1, 4)), index[..., None], axis=1)
-        classes = index % self.classes
-        # Boxes of different classes are moved apart, so that they do not suppress each other.
-        apart = ops.max(boxes) + 1.0
-        moved = boxes + ops.cast(classes, "float32")[..., None] * apart
-        kept = ops.logical_and(suppress(moved, scores, self.nms_iou), scores >= self.score)
-        scores, index = best(ops.where(kept, scores, 0.0), self.detections)
-        found = scores > 0.0
+        """The best boxes of (batch, N, classes, 4) after non-maximum suppression in each class."""
+        boxes, classes, scores, found = suppress_in_classes(
+            boxes,
+            scores,
+            candidates=self.candidates,
+            threshold=self.nms_iou,
+            least=self.score,
+            count=self.detections,
+        )
         return {
-            "boxes": ops.take_along_axis(boxes, index[..., None], axis=1)
-            * ops.cast(found, "float32")[..., None],
+            "boxes": ops.where(found[..., None], boxes, 0.0),
             "scores": scores,
-            "classes": ops.where(found, ops.take_along_axis(classes, index, axis=1), 0),
+            "classes": ops.where(found, classes, 0),
             "count": ops.sum(ops.cast(found, "int32"), axis=-1),
         }
 

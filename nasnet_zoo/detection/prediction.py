@@ -37,10 +37,7 @@ def predict_files(
         ValueError: if a file cannot be read.
     """
     for path in map(Path, paths):
-        try:
-            pixels = read_image(tf.constant(os.fspath(path)))
-        except tf.errors.OpError as error:
-            raise ValueError(f"{path}: expected an image. Received: {error.message}") from None
+        pixels = read_file(path)
         image, scale = fitted(pixels, size)
         found = {name: np.asarray(v)[0] for name, v in detector(squared(image, size)[None]).items()}
         kept = found["scores"] >= max(score, 1e-9)
@@ -54,6 +51,18 @@ def predict_files(
                 "classes": found["classes"][kept],
             },
         )
+
+
+def read_file(path: str | os.PathLike[str]) -> tf.Tensor:
+    """The pixels of an image file, uint8 (height, width, 3).
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    try:
+        return read_image(tf.constant(os.fspath(path)))
+    except tf.errors.OpError as error:
+        raise ValueError(f"{path}: expected an image. Received: {error.message}") from None
 
 
 def draw(

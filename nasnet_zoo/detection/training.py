@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -138,9 +139,13 @@ def train_detector(
         tensorboard=tensorboard,
         verbose=verbose,
     )
+    # What is used and exported computes in float32 and keeps its activations.
+    plain = dataclasses.replace(recipe, weights=None, gradient_checkpointing=False)
+    trained = build_detector(plain, train.class_names, seed)
+    copy_weights(detector, trained)
     with replacing(out / "detector.keras") as temporary:
-        detector.save(temporary)
-    return detector
+        trained.save(temporary)
+    return trained
 
 
 def load_detector(path: str | os.PathLike[str]) -> FasterRCNN:

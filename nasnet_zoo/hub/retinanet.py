@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from nasnet_zoo.detection.anchors import anchor_shapes, grid_anchors
-from nasnet_zoo.detection.boxes import best, clip, decode, encode, iou, suppress
+from nasnet_zoo.detection.boxes import clip, decode, encode, iou, suppress_in_classes
 from nasnet_zoo.detection.matching import IGNORED, POSITIVE, match
 from nasnet_zoo.extras import import_extra
 
@@ -187,27 +187,21 @@ class PerClassSuppression(keras.layers.Layer):
             ``boxes`` (batch, detections, 4), ``confidence`` and ``labels`` (batch, detections), best
             first, and ``num_detections`` (batch,): what comes after it is -1.
         """
-        batch, classes = ops.shape(class_prediction)[0], class_prediction.shape[-1]
         height, width = ops.shape(images)[1:3]
         boxes = _convert(box_prediction, self.bounding_box_format, _FORMAT, images)
-        scores = ops.sigmoid(ops.cast(class_prediction, "float32"))
-        scores, index = best(ops.reshape(scores, (batch, -1)), self.candidates)
-        boxes = ops.take_along_axis(boxes, (index // classes)[..., None], axis=1)
-        boxes, labels = clip(boxes, height, width), index % classes
-        # Boxes of different classes are moved apart, so that they do not suppress each other.
-        apart = ops.cast(ops.maximum(height, width), "float32") + 1.0
-        moved = boxes + ops.cast(labels, "float32")[..., None] * apart
-        kept = ops.logical_and(
-            suppress(moved, scores, self.iou_threshold), scores >= self.confidence_threshold
+        boxes, labels, scores, found = suppress_in_classes(
+            clip(boxes, height, width)[:, :, None],
+            ops.sigmoid(ops.cast(class_prediction, "float32")),
+            candidates=self.candidates,
+            threshold=self.iou_threshold,
+            least=self.confidence_threshold,
+            count=self.max_detections,
         )
-        scores, index = best(ops.where(kept, scores, 0.0), self.max_detections)
-        found = scores > 0.0
-        boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
         boxes = _convert(boxes, _FORMAT, self.bounding_box_format, images)
         return {
             "boxes": ops.where(found[..., None], boxes, -1.0),
             "confidence": ops.where(found, scores, -1.0),
-            "labels": ops.where(found, ops.take_along_axis(labels, index, axis=1), -1),
+            "labels": ops.where(found, labels, -1),
             "num_detections": ops.sum(ops.cast(found, "int32"), axis=-1),
         }
 

@@ -74,15 +74,17 @@ def test_a_stopped_run_ends_as_one_that_was_not(tmp_path):
         pass
 
     class Breaking(CocoImages):
-        """A test set that breaks the second evaluation."""
+        """A test set that is gone once there is a checkpoint: the second evaluation fails."""
 
-        seen = 0
-
-        def ground_truth(self):
-            self.seen += 1
-            if self.seen == 2:
+        @property
+        def examples(self):
+            if (checkpoint / "checkpoint.npz").exists():
                 raise StoppedError
-            return super().ground_truth()
+            return self._kept
+
+        @examples.setter
+        def examples(self, examples):
+            self._kept = examples
 
     parts = (tmp_path / "test/annotations.json", tmp_path / "test/images")
     with pytest.raises(StoppedError):

@@ -9,7 +9,6 @@ from settled import images, network
 from nasnet_zoo.cells import NASNET_A
 from nasnet_zoo.cli import main
 from nasnet_zoo.export import export
-from nasnet_zoo.export.plain import export_litert
 
 pytestmark = pytest.mark.tensorflow
 
@@ -19,7 +18,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     model = network(NASNET_A, (16, 16))
     model.save(folder / "model.keras")
-    export_litert(model, folder / "plain.tflite")
+    export(model, folder / "plain.tflite", route="plain")
     export(model, folder / "direct.tflite")
     export(model, folder / "direct.onnx")
     return folder

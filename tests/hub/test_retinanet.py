@@ -14,6 +14,8 @@ from keras_hub.src.models.retinanet.retinanet_label_encoder import (  # noqa: E4
     RetinaNetLabelEncoder,
 )
 
+from nasnet_zoo.export import load_runtime  # noqa: E402
+from nasnet_zoo.export.plain import WRITERS, serving_module  # noqa: E402
 from nasnet_zoo.hub import (  # noqa: E402
     AnchorTargets,
     NASNetBackbone,
@@ -272,24 +274,58 @@ def test_the_last_batch_of_predict_may_be_smaller(theirs, ours):
     assert ours.predict(batches, verbose=0)["boxes"].shape == (3, 100, 4)
 
 
-def test_detections_convert_to_litert():
+def test_detections_convert_to_litert_and_onnx():
     litert = pytest.importorskip("ai_edge_litert.interpreter")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    tf2onnx = pytest.importorskip("tf2onnx.convert")
     theirs, ours = both_suppressions()
+    # tf2onnx takes an input and an output of one name for the same thing.
+    signature = [tf.TensorSpec(BOXES.shape, name="corners"), tf.TensorSpec(LOGITS.shape, name="logits")]
 
-    def converted(layer):
-        @tf.function(input_signature=[tf.TensorSpec(BOXES.shape), tf.TensorSpec(LOGITS.shape)])
-        def detect(boxes, logits):
-            return layer(boxes, logits, images=tf.zeros((1, 64, 64, 3)))
+    def function(layer):
+        @tf.function(input_signature=signature)
+        def detect(corners, logits):
+            return layer(corners, logits, images=tf.zeros((1, 64, 64, 3)))
 
-        functions = [detect.get_concrete_function()]
+        return detect
+
+    def to_litert(layer):
+        functions = [function(layer).get_concrete_function()]
         return tf.lite.TFLiteConverter.from_concrete_functions(functions, layer).convert()
 
+    def to_onnx(layer):
+        model, _ = tf2onnx.from_function(function(layer), signature, opset=17)
+        return onnxruntime.InferenceSession(model.SerializeToString())
+
     with pytest.raises(Exception, match="TF Select ops: BitwiseAnd"):
-        converted(theirs)
-    interpreter = litert.Interpreter(model_content=converted(ours))
-    found = interpreter.get_signature_runner()(boxes=BOXES, logits=LOGITS)
-    for name, values in ours(BOXES, LOGITS, noise(1, 64, 64)).items():
-        np.testing.assert_allclose(found[name], values, atol=1e-6)
+        to_litert(theirs)
+    expected, inputs = ours(BOXES, LOGITS, noise(1, 64, 64)), {"corners": BOXES, "logits": LOGITS}
+    found = litert.Interpreter(model_content=to_litert(ours)).get_signature_runner()(**inputs)
+    session = to_onnx(ours)
+    names = [output.name for output in session.get_outputs()]
+    for outputs in (found, dict(zip(names, session.run(names, inputs), strict=True))):
+        for name, values in expected.items():
+            np.testing.assert_allclose(outputs[name], values, atol=1e-6)
+    with pytest.raises(Exception, match="invalid model.*Bitcast"):
+        to_onnx(theirs)
+
+
+def test_a_whole_detector_converts(tmp_path, ours):
+    ours.prediction_decoder = PerClassSuppression(confidence_threshold=0.0, candidates=50)
+
+    def detect(images):
+        return ours.decode_predictions(ours(images), images)
+
+    x = noise(1, 64, 96)
+    module = serving_module(detect, tf.TensorSpec(x.shape), ours.variables)
+    expected = detect(x)
+    for name, path in {"litert": tmp_path / "d.tflite", "onnx": tmp_path / "d.onnx"}.items():
+        WRITERS[name](module, path, {})
+        runtime = load_runtime(path)
+        found = dict(zip(runtime.outputs, runtime.predict_all(x), strict=True))
+        assert found.keys() == expected.keys()
+        for output, values in expected.items():
+            np.testing.assert_allclose(found[output], values, atol=1e-4, err_msg=f"{name} {output}")
 
 
 # === Learning ===

@@ -1,0 +1,214 @@
+"""A whole detector as a file: Faster R-CNN with its suppression, from bytes to boxes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.detection import FasterRCNN
+
+from .exporting import format_of
+from .from_keras import image_shape
+from .plain import WRITERS, check_backend, replacing_export, serving_module
+from .quantization import as_model_input
+from .runtimes import load_runtime
+
+#: How far a file may be from Keras. Two detections are the same one if their class is, their scores
+#: differ by at most `SCORE_LIMIT` and the coordinates of their boxes by at most `PIXEL_LIMIT`; of all
+#: detections of the two, at least the share `AGREEMENT` have the same one on the other side. (Where two
+#: boxes overlap by just the threshold of a suppression, the last bit of a number decides.)
+SCORE_LIMIT, PIXEL_LIMIT, AGREEMENT = 1e-3, 0.1, 0.95
+
+
+@dataclass(frozen=True)
+class DetectorExport:
+    """A file, and how it was found to compare with Keras.
+
+    Args:
+        path: of the file, or of the SavedModel's folder.
+        format: a key of `nasnet_zoo.export.FORMATS`.
+        size: in bytes.
+        seconds: it took to write, without the comparison.
+        images: on how many it was compared.
+        detections: that Keras found on them.
+        agreement: share of the detections of both that are in both.
+        pixels: the greatest difference of a coordinate of these.
+        score: the greatest difference of a score of these.
+    """
+
+    path: Path
+    format: str
+    size: int
+    seconds: float
+    images: int
+    detections: int
+    agreement: float
+    pixels: float
+    score: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {self.format}, {self.size / 1e6:.2f} MB in {self.seconds:.1f} s; of "
+            f"{self.detections} detections on {self.images} images {self.agreement:.1%} as in Keras, "
+            f"within {self.pixels:.1e} pixels and a score of {self.score:.1e}"
+        )
+
+
+def export_detector(
+    detector: FasterRCNN,
+    path: str | os.PathLike[str],
+    format: str | None = None,  # noqa: A002
+    *,
+    image_size: tuple[int, int],
+    images: np.ndarray | None = None,
+) -> DetectorExport:
+    """Writes a detector, its suppression included, as a file for a runtime, and compares it with Keras.
+
+    The file takes ``image``, uint8 (batch, height, width, 3), with the batch left open but for LiteRT,
+    where it is 1, and gives what the detector gives: ``boxes`` (batch, detections, 4), (y_min, x_min,
+    y_max, x_max) in pixels, ``classes`` int32 and ``scores`` (batch, detections), best first, and
+    ``count`` (batch,) int32: what comes after it is zeros. LiteRT needs no operation of TensorFlow
+    ("Flex"). It appears under its name only when its runtime has been seen to find what Keras finds,
+    within `SCORE_LIMIT`, `PIXEL_LIMIT` and `AGREEMENT`.
+
+    Args:
+        detector: in float32.
+        path: of the file; a card is written beside it, as ``path`` + ".md".
+        format: "saved_model", "litert" or "onnx". Default: by the path's suffix, ``.tflite``, ``.onnx``
+            or none.
+        image_size: (height, width) of the images, in pixels.
+        images: to compare on, uint8 (images, height, width, 3), best some with objects on them.
+            Default: two generated ones.
+
+    Raises:
+        ValueError: if an argument does not fit, the format lacks an operation, or the file is too far
+            from Keras.
+        OSError: if the file cannot be written.
+        ImportError: if what the format needs is not installed.
+    """
+    check_backend()
+    path = Path(path)
+    format = format_of(path, format)  # noqa: A001
+    shape = image_shape(detector.network, image_size)
+    images = _generated(shape) if images is None else images
+    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
+        raise ValueError(
+            f"Expected uint8 images of shape (images, {', '.join(map(str, shape))}). "
+            f"Received: {images.dtype} {images.shape}"
+        )
+    metadata = _metadata(detector, shape)
+    start = time.perf_counter()
+    # LiteRT has no operations that add a dimension to a tensor of two open ones.
+    batch = 1 if format == "litert" else None
+    module = serving_module(
+        lambda image: detector(tf.cast(image, tf.float32) / 127.5 - 1.0, training=False),
+        tf.TensorSpec((batch, *shape), tf.uint8),
+        detector.variables,
+    )
+    with replacing_export(path, format) as temporary:
+        WRITERS[format](module, temporary, metadata)
+        seconds = time.perf_counter() - start
+        result = _compare(detector, temporary, path, format, images, seconds)
+    write_text(path.with_name(path.name + ".md"), _card(result, metadata))
+    return result
+
+
+def _generated(shape: tuple[int, ...]) -> np.ndarray:
+    """Noise, half of it behind coloured rectangles."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, *shape), np.uint8)
+    for _ in range(12):
+        top, bottom = np.sort(rng.integers(0, shape[0] + 1, 2))
+        left, right = np.sort(rng.integers(0, shape[1] + 1, 2))
+        part = images[1, top:bottom, left:right]
+        part[:] = part // 4 + rng.integers(0, 192, shape[2], np.uint8)
+    return images
+
+
+def _compare(
+    detector: FasterRCNN,
+    written: Path,
+    path: Path,
+    format: str,  # noqa: A002
+    images: np.ndarray,
+    seconds: float,
+) -> DetectorExport:
+    """Runs a file beside Keras; raises a `ValueError` where they are too far apart."""
+    runtime = load_runtime(written)
+    total, detections, pairs = 0, 0, np.zeros((0, 6))
+    for image in images:
+        outputs = zip(runtime.outputs, runtime.predict_all(image[None]), strict=True)
+        found, expected = _rows(dict(outputs)), _rows(detector(as_model_input(image[None])))
+        total += len(found) + len(expected)
+        detections += len(expected)
+        pairs = np.concatenate([pairs, _differences(found, expected)])
+    agreement = 2 * len(pairs) / total if total else 1.0
+    if agreement < AGREEMENT:
+        raise ValueError(
+            f"{path}: expected {AGREEMENT:.0%} of the detections as in Keras, within "
+            f"{PIXEL_LIMIT} pixels and a score of {SCORE_LIMIT}. Received: {agreement:.1%} of {total}"
+        )
+    score, pixels = (float(part.max(initial=0.0)) for part in (pairs[:, 1], pairs[:, 2:]))
+    return DetectorExport(
+        path, format, runtime.size, seconds, len(images), detections, agreement, pixels, score
+    )
+
+
+def _rows(outputs: Mapping[str, Any]) -> np.ndarray:
+    """The detections of one image, (count, 6): class, score and box."""
+    count = int(outputs["count"][0])
+    parts = [np.asarray(outputs[name])[0, :count] for name in ("classes", "scores", "boxes")]
+    return np.column_stack(parts)
+
+
+def _differences(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """How far those are apart that are the same detection, (pairs, 6); each is in one pair at most."""
+    free, pairs = np.ones(len(found), bool), []
+    for row in expected:
+        off = np.abs(found - row)
+        same = free & (off[:, 0] == 0) & (off[:, 1] <= SCORE_LIMIT)
+        same &= off[:, 2:].max(axis=1, initial=0.0) <= PIXEL_LIMIT
+        if same.any():
+            nearest = int(np.argmin(np.where(same, off[:, 2:].max(axis=1), np.inf)))
+            free[nearest] = False
+            pairs.append(off[nearest])
+    return np.reshape(pairs, (-1, 6))
+
+
+def _metadata(detector: FasterRCNN, shape: tuple[int, ...]) -> dict[str, str]:
+    return {
+        "name": str(detector.name),
+        "image_shape": json.dumps(shape),
+        "image": "uint8, 0 to 255",
+        "output": "boxes (y_min, x_min, y_max, x_max) in pixels, classes, scores, count",
+        "parameters": str(detector.count_params()),
+        "class_names": json.dumps(detector.class_names),
+        "producer": "nasnet-zoo",
+    }
+
+
+def _card(result: DetectorExport, metadata: Mapping[str, str]) -> str:
+    batch = "1" if result.format == "litert" else "batch"
+    lines = [
+        f"# {metadata['name']}",
+        "",
+        f"{result.format} file, {result.size:,} bytes, of a Faster R-CNN with "
+        f"{int(metadata['parameters']):,} parameters. Written by nasnet-zoo.",
+        "",
+        f"- Input `image`: ({batch}, {metadata['image_shape'][1:-1]}), {metadata['image']}.",
+        "- Outputs `boxes`, (y_min, x_min, y_max, x_max) in pixels, `classes`, `scores`, `count`.",
+        f"- Compared with Keras on {result.images} images: of {result.detections} detections "
+        f"{result.agreement:.1%} the same, within {result.pixels:.2e} pixels and a score of "
+        f"{result.score:.2e}.",
+        f"- Classes: {', '.join(json.loads(metadata['class_names']))}.",
+    ]
+    return "\n".join(lines) + "\n"
