@@ -28,7 +28,6 @@ from .rewrites import (
     merge_pointwise,
     nest_concats,
     split_depthwise,
-    weigh_twice,
 )
 
 _FLOAT: tuple[Rewrite, ...] = (split_depthwise, nest_concats)
@@ -38,7 +37,7 @@ REWRITES: dict[str, tuple[Rewrite, ...]] = {
     "float32": _FLOAT,
     "float16": _FLOAT,
     "dynamic": _FLOAT,
-    "int8": (average_by_depthwise, weigh_twice, merge_pointwise, *_FLOAT),
+    "int8": (average_by_depthwise, merge_pointwise, *_FLOAT),
     "int16x8": (),
 }
 # The operations that give values on the scale of what they read, by the type of the values.

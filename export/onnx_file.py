@@ -25,7 +25,6 @@ from .rewrites import (
     average_by_depthwise,
     pad_channels,
     paths_as_sum,
-    weigh_twice,
     zero_padded_max_by_floor,
 )
 
@@ -38,10 +37,10 @@ _FLOAT: tuple[Rewrite, ...] = (zero_padded_max_by_floor, paths_as_sum, pad_chann
 REWRITES: dict[str, tuple[Rewrite, ...]] = {
     "float32": _FLOAT,
     "float16": _FLOAT,
-    "int8": (average_by_depthwise, weigh_twice, *_FLOAT),
+    "int8": (average_by_depthwise, *_FLOAT),
 }
 # The operations that give values on the scale of what they read.
-_KEEPING = ("max_pool", "pad")
+_KEEPING = ("max_pool", "pad", "concat")
 
 
 def check_opset(opset: int) -> None:
@@ -297,6 +296,8 @@ class _Writer:
         return self.node("Concat", inputs, name, axis=1)
 
     def _relu(self, op: Op, inputs: list[str], name: str) -> str:
+        if self.integers:  # ONNX Runtime computes this one on bytes, and Relu on floats between them
+            return self.node("LeakyRelu", inputs, name, alpha=0.0)
         return self.node("Relu", inputs, name)
 
     def _sigmoid(self, op: Op, inputs: list[str], name: str) -> str:

@@ -287,20 +287,6 @@ def nest_concats(graph: InferenceGraph, most: int = 5) -> InferenceGraph:
     return graph.with_ops(ops)
 
 
-def weigh_twice(graph: InferenceGraph) -> InferenceGraph:
-    """A weighed value that is added to itself gets twice the weights."""
-    made, readers = graph.made_by(), graph.readers()
-    ops = {op.output: op for op in graph.ops}
-    for op in graph.ops:
-        before = made.get(op.inputs[0])
-        if op.kind != "add" or op.relu or before is None or len(set(op.inputs)) > 1:
-            continue
-        if before.kind == "weigh" and readers[before.output] == 2:
-            assert before.kernel is not None
-            ops[op.output] = before.with_(output=op.output, kernel=before.kernel * 2)
-    return graph.with_ops(ops.values())
-
-
 def zero_padded_max_by_floor(graph: InferenceGraph) -> InferenceGraph:
     """A zero pad read by max pools becomes their own padding, and a maximum with 0 at the border.
 

@@ -28,7 +28,6 @@ from nasnet_zoo.export.rewrites import (
     simplify,
     split_depthwise,
     take_bytes,
-    weigh_twice,
     zero_padded_max_by_floor,
 )
 from nasnet_zoo.models import NASNetMobile
@@ -50,7 +49,6 @@ LATER_REWRITES = [
     nest_concats,
     zero_padded_max_by_floor,
     average_by_depthwise,
-    lambda graph: weigh_twice(average_by_depthwise(graph)),
     paths_as_sum,
     lambda graph: pad_channels(paths_as_sum(graph)),
 ]
