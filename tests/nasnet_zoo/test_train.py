@@ -84,8 +84,11 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
 
 SCRIPT = """
 import sys
+from nasnet_zoo.cells import Block, CellGenotype, Genotype
 from nasnet_zoo.training import Recipe, train
+cell = CellGenotype((Block((0, 1), ("sep_3x3", "identity")), Block((0, 2), ("avg_3x3", "sep_3x3"))))
 recipe = Recipe(
+    genotype=Genotype("two blocks", cell, cell),
     model="nasnet_a_6_768_cifar", cells=1, filters=2, stem_filters=2, image_size=12, epochs=2,
     batch_size=64, learning_rate=0.05, momentum=0.9, clip_norm=5.0, l2=1e-4, label_smoothing=0.1,
     auxiliary_weight=0.4, drop_path_keep=0.8, ema=0.9, crop="pad", pad=2, flip=True, cutout=4,
