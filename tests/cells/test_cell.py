@@ -94,7 +94,7 @@ def test_what_no_output_depends_on_has_no_weights():
     assert names == ["state_0", "block_1_left", "block_1"]
 
 
-@settings(max_examples=5)
+@settings(max_examples=8)
 @given(
     cell=st.one_of(cells(), cells(labelled=True)),
     stride=st.sampled_from([1, 2]),

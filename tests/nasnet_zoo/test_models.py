@@ -156,7 +156,7 @@ def test_the_auxiliary_head_classifies_the_last_cell_before_the_second_reduction
     np.testing.assert_allclose(predictions, keras.Model(model.input, model.outputs[0])(x))
 
 
-@settings(max_examples=2)
+@settings(max_examples=3)
 @given(
     genotype=genotypes(max_blocks=2),
     stem=st.sampled_from(["imagenet", "cifar"]),

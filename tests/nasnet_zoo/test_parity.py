@@ -80,7 +80,7 @@ def copy_weights(theirs, ours, cells):
     ("name", "cells", "size"),
     [
         ("NASNetMobile", 4, 224),
-        pytest.param("NASNetLarge", 6, 331, marks=[pytest.mark.tensorflow, pytest.mark.slow]),
+        pytest.param("NASNetLarge", 6, 331, marks=pytest.mark.tensorflow),
     ],
 )
 def test_predictions_equal_those_of_keras_applications(name, cells, size):
