@@ -173,20 +173,29 @@ serve(**{name: tf.zeros([1, *(size or image.shape[1:3]), image.shape[3]], image.
 }
 
 
+# On Linux getrusage gives a new process the peak of the one that began it; on macOS it gives bytes.
+_LAST = """
+if sys.platform == "linux":
+    print(1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]))
+else:
+    import resource
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
 def peak_memory(path: Path, image_size: tuple[int, int] | None = None) -> int:
     """Peak memory in bytes of a process that loads the runtime and a file, and runs one image.
 
     Raises:
         ValueError: if the process fails.
     """
-    first = "import resource, sys\npath, size = sys.argv[1], list(map(int, sys.argv[2:]))"
-    last = "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    script = first + _PEAK[path.suffix] + last
+    first = "import sys\npath, size = sys.argv[1], list(map(int, sys.argv[2:]))"
+    script = first + _PEAK[path.suffix] + _LAST
     arguments = [os.fspath(path), *map(str, image_size or ())]
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
     if done.returncode:
         raise ValueError(f"{path}: expected a file that runs. Received: {done.stderr.strip()[-200:]}")
-    return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+    return int(done.stdout.split()[-1])
 
 
 # === Operators ===

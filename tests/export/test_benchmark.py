@@ -36,7 +36,8 @@ def test_the_command_counts_what_is_in_the_files(folder, capfd):
     assert (direct["partitions"], direct["delegated"]) == (1, 1)
     assert onnx["delegated"] is None
     assert direct["operators"]["AVERAGE_POOL_2D"] == onnx["operators"]["AveragePool"]
-    assert all(row["peak_memory"] > row["size"] for row in (plain, direct, onnx))
+    # Of a process with the runtime alone: this one has TensorFlow in it.
+    assert all(row["size"] < row["peak_memory"] < 250e6 for row in (plain, direct, onnx))
     assert all(0 < row["timings"][0]["median"] <= row["timings"][0]["p90"] for row in (plain, direct))
     assert plain["timings"][0]["ratio"] == 1
     ElementTree.parse(chart)
