@@ -8,6 +8,8 @@ scratch (Spearman, Kendall), besides those of the same children after a part of 
 import argparse
 import dataclasses
 import time
+from collections.abc import Mapping
+from contextlib import closing
 
 import numpy as np
 import tensorflow as tf
@@ -19,13 +21,27 @@ from nasnet_zoo.network import network_graph
 from nasnet_zoo.search import PPO, RandomSearch
 from nasnet_zoo.search.child import Budget, Child, Images
 from nasnet_zoo.search.folder import search_images
-from nasnet_zoo.search.sharing import SharedWeights, search_shared
+from nasnet_zoo.search.journal import Journal
+from nasnet_zoo.search.search import Here, Watch, run_search
+from nasnet_zoo.search.sharing import SharedWeights, Sharing
 from nasnet_zoo.search.tabular import TabularBenchmark
 
 POLICIES = {
     "all alike": RandomSearch,
     "PPO in turn": lambda space, seed: PPO(space, seed, learning_rate=0.01, entropy_weight=0.0001),
 }
+
+
+class Rounds(Watch):
+    """Prints a line for every minibatch."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal, self._begun = journal, time.perf_counter()
+
+    def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
+        mean = np.mean([record.reward for record in self._journal.children(round)])
+        seconds = time.perf_counter() - self._begun
+        print(f"round {round + 1}: mean reward {mean:.3f}, {seconds:.0f} s", flush=True)
 
 
 def judged(
@@ -72,7 +88,7 @@ def main() -> None:
     parser.add_argument(
         "--data", default="/usr/share/datasets/fashion-mnist", help="folder of IDX files"
     )
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--steps", type=int, default=100, help="of the shared weights in a round")
     parser.add_argument("--judge", type=int, default=100, help="children of the table to judge")
     parser.add_argument("--seed", type=int, default=0)
@@ -98,22 +114,18 @@ def main() -> None:
     for name, make in POLICIES.items():
         shared = SharedWeights(images.train_images.shape[1:], images.classes, budget, arguments.seed)
         policy = make(table.space, seed=arguments.seed)
-        begun, wall = time.process_time(), time.perf_counter()
-
-        def watch(number, rewards, told, begun=wall):
-            now = time.perf_counter() - begun
-            print(f"round {number + 1}: mean reward {rewards.mean():.3f}, {now:.0f} s", flush=True)
-
-        search_shared(
-            policy,
-            table.space,
-            shared,
-            images,
-            arguments.rounds,
-            arguments.steps,
-            seed=arguments.seed,
-            watch=watch,
-        )
+        policy = Sharing(policy, table.space, shared, images, arguments.steps, seed=arguments.seed)
+        begun = time.process_time()
+        with closing(Journal(":memory:", {})) as journal:
+            run_search(
+                policy,
+                table.space,
+                Here(policy.judge),
+                journal,
+                20 * arguments.rounds,
+                watches=[Rounds(journal)],
+                remember=False,
+            )
         seconds = time.process_time() - begun
         compare(
             f"shared weights, {name}", np.array(judged(shared, table, rows, images)), f"{seconds:.0f}"

@@ -151,6 +151,13 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         "children's (0.5: the median stopping rule; default: stop none)",
     )
     search.add_argument(
+        "--shared-steps",
+        type=int,
+        metavar="N",
+        help="weight sharing: judge children by shared weights, trained for N steps before each "
+        "minibatch, and train none from scratch",
+    )
+    search.add_argument(
         "--retrain",
         type=int,
         default=0,
@@ -418,6 +425,7 @@ def _search(arguments: argparse.Namespace) -> None:
             held_out=arguments.held_out,
             image_size=arguments.image_size,
             stop_hopeless=arguments.stop_hopeless,
+            shared_steps=arguments.shared_steps,
             seed=arguments.seed,
         )
         longer = None

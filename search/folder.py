@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from .journal import Journal, Record
 from .policies import POLICIES, Policy
 from .progress import Events, LiveProgress
 from .report import write_report
-from .search import Watch, ranked, retrain, run_search
+from .search import Here, Watch, Workers, ranked, retrain, run_search
+from .sharing import SharedWeights, Sharing
 from .space import SearchSpace
 from .stopping import MedianStopping
 from .workers import LocalWorkers
@@ -48,6 +49,8 @@ class Settings:
         held_out: share of them that children are judged on, in (0, 1).
         image_size: height and width in pixels to scale images to. Default: as they are.
         stop_hopeless: the quantile of `MedianStopping`. Default: no child is stopped.
+        shared_steps: weight sharing: children are judged by shared weights, which are trained for so
+            many steps before each minibatch (`Sharing`). Default: each is trained from scratch.
         seed: of all draws.
     """
 
@@ -60,6 +63,7 @@ class Settings:
     held_out: float = 0.2
     image_size: int | None = None
     stop_hopeless: float | None = None
+    shared_steps: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,6 +73,12 @@ class Settings:
             raise ValueError(
                 "Expected a minibatch of at least 1 and a held_out above 0 and below 1. "
                 f"Received: minibatch={self.minibatch}, held_out={self.held_out}"
+            )
+        if self.shared_steps is not None and (self.shared_steps < 1 or self.stop_hopeless is not None):
+            raise ValueError(
+                "Expected shared_steps of at least 1, and no stop_hopeless, as nothing is trained that "
+                f"could be stopped. Received: shared_steps={self.shared_steps}, "
+                f"stop_hopeless={self.stop_hopeless}"
             )
 
     def make_policy(self) -> Policy:
@@ -148,6 +158,12 @@ def search_folder(
         "train_images": len(images.train_labels),
         "held_out_images": len(images.held_out_labels),
     }
+    if settings.shared_steps is not None:
+        shape = images.train_images.shape[1:]
+        shared = SharedWeights(shape, images.classes, settings.budget, settings.seed)
+        policy = Sharing(
+            policy, settings.space, shared, images, settings.shared_steps, seed=settings.seed
+        )
     run = _Run(images, seen, settings, Path(out), processes, console or Console())
     best = run.search(policy, children, random, tensorboard)
     if retrain_best:
@@ -218,7 +234,7 @@ class _Run:
         with (
             closing(Journal(self.out / _JOURNAL, noted)) as journal,
             _stoppable(journal, children),
-            LocalWorkers(self.images, settings.budget, self.processes) as workers,
+            self._workers(policy) as workers,
             LiveProgress(self.console, journal, children) as progress,
         ):
             write_text(self.out / "settings.json", json.dumps(noted, indent=2) + "\n")
@@ -236,11 +252,18 @@ class _Run:
                 self._cost(settings.budget),
                 stopping,
                 watches,
+                remember=settings.shared_steps is None,
             )
             best = self._saved(ranked(records), records)
             with nullcontext() if random is None else closing(Journal(random)) as other:
                 write_report(journal, self.out / "report.html", other)
         return best
+
+    def _workers(self, policy: Policy) -> AbstractContextManager[Workers]:
+        """What judges the children of the search."""
+        if isinstance(policy, Sharing):
+            return nullcontext(Here(policy.judge))
+        return LocalWorkers(self.images, self.settings.budget, self.processes)
 
     def retrain(self, best: Sequence[Record], budget: Budget) -> list[Record]:
         noted = {**self.seen, "image_size": self.settings.image_size, **dataclasses.asdict(budget)}

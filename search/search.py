@@ -101,14 +101,13 @@ def run_search(
     cost: Callable[[Genotype], Cost] | None = None,
     stopping: MedianStopping | None = None,
     watches: Sequence[Watch] = (),
+    remember: bool = True,
 ) -> list[Record]:
     """Searches, or goes on where a search with the same journal was stopped.
 
     Synchronous: the policy learns from a whole minibatch before it samples the next, and what is
     hopeless is decided by earlier minibatches alone, so a search that was killed and resumed is the
     one that was not, child by child.
-
-    A child whose canonical form has a reward already gets that one and is not trained again.
 
     Args:
         policy: new; it is brought to the journal's state.
@@ -121,6 +120,8 @@ def run_search(
         cost: parameters and multiply-adds of a child, to note them.
         stopping: says which children to stop early. Default: none.
         watches: are told what happens.
+        remember: whether a child whose canonical form has a reward already gets that one and is not
+            trained again. In a minibatch equal children are trained once in any case.
 
     Returns:
         All children, by number.
@@ -142,7 +143,7 @@ def run_search(
             records = _sampled(tokens, policy, number, len(earlier), space, seed, cost)
             journal.add(records)
         hopeless = stopping.thresholds(earlier) if stopping else ()
-        train_records(records, space, workers, journal, hopeless, watches)
+        train_records(records, space, workers, journal, hopeless, watches, remember)
         records = journal.children(number)
         rewards = np.array([record.reward for record in records], np.float64)
         told = policy.tell(np.array([record.tokens for record in records], np.int32), rewards)
@@ -190,6 +191,7 @@ def train_records(
     journal: Journal,
     hopeless: tuple[float, ...] = (),
     watches: Sequence[Watch] = (),
+    remember: bool = True,
 ) -> None:
     """Trains the children of a journal that have no reward yet; equal ones once.
 
@@ -200,6 +202,7 @@ def train_records(
         journal: gets their rewards.
         hopeless: see `train_child`.
         watches: are told of every child when it has its reward.
+        remember: see `run_search`.
     """
     waiting: dict[tuple[int, ...], list[Record]] = {}
     for record in records:
@@ -221,7 +224,7 @@ def train_records(
 
     jobs = []
     for canonical, same in list(waiting.items()):
-        earlier = journal.rewarded(canonical)
+        earlier = journal.rewarded(canonical) if remember else None
         if earlier is None:
             number, seed = same[0].number, same[0].seed
             jobs.append(Job(number, space.genotype(canonical, f"child {number}"), seed, hopeless))
@@ -237,15 +240,15 @@ def train_records(
 
 
 def ranked(records: Iterable[Record]) -> list[Record]:
-    """The different children that were trained to the end, best first."""
-    whole = [
-        record
+    """The different children that were trained to the end, best first; of equal ones the last."""
+    whole = {
+        record.canonical: record
         for record in records
         if record.state == "finished"
         and record.same_as is None
         and not (record.result or {}).get("stopped")
-    ]
-    return sorted(whole, key=lambda record: (-(record.reward or 0.0), record.number))
+    }
+    return sorted(whole.values(), key=lambda record: (-(record.reward or 0.0), record.number))
 
 
 def retrain(

@@ -1,8 +1,11 @@
-"""Weight sharing (ENAS; Pham et al., arXiv 1802.03268): one set of weights for all children of a space.
+"""Weight sharing ([ENAS]: Pham et al., arXiv 1802.03268): one set of weights for a space's children.
 
 A child is not trained from scratch but takes its part of the shared weights. These and the policy
 are trained in turn, so a whole search costs about as much as a few children do. What is saved is
-paid for with the ranking: see ``docs/search-benchmarks.md``.
+paid for with the ranking: see ``docs/search-benchmarks.md``. `Sharing` makes it a search like others:
+
+    policy = Sharing(PPO(space), space, SharedWeights(shape, classes, budget), images, steps=100)
+    run_search(policy, space, Here(policy.judge), journal, children=3000, remember=False)
 
 Every step has another child, and tracing one takes longer than several eager steps, so here the
 children of `nasnet_zoo.search.child` run eagerly.
@@ -10,9 +13,9 @@ children of `nasnet_zoo.search.child` run eagerly.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -21,9 +24,10 @@ from nasnet_zoo.cells import CIFAR, Genotype, Graph
 from nasnet_zoo.cells.primitives import Shape
 from nasnet_zoo.network import network_graph
 
-from .child import Budget, Child, Images
+from .child import Budget, Child, Images, Trained
 from .policies import Policy
-from .space import SearchSpace
+from .search import Job
+from .space import SearchSpace, Tokens
 
 
 class SharedWeights:
@@ -46,7 +50,7 @@ class SharedWeights:
     def __init__(self, image_shape: Shape, classes: int, budget: Budget, seed: int = 0) -> None:
         self.image_shape, self.classes, self.budget = image_shape, classes, budget
         self._seed = seed
-        self._slots: dict[Any, np.ndarray] = {}
+        self._slots: dict[str, tuple[int, int]] = {}
         self.weights = np.zeros(0, np.float32)
         self.momenta = np.zeros(0, np.float32)
 
@@ -57,12 +61,12 @@ class SharedWeights:
         graph = network_graph(self.budget.architecture(genotype, size, channels), self.classes)
         child = Child(graph, self.image_shape, CIFAR, self._seed + len(self.weights))
         first, start, places = child.weights.numpy(), 0, []
-        for key, count in _owners(graph, self.image_shape):
-            if key not in self._slots:
-                self._slots[key] = np.arange(len(self.weights), len(self.weights) + count)
+        for owner, count in _owners(graph, self.image_shape):
+            if owner not in self._slots:
+                self._slots[owner] = len(self.weights), len(self.weights) + count
                 self.weights = np.append(self.weights, first[start : start + count])
                 self.momenta = np.append(self.momenta, np.zeros(count, np.float32))
-            places.append(self._slots[key])
+            places.append(np.arange(*self._slots[owner]))
             start += count
         place = np.concatenate(places)
         child.weights.assign(self.weights[place])
@@ -97,8 +101,18 @@ class SharedWeights:
         logits, _ = child.logits(tf.constant(images), True)
         return float(np.mean(np.argmax(logits.numpy(), -1) == labels))
 
+    def state(self) -> dict[str, np.ndarray]:
+        """The weights, their momenta, and what owns them, as arrays."""
+        owners = np.frombuffer(json.dumps(self._slots).encode(), np.uint8)
+        return {"weights": self.weights, "momenta": self.momenta, "owners": owners}
 
-def _owners(graph: Graph, image_shape: Shape) -> Iterator[tuple[Any, int]]:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes back to a state."""
+        self.weights, self.momenta = state["weights"].copy(), state["momenta"].copy()
+        self._slots = json.loads(state["owners"].tobytes())
+
+
+def _owners(graph: Graph, image_shape: Shape) -> Iterator[tuple[str, int]]:
     """What each trainable weight belongs to, and how many values it has, in the graph's order."""
     joined = {
         node.name: node.inputs for node in graph.nodes if node.merge == "concat" and not node.primitives
@@ -107,47 +121,89 @@ def _owners(graph: Graph, image_shape: Shape) -> Iterator[tuple[Any, int]]:
         sources = tuple(source for name in node.inputs for source in joined.get(name, (name,)))
         for weight in primitive.weights(shape[2], node.filters):
             if weight.trainable:
-                key = (node.name, sources, node.primitives, position, weight)
-                yield key, math.prod(weight.shape)
+                owner = (node.name, sources, node.primitives, position, weight)
+                yield repr(owner), math.prod(weight.shape)
 
 
-def search_shared(
-    policy: Policy,
-    space: SearchSpace,
-    shared: SharedWeights,
-    images: Images,
-    rounds: int,
-    steps: int,
-    minibatch: int = 20,
-    seed: int = 0,
-    watch: Callable[[int, np.ndarray, Mapping[str, float]], None] = lambda *_: None,
-) -> None:
-    """Trains shared weights and a policy in turn (ENAS, section 2.2).
+class Sharing:
+    """A policy and the shared weights that its children are judged by, trained in turn (section 2.2).
+
+    It is itself a policy, for `run_search`: asked for a minibatch, it first trains the shared weights
+    with children of the policy, one for each step. Its state holds the weights, so that a search goes
+    on exactly where it was. Rewards hold for their minibatch only: ``remember=False``.
 
     Args:
         policy: draws the children. `RandomSearch` trains the shared weights on all alike.
         space: that they are of.
         shared: their weights.
         images: to train the weights on and, held out, the policy.
-        rounds: how often both are trained.
-        steps: of the shared weights in a round, each with a child and a batch of its own; the learning
-            rate of the budget falls to 0 over all of them in a cosine.
-        minibatch: children in a round that the policy learns from, all judged on one batch of at most
-            500 held-out images.
+        steps: of the shared weights before each minibatch, each with a child and a batch of its own.
+            The learning rate falls from the budget's to a fiftieth in a cosine, over 10 minibatches,
+            then 20, 40 and so on ([ENAS] section 3.2: from 0.05 to 0.001).
+        judged: held-out images that a minibatch is judged on, at most, as one batch.
         seed: of the batches.
-        watch: is called with the number of the round, the rewards, and what the policy told.
     """
-    rng = np.random.default_rng(seed)
-    budget = shared.budget
-    for number in range(rounds):
-        for step, tokens in enumerate(policy.ask(steps), number * steps):
-            rate = budget.learning_rate * 0.5 * (1 + math.cos(math.pi * step / (rounds * steps)))
+
+    def __init__(
+        self,
+        policy: Policy,
+        space: SearchSpace,
+        shared: SharedWeights,
+        images: Images,
+        steps: int,
+        judged: int = 500,
+        seed: int = 0,
+    ) -> None:
+        self.space, self.shared = space, shared
+        self._policy, self._images, self._steps = policy, images, steps
+        self._judged, self._seed = judged, seed
+        self._rounds = 0
+        self._batch = np.zeros(0, np.int64)
+
+    def ask(self, count: int) -> Tokens:
+        """Trains the shared weights, then asks the policy for children."""
+        rng = np.random.default_rng([self._seed, self._rounds])
+        images, budget = self._images, self.shared.budget
+        for step, tokens in enumerate(self._policy.ask(self._steps)):
+            rate = budget.learning_rate * _cosine(self._rounds + step / self._steps)
             chosen = rng.integers(len(images.train_labels), size=budget.batch_size)
             batch = images.train_images[chosen], images.train_labels[chosen]
-            shared.train(space.genotype(space.canonical(tokens)), *batch, rate)
-        children = policy.ask(minibatch)
-        judged = rng.permutation(len(images.held_out_labels))[:500]
-        batch = images.held_out_images[judged], images.held_out_labels[judged]
-        genotypes = [space.genotype(space.canonical(tokens)) for tokens in children]
-        rewards = np.array([shared.reward(genotype, *batch) for genotype in genotypes])
-        watch(number, rewards, policy.tell(children, rewards))
+            self.shared.train(self._genotype(tokens), *batch, rate)
+        self._batch = rng.permutation(len(images.held_out_labels))[: self._judged]
+        self._rounds += 1
+        return self._policy.ask(count)
+
+    def judge(self, job: Job) -> Trained:
+        """What a child of the last minibatch is worth: for `Here`."""
+        batch = self._images.held_out_images[self._batch], self._images.held_out_labels[self._batch]
+        return Trained((self.shared.reward(job.genotype, *batch),), ())
+
+    def log_probabilities(self, tokens: Tokens) -> np.ndarray | None:
+        """The policy's."""
+        return self._policy.log_probabilities(tokens)
+
+    def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
+        """Tells the policy."""
+        return self._policy.tell(tokens, rewards)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The policy's and the shared weights'."""
+        policy = {f"policy.{name}": value for name, value in self._policy.state().items()}
+        return {**policy, **self.shared.state(), "rounds": np.array(self._rounds)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Goes back to a state."""
+        own = {name: value for name, value in state.items() if name.startswith("policy.")}
+        self._policy.restore({name.removeprefix("policy."): value for name, value in own.items()})
+        self.shared.restore(state)
+        self._rounds = int(state["rounds"])
+
+    def _genotype(self, tokens: np.ndarray) -> Genotype:
+        return self.space.genotype(self.space.canonical(tokens))
+
+
+def _cosine(rounds: float, period: float = 10.0) -> float:
+    """From 1 down to 1/50 within a period, each twice as long as the one before ([ENAS])."""
+    while rounds >= period:
+        rounds, period = rounds - period, 2.0 * period
+    return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * rounds / period))

@@ -130,6 +130,23 @@ def test_a_killed_command_continues_exactly(tmp_path, kind):
         assert retrained.execute("select state from children").fetchall() == [("finished",)] * 2
 
 
+def test_a_search_by_shared_weights_goes_on_and_trains_its_best_from_scratch(tmp_path):
+    command = ["search", *TINY, "--shared-steps", "3"]
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    assert main([*command, "--out", str(parts), "--children", "2"]) == 0
+    assert main([*command, "--out", str(parts), "--children", "4", "--retrain", "1"]) == 0
+    assert main([*command, "--out", str(whole), "--children", "4"]) == 0
+    (found, (rounds, state)), (expected, (_, expected_state)) = children(parts), children(whole)
+    assert rounds == 2
+    assert found == expected
+    np.testing.assert_array_equal(state["weights"], expected_state["weights"])
+    with closing(sqlite3.connect(parts / "retrained.sqlite")) as retrained:
+        ((number, result),) = retrained.execute("select number, result from children")
+    # The one with the greatest reward, trained for several parts.
+    assert found[number][5] == max(child[5] for child in found)
+    assert len(json.loads(result)["rewards"]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -141,6 +158,8 @@ def test_a_killed_command_continues_exactly(tmp_path, kind):
         (["--children", "0"], "Expected children of at least 1"),
         (["--held-out", "1"], "Received: .*held_out=1.0"),
         (["--stop-hopeless", "2"], "Expected a quantile above 0 and below 1"),
+        (["--shared-steps", "0"], "Expected shared_steps of at least 1"),
+        (["--shared-steps", "9", "--stop-hopeless", "0.5"], "and no stop_hopeless"),
         (["--images", "10"], "expected enough images of a class to hold out"),
     ],
 )

@@ -1,3 +1,5 @@
+from contextlib import closing
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,7 +8,9 @@ from nasnet_zoo.cells import CIFAR
 from nasnet_zoo.network import network_graph
 from nasnet_zoo.search import RegularizedEvolution, SearchSpace
 from nasnet_zoo.search.child import Budget, Child, Images
-from nasnet_zoo.search.sharing import SharedWeights, search_shared
+from nasnet_zoo.search.journal import Journal
+from nasnet_zoo.search.search import Here, run_search
+from nasnet_zoo.search.sharing import SharedWeights, Sharing, _cosine
 
 pytestmark = pytest.mark.tensorflow
 
@@ -76,22 +80,57 @@ def test_a_diverging_step_leaves_the_weights_alone():
     np.testing.assert_array_equal(shared.weights, before)
 
 
-def test_weights_and_policy_learn_in_turn():
-    space = SearchSpace(1, ("conv_3x3",), ("add",), cells=1)
+def easy_images():
+    """Two classes, one bright and one dark."""
     rng = np.random.default_rng(0)
     parts = []
     for count in (256, 100):
         labels = rng.integers(0, 2, count).astype(np.int32)
         images = rng.normal(0, 0.3, (count, *SHAPE)) + (2 * labels - 1)[:, None, None, None]
         parts += [images.astype(np.float32), labels]
-    shared, seen = SharedWeights(SHAPE, 2, BUDGET), []
-    policy = RegularizedEvolution(space, population=8, sample=2)
-    search_shared(
-        policy, space, shared, Images(*parts, 2), 2, 8, 4, watch=lambda *told: seen.append(told)
-    )
-    assert [number for number, _, _ in seen] == [0, 1]
-    assert [len(rewards) for _, rewards, _ in seen] == [4, 4]
-    assert seen[-1][1].mean() > 0.9
-    # What the policy learnt from are the children of both rounds.
-    mean = np.mean([rewards for _, rewards, _ in seen])
-    assert seen[-1][2]["population"] == pytest.approx(mean)
+    return Images(*parts, 2)
+
+
+def search(path, children):
+    """A search of four children a minibatch by new objects; its records and weights."""
+    space = SearchSpace(1, ("conv_1x1", "conv_3x3"), ("add",), cells=1)
+    shared = SharedWeights(SHAPE, 2, BUDGET)
+    evolution = RegularizedEvolution(space, population=8, sample=2)
+    policy = Sharing(evolution, space, shared, easy_images(), steps=8)
+    with closing(Journal(path, {})) as journal:
+        judges = Here(policy.judge)
+        records = run_search(policy, space, judges, journal, children, minibatch=4, remember=False)
+        return records, journal.told(), shared.weights
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    return search(tmp_path_factory.mktemp("search") / "journal.sqlite", 12)
+
+
+def test_weights_and_policy_learn_in_turn(searched):
+    records, told, _ = searched
+    rewards = np.array([record.reward for record in records]).reshape(3, 4)
+    assert rewards[-1].mean() > 0.9
+    # What the policy learnt from are the children of all rounds.
+    assert told[-1]["population"] == pytest.approx(rewards[1:].mean())
+    # A child that comes again is judged again, by other weights.
+    rounds = {}
+    for record in records:
+        if record.same_as is None:
+            rounds.setdefault(record.canonical, set()).add(record.round)
+    assert max(map(len, rounds.values())) > 1
+
+
+def test_a_stopped_search_by_shared_weights_goes_on_as_if_it_was_not(searched, tmp_path):
+    whole, _, weights = searched
+    search(tmp_path / "parts.sqlite", 4)
+    parts, _, weights_of_parts = search(tmp_path / "parts.sqlite", 12)
+    assert [(r.tokens, r.reward) for r in parts] == [(r.tokens, r.reward) for r in whole]
+    np.testing.assert_array_equal(weights_of_parts, weights)
+
+
+def test_the_learning_rate_falls_in_periods_of_10_20_40_minibatches():
+    found = [_cosine(rounds) for rounds in (0, 5, 10, 20, 30, 50, 70)]
+    assert found == pytest.approx([1, 0.51, 1, 0.51, 1, 0.51, 1])
+    assert _cosine(10 - 1e-9) == pytest.approx(0.02)
