@@ -1,6 +1,6 @@
 """Makes a small detection data set: real pictures of clothing pasted on textured canvases.
 
-python examples/pasted.py IDX_FOLDER OUT [--images 2000] [--seed 0]
+python examples/pasted.py IDX_FOLDER OUT [--images 6000] [--seed 0]
 
 IDX_FOLDER holds Fashion-MNIST (Debian packages it as dataset-fashion-mnist). OUT gets a ``train`` and a
 ``test`` part in COCO's format, each ``annotations.json`` and ``images/``; the pictures of the one are
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("idx_folder")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--images", type=int, default=2000, help="to train on; a tenth to test on")
+    parser.add_argument("--images", type=int, default=6000, help="to train on; a tenth to test on")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     data = load_data(arguments.idx_folder)
