@@ -62,6 +62,14 @@ def _greatest_difference(model, size, folder):
     return max(differences)
 
 
+def _unsteadiness(model, size):
+    """How far Keras is from itself when the last bits of the images change, measured alike."""
+    batch = images(4, size, 2)
+    directions = np.random.default_rng(0).choice(np.float32([-1, 1]), batch.shape)
+    outputs, moved = np.asarray(model(batch)), np.asarray(model(np.nextafter(batch, 2 * directions)))
+    return np.abs(moved - outputs).max() / max(np.abs(outputs).max(), 1.0)
+
+
 @pytest.mark.parametrize("genotype", [MIXED, NASNET_B, NASNET_C])
 def test_every_format_computes_what_keras_computes(tmp_path, genotype):
     assert _greatest_difference(network(genotype, SIZE), SIZE, tmp_path) < 1e-4
@@ -82,11 +90,8 @@ def test_random_genotypes(tmp_path_factory, genotype, size):
 @given(genotypes(max_blocks=4), SIZES)
 def test_thirty_random_genotypes(tmp_path_factory, genotype, size):
     model = network(genotype, size)
-    # An instance norm of a map that a pool has made constant divides rounding errors by almost
-    # nothing: then Keras too is as far from itself when the last bits of the images change.
-    batch = images(4, size, 2)
-    directions = np.random.default_rng(0).choice(np.float32([-1, 1]), batch.shape)
-    assume(np.abs(model(batch) - model(np.nextafter(batch, 2 * directions))).max() < 1e-5)
+    # An instance norm of a map that a pool has made constant divides rounding errors by almost nothing.
+    assume(_unsteadiness(model, size) < 1e-5)
     assert _greatest_difference(model, size, tmp_path_factory.mktemp("random")) < 1e-4
 
 
@@ -97,7 +102,9 @@ def test_all_models_of_the_table(tmp_path, name):
     model = settled(create_model(name, hyperparameters=HYPERPARAMETERS, **arguments), (40, 40))
     # Instance norms (see above) want maps of more than four pixels.
     for size in ((104, 110), (103, 97)) if "nasnet_c" in name else ((40, 46), (39, 33)):
-        assert _greatest_difference(model, size, tmp_path) < 1e-4
+        # Untrained, the networks of ENAS and DARTS are deep enough to multiply rounding errors.
+        limit = max(1e-4, 3 * _unsteadiness(model, size))
+        assert _greatest_difference(model, size, tmp_path) < limit
 
 
 @pytest.mark.parametrize("name", FILES.values())
