@@ -68,7 +68,8 @@ def make(pictures: np.ndarray, labels: np.ndarray, count: int, seed: int, out: P
                 }
             )
         name = f"{image_id:06}.png"
-        Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8)).save(out / "images" / name)
+        picture = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
+        picture.save(out / "images" / name, compress_level=3)
         entry = {"id": image_id, "file_name": name, "height": SIZE, "width": SIZE}
         coco["images"].append(entry)
     (out / "annotations.json").write_text(json.dumps(coco))
