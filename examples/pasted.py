@@ -1,11 +1,12 @@
-"""Makes a small detection data set: real pictures of clothing pasted on textured canvases.
+"""Makes a small detection data set: real handwritten digits pasted on textured canvases.
 
-python examples/pasted.py IDX_FOLDER OUT [--images 6000] [--seed 0]
+python examples/pasted.py digits OUT [--images 6000] [--seed 0]
 
-IDX_FOLDER holds Fashion-MNIST (Debian packages it as dataset-fashion-mnist). OUT gets a ``train`` and a
-``test`` part in COCO's format, each ``annotations.json`` and ``images/``; the pictures of the one are
-from the training images, those of the other from the test images. On a canvas of 256x256 lie one to
-five pictures, 40 to 120 pixels in size, which may overlap.
+The digits are scikit-learn's; instead of ``digits``, the folder of other grey images on black, such as
+Fashion-MNIST (Debian packages it as dataset-fashion-mnist). OUT gets a ``train`` and a ``test`` part in
+COCO's format, each ``annotations.json`` and ``images/``; the pictures of the one are from the training
+images, those of the other from the test images. On a canvas of 256x256 lie one to five pictures, 40 to
+120 pixels in size, which may overlap.
 """
 
 import argparse
@@ -18,9 +19,6 @@ from PIL import Image
 from nasnet_zoo.data import load_data
 
 SIZE = 256
-NAMES = (
-    "T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot",
-)  # fmt: skip
 
 
 def texture(rng: np.random.Generator) -> np.ndarray:
@@ -42,16 +40,19 @@ def paste(canvas: np.ndarray, picture: np.ndarray, rng: np.random.Generator) -> 
     cover = np.clip(grey * 8, 0, 1)[..., None]
     part = canvas[y : y + side, x : x + side]
     part[:] = part * (1 - cover) + cover * grey[..., None] * color
-    rows, columns = np.flatnonzero(cover.any((1, 2))), np.flatnonzero(cover.any((0, 2)))
+    seen = cover[..., 0] > 0.5
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
     return [int(v) for v in (x + columns[0], y + rows[0], width, height)]
 
 
-def make(pictures: np.ndarray, labels: np.ndarray, count: int, seed: int, out: Path) -> None:
+def make(
+    pictures: np.ndarray, labels: np.ndarray, names: list[str], count: int, seed: int, out: Path
+) -> None:
     """Writes ``count`` canvases and their annotations."""
     rng = np.random.default_rng(seed)
     (out / "images").mkdir(parents=True, exist_ok=True)
-    categories = [{"id": k + 1, "name": name} for k, name in enumerate(NAMES)]
+    categories = [{"id": k + 1, "name": name} for k, name in enumerate(names)]
     coco = {"images": [], "annotations": [], "categories": categories}
     for image_id in range(count):
         canvas = texture(rng)
@@ -77,16 +78,16 @@ def make(pictures: np.ndarray, labels: np.ndarray, count: int, seed: int, out: P
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("idx_folder")
+    parser.add_argument("pictures", help="digits, or a folder of IDX files or of class folders")
     parser.add_argument("out", type=Path)
     parser.add_argument("--images", type=int, default=6000, help="to train on; a tenth to test on")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    data = load_data(arguments.idx_folder)
-    count, seed = arguments.images, arguments.seed
+    data = load_data(arguments.pictures)
+    count, seed, names = arguments.images, arguments.seed, data.class_names
     train, test = data.train_images[..., 0], data.test_images[..., 0]
-    make(train, data.train_labels, count, seed, arguments.out / "train")
-    make(test, data.test_labels, count // 10, seed + 1, arguments.out / "test")
+    make(train, data.train_labels, names, count, seed, arguments.out / "train")
+    make(test, data.test_labels, names, count // 10, seed + 1, arguments.out / "test")
 
 
 if __name__ == "__main__":
