@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from nasnet_zoo.cells import Cost
+from nasnet_zoo.network import architecture_cost
 from nasnet_zoo.search import RandomSearch, SearchSpace
-from nasnet_zoo.search.child import Trained
+from nasnet_zoo.search.child import Budget, Trained
 from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.search import Here, Job, run_search
 from nasnet_zoo.search.tabular import TabularBenchmark
@@ -82,3 +83,28 @@ def test_what_is_not_in_the_table_is_told(table):
     space = SearchSpace(blocks=1, operations=("conv_1x1",), combinations=("add",), cells=1)
     with pytest.raises(ValueError, match="Expected a genotype of SearchSpace"):
         table(Job(0, space.genotype([0] * 5), 0))
+
+
+def test_the_package_s_table_holds_every_child_of_its_space():
+    table = TabularBenchmark.load()
+    everything = itertools.product(*map(range, table.space.choices))
+    assert {table.space.canonical(tokens) for tokens in everything} == set(
+        map(tuple, table.tokens.tolist())
+    )
+    assert len(table.tokens) == table.about["children_of_space"] == 1296
+    assert np.isfinite(table.losses).all()
+    assert (table.rewards[:, -1] > table.rewards[:, 0]).mean() > 0.99
+    assert table.best(0.01) == np.sort(table.final)[-13]
+
+
+def test_the_package_s_table_agrees_with_the_code_and_with_a_second_seed():
+    table = TabularBenchmark.load()
+    budget = Budget(**table.about["budget"])
+    for row in range(0, 1296, 100):
+        genotype = table.space.genotype(table.tokens[row])
+        cost = architecture_cost(budget.architecture(genotype, table.about["image_size"], 1), 10)
+        assert (cost.parameters, cost.mult_adds) == (table.parameters[row], table.mult_adds[row])
+    first, second = np.array(table.about["two_seeds"]).T
+    assert len(first) == 60
+    # The spread of the rewards is more than noise.
+    assert np.corrcoef(first.argsort().argsort(), second.argsort().argsort())[0, 1] > 0.7
