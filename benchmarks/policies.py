@@ -21,16 +21,16 @@ MINIBATCH = 20
 CLOSED_FORM = SearchSpace(blocks=2, operations=("identity", "sep_3x3", "max_3x3"), cells=1)
 Reward = Callable[[np.ndarray], np.ndarray]
 
-# The papers' settings are for 20,000 children. Those tuned for a few hundred were chosen by `--tune`
-# on seeds that the comparison does not use.
+# The papers' settings are for 20,000 children. Of those that `tune` tries, on seeds that the comparison
+# does not use, "tuned" are those that needed the fewest children until a top-1 % cell.
 POLICIES = {
     "random": RandomSearch,
     "evolution": RegularizedEvolution,
-    "evolution, tuned": functools.partial(RegularizedEvolution, population=20, sample=5),
+    "evolution, tuned": functools.partial(RegularizedEvolution, population=20, sample=10),
     "REINFORCE": Reinforce,
-    "REINFORCE, tuned": functools.partial(Reinforce, learning_rate=0.01, entropy_weight=0.0001),
+    "REINFORCE, tuned": functools.partial(Reinforce, learning_rate=0.03, entropy_weight=0.001),
     "PPO": PPO,
-    "PPO, tuned": functools.partial(PPO, learning_rate=0.01, entropy_weight=0.0001),
+    "PPO, tuned": functools.partial(PPO, learning_rate=0.03, entropy_weight=0.0001),
 }
 # The closed form's rewards differ by more, so the entropy counts for more beside them.
 CLOSED_FORM_POLICIES = {
