@@ -8,12 +8,12 @@ Every figure is of a process of its own: a batch of one image, the second of two
 import argparse
 import dataclasses
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from memory import peak_mb
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -43,8 +43,7 @@ def step(recipe_name: str, size: int, checkpointing: bool) -> None:
         start = time.perf_counter()
         detector.train_on_batch(images, objects)
         seconds = time.perf_counter() - start
-    peak = int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1e6
-    print(f"{peak:.1f} {seconds:.1f}")
+    print(f"{peak_mb() * 2**20 / 1e9:.1f} {seconds:.1f}")
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ import itertools
 import multiprocessing
 import os
 import platform
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from memory import peak_mb
 
 import nasnet_zoo
 from nasnet_zoo.cells import Hyperparameters
@@ -124,9 +124,7 @@ def export_ours(
                 representative=representative,
             )
         )
-    # Not getrusage, whose figure a process inherits from the one that began it.
-    peak = int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1e6
-    return seconds, results, peak
+    return seconds, results, peak_mb() * 2**20 / 1e9
 
 
 def export_with_keras(name: str, folder: Path, path: str, kind: str) -> float:

@@ -193,8 +193,8 @@ class Sharing:
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Goes back to a state."""
-        own = {name: value for name, value in state.items() if name.startswith("policy.")}
-        self._policy.restore({name.removeprefix("policy."): value for name, value in own.items()})
+        own = (name for name in state if name.startswith("policy."))
+        self._policy.restore({name.removeprefix("policy."): state[name] for name in own})
         self.shared.restore(state)
         self._rounds = int(state["rounds"])
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.tensorflow
 
 OPERATIONS = ("identity", "conv_1x1", "conv_3x3")
 SPACE = SearchSpace(2, OPERATIONS, ("add",), cells=1)
-BUDGET = Budget(filters=3, stem_filters=3, steps=4, batch_size=8, learning_rate=0.1)
+BUDGET = Budget(filters=3, stem_filters=3, steps=4, batch_size=8, learning_rate=0.03)
 SHAPE = (8, 8, 1)
 
 
@@ -96,7 +96,7 @@ def search(path, children):
     space = SearchSpace(1, ("conv_1x1", "conv_3x3"), ("add",), cells=1)
     shared = SharedWeights(SHAPE, 2, BUDGET)
     evolution = RegularizedEvolution(space, population=8, sample=2)
-    policy = Sharing(evolution, space, shared, easy_images(), steps=8)
+    policy = Sharing(evolution, space, shared, easy_images(), steps=16)
     with closing(Journal(path, {})) as journal:
         judges = Here(policy.judge)
         records = run_search(policy, space, judges, journal, children, minibatch=4, remember=False)
