@@ -10,6 +10,8 @@ Keras's from the steps of that run, of the fast child's from a second, shorter r
 
 With --memory it trains so many children in one worker and prints the memory that this takes. (In a
 search a worker is replaced after 50.)
+
+With --controller it prints what sampling 20 children and learning from them takes. Aim: 100 ms.
 """
 
 import argparse
@@ -31,7 +33,7 @@ import numpy as np
 from nasnet_zoo.cells import CIFAR
 from nasnet_zoo.data import load_data
 from nasnet_zoo.models import from_architecture
-from nasnet_zoo.search import SearchSpace
+from nasnet_zoo.search import PPO, Reinforce, SearchSpace
 from nasnet_zoo.search.child import Budget, train_child
 from nasnet_zoo.search.folder import search_images
 from nasnet_zoo.search.search import Job
@@ -163,19 +165,36 @@ def resident(pid):
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def controller(space):
+    """Prints the processor time of sampling 20 children and of learning from them, by policy."""
+    rewards = np.random.default_rng(0).random(20)
+    for make in (Reinforce, PPO):
+        policy, times = make(space), []
+        for _ in range(21):
+            tokens, ask = timed(policy.ask, 20)
+            _, tell = timed(policy.tell, tokens, rewards)
+            times.append((ask[1], tell[1]))
+        ask, tell = 1000 * np.median(times[1:], axis=0)
+        print(f"{make.__name__}: 20 children sampled in {ask:.0f} ms, learned from in {tell:.0f} ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="'digits' or a folder, such as Fashion-MNIST's")
+    parser.add_argument("--data", default="digits", help="or a folder, such as Fashion-MNIST's")
     parser.add_argument("--children", type=int, default=5)
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--derive", action="store_true", help="run the first number of steps alone")
     parser.add_argument("--memory", type=int, metavar="CHILDREN")
+    parser.add_argument("--controller", action="store_true")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--filters", type=int, default=8)
     arguments = parser.parse_args()
-    images = search_images(load_data(arguments.data, arguments.images), 0.2)
     space, rng = SearchSpace(), np.random.default_rng(0)
+    if arguments.controller:
+        controller(space)
+        return
+    images = search_images(load_data(arguments.data, arguments.images), 0.2)
     tokens = space.sample(rng, arguments.memory or arguments.children)
     genotypes = [space.genotype(child) for child in tokens]
     first, *others = arguments.steps

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .space import SearchSpace
 
-#: Standard order of an LSTM's gates: input, forget, cell, output.
+#: Of an LSTM, in `BlockLSTM`'s order: input, new cell state, forget, output.
 _GATES = 4
 _KINDS = ("state", "operation", "combination")
 
@@ -70,56 +70,81 @@ class Controller:
         ]
         self.generator = tf.random.Generator.from_seed(seed)
         self._kinds = tf.constant(kinds)
-        # What the token before was chosen from.
-        self._kinds_before = tf.constant(np.concatenate([[0], kinds[:-1]]))
         exists = np.arange(most) < np.array(space.choices)[:, None]
         self._mask = tf.constant(np.where(exists, 0.0, -np.inf).astype(np.float32))
 
     @tf.function(reduce_retracing=True)
     def sample(self, batch: tf.Tensor) -> Predictions:
         """Draws ``batch`` children, an int32 scalar."""
+        length, most = self._mask.shape
         # Gumbel's trick: the greatest of logits with such noise is a draw from their softmax.
-        shape = [batch, len(self.space.choices), self._mask.shape[1]]
-        uniform = self.generator.uniform(shape, np.finfo(np.float32).tiny, 1.0)
-        return self._unroll(-tf.math.log(-tf.math.log(uniform)), None)
+        uniform = self.generator.uniform([length, batch, most], np.finfo(np.float32).tiny, 1.0)
+        noise = -tf.math.log(-tf.math.log(uniform))
+        read = self._first(batch)
+        cell = hidden = tf.zeros((batch, self.units))
+        tokens, logits = tf.TensorArray(tf.int32, length), tf.TensorArray(tf.float32, length)
+        for step in tf.range(length):
+            cells, hiddens = self._lstm(read[None], cell, hidden)
+            cell, hidden = cells[0], hiddens[0]
+            found = self._logits(hidden, step)
+            drawn = tf.argmax(found + noise[step], -1, tf.int32)
+            read = self._embedded(drawn, step)
+            tokens, logits = tokens.write(step, drawn), logits.write(step, found)
+        return self._predictions(tokens.stack(), logits.stack())
 
     @tf.function(reduce_retracing=True)
     def predict(self, tokens: tf.Tensor) -> Predictions:
         """What the controller now says of given children, int32 (batch, tokens)."""
-        return self._unroll(None, tokens)
+        tokens, steps = tf.transpose(tokens), tf.range(tf.shape(tokens)[1])
+        first = self._first(tf.shape(tokens)[1])
+        reads = tf.concat([first[None], self._embedded(tokens[:-1], steps[:-1])], 0)
+        zeros = tf.zeros_like(first)
+        _, hidden = self._lstm(reads, zeros, zeros)
+        return self._predictions(tokens, self._logits(hidden, steps))
 
-    def _unroll(self, noise: Any, tokens: Any) -> Predictions:
-        """All steps: drawn with ``noise`` (batch, tokens, choices), or along given ``tokens``."""
-        first, embeddings, kernel, bias, softmax_kernel, softmax_bias = (
-            weight.value for weight in self.weights
+    # Below, ``step`` is a scalar, or (steps,) of the leading dimension of the other tensors.
+
+    def _first(self, batch: tf.Tensor) -> tf.Tensor:
+        """What the first step reads."""
+        return tf.tile(self.first.value[None], [batch, 1])
+
+    def _embedded(self, tokens: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """What is read after tokens (..., batch) of a step."""
+        kinds = tf.broadcast_to(tf.gather(self._kinds, step)[..., None], tf.shape(tokens))
+        return tf.gather_nd(self.embeddings.value, tf.stack([kinds, tokens], -1))
+
+    def _lstm(self, reads: tf.Tensor, cell: tf.Tensor, hidden: tf.Tensor) -> tuple[Any, Any]:
+        """Cell and hidden states (steps, batch, units) along ``reads``, from those before them."""
+        # All steps in one operation: an update takes 0.4 of the time that it takes with a loop. (The
+        # gradient of BlockLSTMV2 is wrong: it takes the gates in the order of BlockLSTM.)
+        unused = tf.zeros(self.units)
+        found = tf.raw_ops.BlockLSTM(
+            seq_len_max=tf.shape(reads, tf.int64)[0],
+            x=reads,
+            cs_prev=cell,
+            h_prev=hidden,
+            w=self.kernel.value,
+            wci=unused,
+            wcf=unused,
+            wco=unused,
+            b=self.bias.value,
+            forget_bias=0.0,
+            cell_clip=-1.0,
         )
-        given = noise if tokens is None else tokens
-        batch, length = tf.shape(given)[0], len(self.space.choices)
-        cell = hidden = tf.zeros((batch, self.units))
-        last = tf.zeros((batch,), tf.int32)
-        drawn = tf.TensorArray(tf.int32, length)
-        log_probabilities = tf.TensorArray(tf.float32, length)
-        entropies = tf.TensorArray(tf.float32, length)
-        for step in tf.range(length):
-            before = tf.gather(embeddings[self._kinds_before[step]], last)
-            read = tf.where(step == 0, tf.broadcast_to(first, tf.shape(before)), before)
-            gates = tf.concat([read, hidden], -1) @ kernel + bias
-            enter, forget, new, leave = tf.split(gates, _GATES, -1)
-            cell = tf.sigmoid(forget) * cell + tf.sigmoid(enter) * tf.tanh(new)
-            hidden = tf.sigmoid(leave) * tf.tanh(cell)
-            kind = self._kinds[step]
-            logits = hidden @ softmax_kernel[kind] + softmax_bias[kind] + self._mask[step]
-            logs = tf.nn.log_softmax(logits)
-            if tokens is None:
-                last = tf.argmax(logits + noise[:, step], -1, tf.int32)
-            else:
-                last = tokens[:, step]
-            # 0 * log 0 is 0, and has no gradient.
-            exists = tf.math.is_finite(self._mask[step])
-            finite = tf.where(exists, logs, 0.0)
-            drawn = drawn.write(step, last)
-            log_probabilities = log_probabilities.write(step, tf.gather(finite, last, batch_dims=1))
-            entropies = entropies.write(step, -tf.reduce_sum(tf.exp(logs) * finite, -1))
-        return Predictions(
-            *(tf.transpose(array.stack()) for array in (drawn, log_probabilities, entropies))
-        )
+        return found.cs, found.h
+
+    def _logits(self, hidden: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Of the choices at a step (..., batch, choices), -inf for what does not exist."""
+        kind = tf.gather(self._kinds, step)
+        bias = tf.gather(self.softmax_bias.value, kind) + tf.gather(self._mask, step)
+        return hidden @ tf.gather(self.softmax_kernel.value, kind) + bias[..., None, :]
+
+    @staticmethod
+    def _predictions(tokens: tf.Tensor, logits: tf.Tensor) -> Predictions:
+        """From tokens (steps, batch) and their logits (steps, batch, choices)."""
+        logs = tf.nn.log_softmax(logits)
+        # 0 * log 0 is 0, and has no gradient.
+        finite = tf.where(tf.math.is_finite(logits), logs, 0.0)
+        entropies = -tf.reduce_sum(tf.exp(logs) * finite, -1)
+        log_probabilities = tf.gather(finite, tokens, batch_dims=2)
+        return Predictions(*map(tf.transpose, (tokens, log_probabilities, entropies)))
