@@ -118,8 +118,9 @@ class GraphLayer(keras.layers.Layer):
     Args:
         hyperparameters: `Hyperparameters`, or a dict of its fields.
         drop_path: a `ScheduledDropPath` for the graph's paths, or None.
-        gradient_checkpointing: if true, training keeps only the layer's inputs for the backward pass
-            and computes the rest again: less memory for more time.
+        gradient_checkpointing: if true, only the layer's inputs are kept for the backward pass, which
+            computes the rest again: less memory for more time. Also with ``training=False``, where
+            batch norm alone is frozen.
         **kwargs: of `keras.layers.Layer`.
 
     Input: one tensor (batch, height, width, channels) or a list of them, by the graph's inputs.
@@ -188,21 +189,18 @@ class GraphLayer(keras.layers.Layer):
             paths = [node.name for node in self.graph.nodes if node.drop_path]
             drawn = self.drop_path.multipliers(ops.shape(inputs[0])[0], len(paths))
             multipliers = [drawn[k] for k in range(len(paths))]
-        variables = [variable for owned in self._primitive_weights for variable in owned]
-        weights = [ops.convert_to_tensor(variable) for variable in variables]
+        weights = [ops.convert_to_tensor(v) for owned in self._primitive_weights for v in owned]
 
         def compute(*tensors: Any) -> tuple[Any, ...]:
             return self._compute(iter(tensors), paths, training)
 
-        if training and self.gradient_checkpointing:
+        if self.gradient_checkpointing:
             # The backward pass runs this a second time. It is a pure function, so the statistics
             # still move once and both runs drop the same paths; and it reads copies of them, since
-            # the second run comes after they have moved.
+            # the second run comes after they have moved. (TensorFlow, run eagerly, counts the gradient
+            # twice of what is a variable itself.)
             compute = keras.remat(compute)
-            weights = [
-                tensor if variable.trainable else ops.copy(tensor)
-                for variable, tensor in zip(variables, weights, strict=True)
-            ]
+            weights = [ops.copy(weight) for weight in weights]
         results = list(compute(*inputs, *multipliers, *weights))
         outputs = [results.pop(0) for _ in self.graph.outputs]
         if training:

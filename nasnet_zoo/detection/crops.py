@@ -36,10 +36,10 @@ def crop_and_resize(features: Any, boxes: Any, size: int) -> Any:
 
     top, bottom, down, inside_y = places(boxes[..., 0], boxes[..., 2], height)
     left, right, across, inside_x = places(boxes[..., 1], boxes[..., 3], width)
-    flat = ops.reshape(features, (-1, channels))
     first = ops.arange(ops.shape(features)[0], dtype="int32")[:, None, None, None] * height * width
 
     def gather(y: Any, x: Any) -> Any:
+        flat = ops.reshape(features, (-1, channels))
         return ops.take(flat, first + y[..., :, None] * width + x[..., None, :], axis=0)
 
     down = ops.cast(down, features.dtype)[..., :, None, None]

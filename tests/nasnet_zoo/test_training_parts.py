@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nasnet_zoo as zoo
+from nasnet_zoo.cells.layers import run_graph
 from nasnet_zoo.cells.primitives import BATCH_NORM_KERNELS, normalise_batch
 from nasnet_zoo.models import PRESETS
 
@@ -71,6 +72,32 @@ def test_checkpointed_training_is_the_same_training(genotype):
     assert {int(layer.drop_path.step) for layer in _cells(checkpointed)} == {2}
     for a, b in zip(plain.weights, checkpointed.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4, err_msg=a.path)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("training", [False, True])
+def test_checkpointing_computes_again_also_where_batch_norm_is_frozen(monkeypatch, training):
+    import tensorflow as tf
+
+    runs = []
+
+    def counted(*arguments):
+        runs.append(1)
+        return run_graph(*arguments)
+
+    monkeypatch.setattr("nasnet_zoo.cells.layers.run_graph", counted)
+    images, _ = batch()
+    plain, checkpointed = small(), small(gradient_checkpointing=True)
+    checkpointed.set_weights(plain.get_weights())
+    found = []
+    for model in (plain, checkpointed):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(images, training=training) ** 2)
+        runs.clear()
+        found.append(tape.gradient(loss, [w.value for w in model.trainable_weights]))
+        assert len(runs) == (len(_cells(model)) if model is checkpointed else 0)
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def _cells(model):
