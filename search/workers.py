@@ -12,6 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
+import tensorflow as tf
+
 from .child import Budget, Images, Trained, train_child
 from .search import Job, Outcome
 
@@ -34,6 +36,8 @@ def _begin(images: Images, budget: Budget) -> None:
     _images, _budget = images, budget
     # Ctrl-C reaches every process of a terminal; the search is the one that minds it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # TensorFlow warns of functions that are traced again and again: here every child is another one.
+    tf.get_logger().setLevel("ERROR")
     threading.Thread(target=_end_with_the_search, daemon=True).start()
 
 

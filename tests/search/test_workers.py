@@ -37,6 +37,13 @@ def test_children_trained_by_workers_are_those_trained_here(tmp_path):
         assert record.reward == pytest.approx(here.reward, abs=1 / 16)
 
 
+def test_workers_say_nothing_of_what_they_trace(capfd):
+    jobs = [Job(k, SPACE.genotype([0] * 5), k) for k in range(6)]
+    with LocalWorkers(images(), BUDGET, processes=1) as workers:
+        assert not any(outcome.trained.failed for outcome in workers.run(jobs, lambda number: None))
+    assert "retracing" not in capfd.readouterr().err
+
+
 class Deadly(Images):
     """Images that kill whoever looks at them."""
 
