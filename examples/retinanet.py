@@ -1,10 +1,12 @@
-"""Trains KerasHub's RetinaNet on a small NASNet-A, on a data set in COCO's format, from random weights.
+"""Trains KerasHub's RetinaNet on a small NASNet-A, on a data set in COCO's format.
 
-python examples/retinanet.py DATA OUT [--epochs 6]
+python examples/retinanet.py DATA OUT [--from DETECTOR] [--epochs 6]
 
 DATA holds a ``train`` and a ``test`` part, each ``annotations.json`` and ``images/``, as
-`examples/pasted.py` makes them; images are 256x256. OUT gets ``history.csv`` with COCO's numbers on the
-test part after every epoch, and at the end ``model.keras``. Stopped, the same command goes on.
+`examples/pasted.py` makes them; images are 256x256. The backbone begins with random weights, or with
+those of a Faster R-CNN that recipe ``pasted`` trained, such as ``RUN/detector.keras``. OUT gets
+``history.csv`` with COCO's numbers on the test part after every epoch, and at the end ``model.keras``.
+Stopped, the same command goes on.
 """
 
 import argparse
@@ -24,9 +26,9 @@ from nasnet_zoo.training.train import fit_resumable
 SIZE, BATCH = 256, 4
 
 
-def build(classes: int) -> RetinaNet:
-    """A RetinaNet on P4, P5 and P6, whose anchors are 32 to 203 pixels in size."""
-    network = NASNet(
+def new_network() -> keras.Model:
+    """The network of recipe ``pasted``, with random weights."""
+    return NASNet(
         NASNET_A,
         cells=1,
         filters=16,
@@ -35,6 +37,10 @@ def build(classes: int) -> RetinaNet:
         input_shape=(None, None, 3),
         hyperparameters=Hyperparameters(bn_momentum=0.99),
     )
+
+
+def build(network: keras.Model, classes: int) -> RetinaNet:
+    """A RetinaNet on P4, P5 and P6, whose anchors are 32 to 203 pixels in size."""
     pyramid = keras_hub.models.RetinaNetBackbone(
         NASNetBackbone(network), min_level=4, max_level=6, use_p5=False
     )
@@ -72,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--from", dest="start", type=Path, metavar="DETECTOR")
     parser.add_argument("--epochs", type=int, default=6)
     arguments = parser.parse_args()
     train, test = (
@@ -80,7 +87,8 @@ def main() -> None:
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
-    detector = build(len(train.class_names))
+    network = keras.models.load_model(arguments.start).network if arguments.start else new_network()
+    detector = build(network, len(train.class_names))
     steps = len(train.examples) // BATCH
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, arguments.epochs * steps, warmup_target=1e-3, warmup_steps=steps // 4
