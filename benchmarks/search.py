@@ -1,12 +1,13 @@
 """Children per hour: the fast child against a Keras model per child with `compile` and `fit`.
 
-The same children on the same images with the same budget, one after the other, the two kinds in turn,
-in one process. Aim: 3, 2.5 and 2 times as many children at 100, 300 and 1000 steps, as accurate.
+The same children on the same images with the same budget, one after the other, the kinds in turn, in
+one process. A Keras model is made of `keras.layers`, one for each operation, or of our cells.
+Aim: 3, 2.5 and 2 times as many children at 100, 300 and 1000 steps, as accurate.
 
 Ratios are given of wall time and of processor time; on a busy machine only the second means much.
 
-With --derive only the first number of steps is run, and the others follow from the time of a step: of
-Keras's from the steps of that run, of the fast child's from a second, shorter run of each child.
+With --derive only the first number of steps is run, and the others follow from the time of a step: of a
+Keras model's from the steps of that run, of the fast child's from a second, shorter run of each child.
 
 With --memory it trains so many children in one worker and prints the memory that this takes. (In a
 search a worker is replaced after 50.)
@@ -31,8 +32,19 @@ import keras
 import numpy as np
 
 from nasnet_zoo.cells import CIFAR
+from nasnet_zoo.cells.primitives import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Depthwise,
+    GlobalAveragePool,
+    Pool,
+    Relu,
+    Shift,
+)
 from nasnet_zoo.data import load_data
 from nasnet_zoo.models import from_architecture
+from nasnet_zoo.network import network_graph
 from nasnet_zoo.search import PPO, Reinforce, SearchSpace
 from nasnet_zoo.search.child import Budget, train_child
 from nasnet_zoo.search.folder import search_images
@@ -42,15 +54,74 @@ from nasnet_zoo.search.workers import LocalWorkers
 SHORTER = 5
 
 
-def keras_child(genotype, images, budget, seed):
+def of_layers(architecture, classes, l2):
+    """The network as a functional model of `keras.layers`."""
+    graph = network_graph(architecture, classes)
+    shape = architecture.image_size, architecture.image_size, architecture.channels
+    kernel = {
+        "initializer": keras.initializers.VarianceScaling(2.0),
+        "regularizer": keras.regularizers.L2(l2),
+    }
+
+    def layers(primitive, filters):
+        match primitive:
+            case Relu():
+                return [keras.layers.ReLU()]
+            case Conv(size, stride, dilation, own, padding):
+                first = []
+                if stride > 1 and size in (1, (1, 1)):
+                    # TensorFlow's gradient of such a convolution may write outside its memory.
+                    first, stride = [keras.layers.AveragePooling2D(1, stride)], 1
+                options = {f"kernel_{name}": value for name, value in kernel.items()}
+                options |= {"padding": padding, "dilation_rate": dilation, "use_bias": False}
+                return [*first, keras.layers.Conv2D(own or filters, size, stride, **options)]
+            case Depthwise(size, stride, dilation):
+                options = {f"depthwise_{name}": value for name, value in kernel.items()}
+                options |= {"padding": "same", "dilation_rate": dilation, "use_bias": False}
+                return [keras.layers.DepthwiseConv2D(size, stride, **options)]
+            case BatchNorm():
+                return [keras.layers.BatchNormalization(momentum=CIFAR.bn_momentum, epsilon=1e-3)]
+            case Pool(kind, size, stride, padding):
+                kinds = {"max": keras.layers.MaxPooling2D, "avg": keras.layers.AveragePooling2D}
+                return [kinds[kind](size, stride, padding)]
+            case Shift():
+                crop, pad = keras.layers.Cropping2D, keras.layers.ZeroPadding2D
+                return [crop(((1, 0), (1, 0))), pad(((0, 1), (0, 1)))]
+            case GlobalAveragePool():
+                return [keras.layers.GlobalAveragePooling2D()]
+            case Dense(units):
+                return [keras.layers.Dense(units, kernel_regularizer=kernel["regularizer"])]
+            case _:
+                raise ValueError(f"Expected a primitive of the search space. Received: {primitive}")
+
+    merges = {"add": keras.layers.Add, "concat": keras.layers.Concatenate}
+    states = {graph.inputs[0]: keras.Input(shape)}
+    for node in graph.nodes:
+        read = [states[name] for name in node.inputs]
+        x = merges[node.merge]()(read) if len(read) > 1 else read[0]
+        for primitive in node.primitives:
+            for layer in layers(primitive, node.filters):
+                x = layer(x)
+        states[node.name] = x
+    return keras.Model(states[graph.inputs[0]], states[graph.outputs[0]])
+
+
+def of_cells(architecture, classes, l2):
+    """The network as this package builds it."""
+    hyper = dataclasses.replace(CIFAR, l2=l2)
+    return from_architecture(
+        architecture, classes=classes, classifier_activation=None, hyperparameters=hyper
+    )
+
+
+KERAS = {"layers": of_layers, "cells": of_cells}
+
+
+def keras_child(make, genotype, images, budget, seed):
     """Accuracy of an ordinary Keras model that is trained alike, and the times of a step."""
     keras.utils.set_random_seed(seed)
     _, size, _, channels = images.train_images.shape
-    architecture = budget.architecture(genotype, size, channels)
-    hyper = dataclasses.replace(CIFAR, l2=budget.l2)
-    model = from_architecture(
-        architecture, classes=images.classes, classifier_activation=None, hyperparameters=hyper
-    )
+    model = make(budget.architecture(genotype, size, channels), images.classes, budget.l2)
     optimizer = keras.optimizers.SGD(
         keras.optimizers.schedules.CosineDecay(budget.learning_rate, budget.steps),
         momentum=budget.momentum,
@@ -100,49 +171,51 @@ def timed(function, *arguments):
 
 def measure(genotypes, images, budget, derived):
     """Times of each child by kind and steps, and accuracies by kind."""
-    seconds = {(kind, steps): [] for kind in ("Keras", "fast") for steps in (budget.steps, *derived)}
-    accuracies = {"Keras": [], "fast": []}
+    kinds = (*KERAS, "fast")
+    seconds = {(kind, steps): [] for kind in kinds for steps in (budget.steps, *derived)}
+    accuracies = {kind: [] for kind in kinds}
     # What the first child of a process pays for is no child's cost.
     small = SearchSpace(blocks=1)
-    warm = small.genotype([0] * len(small.choices))
-    for train in (keras_child, fast_child):
-        train(warm, images, dataclasses.replace(budget, steps=8), 0)
+    warm = small.genotype([0] * len(small.choices)), images, dataclasses.replace(budget, steps=8), 0
+    for make in KERAS.values():
+        keras_child(make, *warm)
+    fast_child(*warm)
     for seed, genotype in enumerate(genotypes):
         arguments = genotype, images, budget, seed
-        (accuracy, keras_step), keras_time = timed(keras_child, *arguments)
-        accuracies["Keras"].append(accuracy)
-        accuracy, fast_time = timed(fast_child, *arguments)
+        times, step = {}, {}
+        for kind, make in KERAS.items():
+            (accuracy, step[kind]), times[kind] = timed(keras_child, make, *arguments)
+            accuracies[kind].append(accuracy)
+        accuracy, times["fast"] = timed(fast_child, *arguments)
         accuracies["fast"].append(accuracy)
-        seconds["Keras", budget.steps].append(keras_time)
-        seconds["fast", budget.steps].append(fast_time)
         if derived:
             few = dataclasses.replace(budget, steps=budget.steps // SHORTER)
             _, few_time = timed(fast_child, genotype, images, few, seed)
-            fast_step = (fast_time - few_time) / (budget.steps - few.steps)
-        for steps in derived:
-            more = steps - budget.steps
-            seconds["Keras", steps].append(keras_time + more * keras_step)
-            seconds["fast", steps].append(fast_time + more * fast_step)
-        print(
-            f"child {seed}: Keras {keras_time[0]:.1f} s ({keras_time[1]:.1f} s of the processor), "
-            f"fast {fast_time[0]:.1f} s ({fast_time[1]:.1f} s)",
-            flush=True,
-        )
+            step["fast"] = (times["fast"] - few_time) / (budget.steps - few.steps)
+        for kind in kinds:
+            seconds[kind, budget.steps].append(times[kind])
+            for steps in derived:
+                seconds[kind, steps].append(times[kind] + (steps - budget.steps) * step[kind])
+        told = (f"{kind} {wall:.1f} s ({used:.1f} s)" for kind, (wall, used) in times.items())
+        print(f"child {seed} (of the processor): {', '.join(told)}", flush=True)
     return seconds, accuracies
 
 
 def show(seconds, accuracies, steps, measured):
     how = "" if steps == measured else f" (derived from {measured})"
-    keras_time, fast_time = (sum(seconds[kind, steps]) for kind in ("Keras", "fast"))
+    fast = sum(seconds["fast", steps])
     count = len(seconds["fast", steps])
-    wall, processor = keras_time / fast_time
-    print(
-        f"{steps:5} steps{how}: children per hour: Keras {3600 * count / keras_time[0]:.0f}, "
-        f"fast {3600 * count / fast_time[0]:.0f}; ratio {wall:.2f}, of processor time {processor:.2f}"
-    )
+    print(f"{steps} steps{how}: fast {3600 * count / fast[0]:.0f} children per hour")
+    for kind in KERAS:
+        total = sum(seconds[kind, steps])
+        wall, processor = total / fast
+        print(
+            f"  of {kind}: {3600 * count / total[0]:.0f}; ratio {wall:.2f}, "
+            f"of processor time {processor:.2f}"
+        )
     if steps == measured:
-        means = {kind: statistics.mean(found) for kind, found in accuracies.items()}
-        print(f"      mean accuracy: Keras {means['Keras']:.4f}, fast {means['fast']:.4f}")
+        means = (f"{kind} {statistics.mean(found):.4f}" for kind, found in accuracies.items())
+        print(f"  mean accuracy: {', '.join(means)}")
 
 
 def memory(genotypes, images, budget):

@@ -68,7 +68,9 @@ class Controller:
             self.softmax_kernel,
             self.softmax_bias,
         ]
-        self.generator = tf.random.Generator.from_seed(seed)
+        # Not from_seed, whose streams of neighbouring seeds are one stream, four numbers apart.
+        key = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+        self.generator = tf.random.Generator.from_key_counter(key, [0, 0], "philox")
         self._kinds = tf.constant(kinds)
         exists = np.arange(most) < np.array(space.choices)[:, None]
         self._mask = tf.constant(np.where(exists, 0.0, -np.inf).astype(np.float32))

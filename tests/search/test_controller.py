@@ -89,6 +89,17 @@ def test_gradients_are_the_numerical_ones():
         assert slope == pytest.approx(float((gradient * direction).sum()), rel=2e-2, abs=5e-3)
 
 
+def test_neighbouring_seeds_draw_other_children():
+    space = SearchSpace(2, ("identity", "sep_3x3", "conv_3x3", "max_3x3"), ("add",))
+    # Of 40 draws and 40 others some two are the same once in 50,000 times.
+    assert space.size > 80e6
+    drawn = []
+    for seed in range(3):
+        controller = Controller(space, seed=seed)
+        drawn.append(set(map(bytes, controller.sample(tf.constant(40)).tokens.numpy())))
+    assert all(a.isdisjoint(b) for a, b in itertools.combinations(drawn, 2))
+
+
 def test_each_function_is_traced_once():
     controller = Controller(SMALL, units=8)
     for batch in (20, 20, 20):
