@@ -21,8 +21,8 @@ from nasnet_zoo.cells.layers import run_graph
 from nasnet_zoo.cells.primitives import Shape, Weight
 from nasnet_zoo.network import Architecture, network_graph
 
-# Held-out images that are looked at together.
-_BATCH = 500
+# Held-out images that are looked at together: few, as they take memory that training does not.
+_BATCH = 50
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -51,6 +52,8 @@ def _end_with_the_search() -> None:
 
 def _train(job: Job) -> tuple[Trained, float, str | None]:
     begun = time.perf_counter()
+    # The last child's graph refers to itself; it would stay while this one's is traced.
+    gc.collect()
     trained, error = Trained((), (), failed=True), None
     try:
         trained = train_child(job.genotype, _images, _budget, job.seed, job.hopeless)
