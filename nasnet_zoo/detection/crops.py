@@ -39,6 +39,8 @@ def crop_and_resize(features: Any, boxes: Any, size: int) -> Any:
     first = ops.arange(ops.shape(features)[0], dtype="int32")[:, None, None, None] * height * width
 
     def gather(y: Any, x: Any) -> Any:
+        # Reshaped for each gather alone: so the gradients of the four are added as maps. Of one tensor
+        # they would be kept as crops side by side, twice the memory.
         flat = ops.reshape(features, (-1, channels))
         return ops.take(flat, first + y[..., :, None] * width + x[..., None, :], axis=0)
 
