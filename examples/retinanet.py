@@ -15,28 +15,15 @@ from pathlib import Path
 import keras
 import keras_hub
 
-from nasnet_zoo import NASNET_A, NASNet
-from nasnet_zoo.cells import Hyperparameters
 from nasnet_zoo.detection.coco import CocoImages
 from nasnet_zoo.detection.evaluation import detect, evaluate
 from nasnet_zoo.detection.input import training_batches
+from nasnet_zoo.detection.recipes import find_recipe
+from nasnet_zoo.detection.training import build_detector
 from nasnet_zoo.hub import NASNetBackbone, PyramidAnchors, RetinaNet
 from nasnet_zoo.training.train import fit_resumable
 
 SIZE, BATCH = 256, 4
-
-
-def new_network() -> keras.Model:
-    """The network of recipe ``pasted``, with random weights."""
-    return NASNet(
-        NASNET_A,
-        cells=1,
-        filters=16,
-        stem_filters=16,
-        include_top=False,
-        input_shape=(None, None, 3),
-        hyperparameters=Hyperparameters(bn_momentum=0.99),
-    )
 
 
 def build(network: keras.Model, classes: int) -> RetinaNet:
@@ -87,8 +74,11 @@ def main() -> None:
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
-    network = keras.models.load_model(arguments.start).network if arguments.start else new_network()
-    detector = build(network, len(train.class_names))
+    if arguments.start:
+        start = keras.models.load_model(arguments.start)
+    else:
+        start = build_detector(find_recipe("pasted"), train.class_names)
+    detector = build(start.network, len(train.class_names))
     steps = len(train.examples) // BATCH
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, arguments.epochs * steps, warmup_target=1e-3, warmup_steps=steps // 4
