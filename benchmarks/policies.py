@@ -28,7 +28,7 @@ POLICIES = {
     "evolution": RegularizedEvolution,
     "evolution, tuned": functools.partial(RegularizedEvolution, population=20, sample=10),
     "REINFORCE": Reinforce,
-    "REINFORCE, tuned": functools.partial(Reinforce, learning_rate=0.03, entropy_weight=0.001),
+    "REINFORCE, tuned": functools.partial(Reinforce, learning_rate=0.03, entropy_weight=0.0001),
     "PPO": PPO,
     "PPO, tuned": functools.partial(PPO, learning_rate=0.03, entropy_weight=0.0001),
 }
