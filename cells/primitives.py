@@ -171,6 +171,12 @@ class Conv(Primitive):
 
     def __call__(self, x, weights, training, hyper):
         stride = self.stride
+        if _pair(self.kernel) == (1, 1) and stride == 1 and training:
+            # As a matrix product: its gradients are a third faster on CPUs than a convolution's.
+            kernel = ops.reshape(weights[0], weights[0].shape[-2:])
+            pixels = ops.reshape(x, (-1, kernel.shape[0]))
+            shape = -1, *ops.shape(x)[1:-1], kernel.shape[1]
+            return ops.reshape(ops.matmul(pixels, kernel), shape), ()
         if _pair(self.kernel) == (1, 1) and stride > 1 and weights[0].shape[-1] < 8:
             # The same, but the gradient of TensorFlow 2.21's strided 1x1 convolution writes outside
             # its memory on CPUs if there are fewer than 8 filters.

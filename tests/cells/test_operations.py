@@ -109,6 +109,8 @@ def test_an_operation_equals_its_reference(name, stride, channels):
             == (2, -(-height // stride), -(-width // stride), F)
         )
         np.testing.assert_allclose(y, reference(x), rtol=1e-4, atol=1e-4)
+    trained, expected = ours(x, training=True), reference(x, training=True)
+    np.testing.assert_allclose(trained, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
