@@ -1,13 +1,13 @@
-"""Children per hour: the fast child against a Keras model per child with `compile` and `fit`.
+"""Children per hour of a machine: the search's workers against a Keras model per child, fitted.
 
-The same children on the same images with the same budget, one after the other, the kinds in turn, in
-one process. A Keras model is made of `keras.layers`, one for each operation, or of our cells.
-Aim: 3, 2.5 and 2 times as many children at 100, 300 and 1000 steps, as accurate.
-
-Ratios are given of wall time and of processor time; on a busy machine only the second means much.
+The same children on the same images with the same budget. Keras trains them one after the other in one
+process, with as many threads as there are workers, as a loop of `compile` and `fit` would; a model is
+made of `keras.layers`, one for each operation, or of our cells. The workers of the search have one
+thread each. With `--processes 1` everything has one thread. The kinds take turns. Aim: 3, 2.5 and 2
+times as many children at 100, 300 and 1000 steps, as accurate.
 
 With --derive only the first number of steps is run, and the others follow from the time of a step: of a
-Keras model's from the steps of that run, of the fast child's from a second, shorter run of each child.
+Keras model's from the steps of that run, of the workers' from a second, shorter run of each child.
 
 With --memory it trains so many children in one worker and prints the memory that this takes. (In a
 search a worker is replaced after 50.)
@@ -23,13 +23,10 @@ import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# As in a worker.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from nasnet_zoo.cells import CIFAR
 from nasnet_zoo.cells.primitives import (
@@ -46,12 +43,17 @@ from nasnet_zoo.data import load_data
 from nasnet_zoo.models import from_architecture
 from nasnet_zoo.network import network_graph
 from nasnet_zoo.search import PPO, Reinforce, SearchSpace
-from nasnet_zoo.search.child import Budget, train_child
+from nasnet_zoo.search.child import Budget
 from nasnet_zoo.search.folder import search_images
 from nasnet_zoo.search.search import Job
 from nasnet_zoo.search.workers import LocalWorkers
 
+# So many children of a kind are trained before it is another kind's turn.
+TURN = 4
 SHORTER = 5
+_small = SearchSpace(blocks=1)
+# What the first child of a process pays for is no child's cost: a first one that does not count.
+WARM = Job(0, _small.genotype([0] * len(_small.choices)), 0)
 
 
 def of_layers(architecture, classes, l2):
@@ -118,7 +120,7 @@ KERAS = {"layers": of_layers, "cells": of_cells}
 
 
 def keras_child(make, genotype, images, budget, seed):
-    """Accuracy of an ordinary Keras model that is trained alike, and the times of a step."""
+    """Accuracy of an ordinary Keras model that is trained alike, and the seconds of a step."""
     keras.utils.set_random_seed(seed)
     _, size, _, channels = images.train_images.shape
     model = make(budget.architecture(genotype, size, channels), images.classes, budget.l2)
@@ -136,7 +138,9 @@ def keras_child(make, genotype, images, budget, seed):
     epochs = -(-count // len(images.train_labels))
     order = np.concatenate([rng.permutation(len(images.train_labels)) for _ in range(epochs)])[:count]
     times = []
-    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: times.append(clock()))
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
+    )
     model.fit(
         images.train_images[order],
         images.train_labels[order],
@@ -149,78 +153,82 @@ def keras_child(make, genotype, images, budget, seed):
         images.held_out_images, images.held_out_labels, batch_size=500, verbose=0
     )
     keras.backend.clear_session()
-    return accuracy, np.diff(times[len(times) // SHORTER :], axis=0).mean(0)
+    return accuracy, np.diff(times[len(times) // SHORTER :]).mean()
 
 
-def fast_child(genotype, images, budget, seed):
-    """Accuracy of the fast child."""
-    trained = train_child(genotype, images, budget, seed)
-    assert not trained.failed
-    return trained.reward
+def by_keras(make, jobs, images, budget):
+    """Trains children one after the other.
+
+    Returns:
+        Seconds in all, of a step of each, and the accuracies.
+    """
+    begun = time.perf_counter()
+    accuracies, steps = zip(
+        *(keras_child(make, job.genotype, images, budget, job.seed) for job in jobs), strict=True
+    )
+    return time.perf_counter() - begun, sum(steps), list(accuracies)
 
 
-def clock():
-    """Seconds of wall time and of processor time."""
-    return np.array([time.perf_counter(), time.process_time()])
+class Workers:
+    """The search's workers, as many for every budget."""
+
+    def __init__(self, images, processes):
+        self.images, self.processes, self.by_budget = images, processes, {}
+
+    def __call__(self, jobs, budget):
+        """Seconds and accuracies of children that are trained side by side."""
+        if budget not in self.by_budget:
+            workers = self.by_budget[budget] = LocalWorkers(self.images, budget, self.processes)
+            list(workers.run([WARM] * self.processes, lambda number: None))
+        begun = time.perf_counter()
+        outcomes = list(self.by_budget[budget].run(jobs, lambda number: None))
+        seconds = time.perf_counter() - begun
+        assert not any(outcome.trained.failed for outcome in outcomes), outcomes
+        return seconds, [outcome.trained.reward for outcome in outcomes]
 
 
-def timed(function, *arguments):
-    begun = clock()
-    return function(*arguments), clock() - begun
-
-
-def measure(genotypes, images, budget, derived):
-    """Times of each child by kind and steps, and accuracies by kind."""
-    kinds = (*KERAS, "fast")
-    seconds = {(kind, steps): [] for kind in kinds for steps in (budget.steps, *derived)}
+def measure(jobs, workers, budget, derived):
+    """Seconds by kind and steps, and accuracies by kind, of groups of children."""
+    images = workers.images
+    kinds = (*KERAS, "search")
+    seconds = {(kind, steps): 0.0 for kind in kinds for steps in (budget.steps, *derived)}
     accuracies = {kind: [] for kind in kinds}
-    # What the first child of a process pays for is no child's cost.
-    small = SearchSpace(blocks=1)
-    warm = small.genotype([0] * len(small.choices)), images, dataclasses.replace(budget, steps=8), 0
+    few = dataclasses.replace(budget, steps=budget.steps // SHORTER)
     for make in KERAS.values():
-        keras_child(make, *warm)
-    fast_child(*warm)
-    for seed, genotype in enumerate(genotypes):
-        arguments = genotype, images, budget, seed
-        times, step = {}, {}
+        by_keras(make, [WARM], images, dataclasses.replace(budget, steps=8))
+    for start in range(0, len(jobs), TURN):
+        group = jobs[start : start + TURN]
+        taken, step = {}, {}
         for kind, make in KERAS.items():
-            (accuracy, step[kind]), times[kind] = timed(keras_child, make, *arguments)
-            accuracies[kind].append(accuracy)
-        accuracy, times["fast"] = timed(fast_child, *arguments)
-        accuracies["fast"].append(accuracy)
+            taken[kind], step[kind], found = by_keras(make, group, images, budget)
+            accuracies[kind] += found
+        taken["search"], found = workers(group, budget)
+        accuracies["search"] += found
         if derived:
-            few = dataclasses.replace(budget, steps=budget.steps // SHORTER)
-            _, few_time = timed(fast_child, genotype, images, few, seed)
-            step["fast"] = (times["fast"] - few_time) / (budget.steps - few.steps)
+            step["search"] = (taken["search"] - workers(group, few)[0]) / (budget.steps - few.steps)
         for kind in kinds:
-            seconds[kind, budget.steps].append(times[kind])
-            for steps in derived:
-                seconds[kind, steps].append(times[kind] + (steps - budget.steps) * step[kind])
-        told = (f"{kind} {wall:.1f} s ({used:.1f} s)" for kind, (wall, used) in times.items())
-        print(f"child {seed} (of the processor): {', '.join(told)}", flush=True)
+            for steps in (budget.steps, *derived):
+                more = step[kind] * (steps - budget.steps) if derived else 0
+                seconds[kind, steps] += taken[kind] + more
+        told = (f"{kind} {second:.1f} s" for kind, second in taken.items())
+        print(f"{len(group)} children: {', '.join(told)}", flush=True)
     return seconds, accuracies
 
 
 def show(seconds, accuracies, steps, measured):
+    count = len(accuracies["search"])
     how = "" if steps == measured else f" (derived from {measured})"
-    fast = sum(seconds["fast", steps])
-    count = len(seconds["fast", steps])
-    print(f"{steps} steps{how}: fast {3600 * count / fast[0]:.0f} children per hour")
+    hourly = {kind: 3600 * count / seconds[kind, steps] for kind in accuracies}
+    print(f"{steps} steps{how}: the search {hourly['search']:.0f} children per hour")
     for kind in KERAS:
-        total = sum(seconds[kind, steps])
-        wall, processor = total / fast
-        print(
-            f"  of {kind}: {3600 * count / total[0]:.0f}; ratio {wall:.2f}, "
-            f"of processor time {processor:.2f}"
-        )
+        print(f"  Keras, {kind}: {hourly[kind]:.0f}; ratio {hourly['search'] / hourly[kind]:.2f}")
     if steps == measured:
         means = (f"{kind} {statistics.mean(found):.4f}" for kind, found in accuracies.items())
         print(f"  mean accuracy: {', '.join(means)}")
 
 
-def memory(genotypes, images, budget):
+def memory(jobs, images, budget):
     """Prints the memory of a worker that is never replaced, in MB, as it trains children."""
-    jobs = [Job(k, genotype, k) for k, genotype in enumerate(genotypes)]
     before = {process.pid for process in multiprocessing.active_children()}
     found = []
     with LocalWorkers(images, budget, 1, children_per_process=len(jobs) + 1) as workers:
@@ -244,9 +252,11 @@ def controller(space):
     for make in (Reinforce, PPO):
         policy, times = make(space), []
         for _ in range(21):
-            tokens, ask = timed(policy.ask, 20)
-            _, tell = timed(policy.tell, tokens, rewards)
-            times.append((ask[1], tell[1]))
+            begun = time.process_time()
+            tokens = policy.ask(20)
+            asked = time.process_time()
+            policy.tell(tokens, rewards)
+            times.append((asked - begun, time.process_time() - asked))
         ask, tell = 1000 * np.median(times[1:], axis=0)
         print(f"{make.__name__}: 20 children sampled in {ask:.0f} ms, learned from in {tell:.0f} ms")
 
@@ -254,7 +264,8 @@ def controller(space):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="digits", help="or a folder, such as Fashion-MNIST's")
-    parser.add_argument("--children", type=int, default=5)
+    parser.add_argument("--children", type=int, default=8)
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--derive", action="store_true", help="run the first number of steps alone")
     parser.add_argument("--memory", type=int, metavar="CHILDREN")
@@ -263,24 +274,29 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--filters", type=int, default=8)
     arguments = parser.parse_args()
+    threads = 1 if arguments.controller else arguments.processes
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
     space, rng = SearchSpace(), np.random.default_rng(0)
     if arguments.controller:
         controller(space)
         return
     images = search_images(load_data(arguments.data, arguments.images), 0.2)
     tokens = space.sample(rng, arguments.memory or arguments.children)
-    genotypes = [space.genotype(child) for child in tokens]
+    jobs = [Job(k, space.genotype(child), k) for k, child in enumerate(tokens)]
     first, *others = arguments.steps
     budget = Budget(filters=arguments.filters, steps=first, batch_size=arguments.batch_size, parts=1)
     if arguments.memory:
-        memory(genotypes, images, budget)
-    elif arguments.derive:
-        found = measure(genotypes, images, budget, others)
+        memory(jobs, images, budget)
+        return
+    workers = Workers(images, arguments.processes)
+    if arguments.derive:
+        found = measure(jobs, workers, budget, others)
         for steps in arguments.steps:
             show(*found, steps, first)
     else:
         for steps in arguments.steps:
-            found = measure(genotypes, images, dataclasses.replace(budget, steps=steps), [])
+            found = measure(jobs, workers, dataclasses.replace(budget, steps=steps), [])
             show(*found, steps, steps)
 
 
