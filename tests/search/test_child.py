@@ -122,7 +122,7 @@ def images():
 
 
 def test_a_child_learns_the_same_from_the_same_seed_and_stops_where_it_is_hopeless(images):
-    budget = Budget(filters=2, stem_filters=4, steps=40, batch_size=16, parts=2)
+    budget = Budget(filters=2, stem_filters=4, steps=60, batch_size=16, parts=2)
     genotype = genotypes(1)[0]
     trained = train_child(genotype, images, budget, seed=3)
     assert trained.reward >= 0.9
