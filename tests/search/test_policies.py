@@ -78,12 +78,13 @@ def test_evolution_lets_the_oldest_die_and_changes_one_token():
         assert (child != first[3]).sum() == 1
 
 
-def learnt(policy, seeds):
+def learnt(policy, learning_rate, seeds):
     """By seed: mean reward of what is drawn after 80 minibatches of 20; whether the best was tried."""
-    learner = policy(SPACE, learning_rate=0.01, entropy_weight=0.01)
+    settings = {"learning_rate": learning_rate, "entropy_weight": 0.01}
+    learner = policy(SPACE, **settings)
     for seed in range(seeds):
         # A seed is nothing but where it starts, and the learner's functions are traced already.
-        start = policy(SPACE, seed=seed, learning_rate=0.01, entropy_weight=0.01)
+        start = policy(SPACE, seed=seed, **settings)
         learner.restore(start.state())
         best = 0.0
         for _ in range(80):
@@ -94,10 +95,11 @@ def learnt(policy, seeds):
         yield reward(learner.ask(200)).mean(), best == 1.0
 
 
-@pytest.mark.parametrize("policy", [PPO, Reinforce])
+# PPO takes several steps for each of REINFORCE's: at 0.01 one seed of 20 settles beside the best.
+@pytest.mark.parametrize(("policy", "learning_rate"), [(PPO, 0.005), (Reinforce, 0.01)])
 @pytest.mark.parametrize("seeds", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_the_known_best_is_found_where_random_search_fails(policy, seeds):
-    means, found = zip(*learnt(policy, seeds), strict=True)
+def test_the_known_best_is_found_where_random_search_fails(policy, learning_rate, seeds):
+    means, found = zip(*learnt(policy, learning_rate, seeds), strict=True)
     random = [reward(SPACE.sample(np.random.default_rng(seed), 1600)) for seed in range(seeds)]
     random_found = np.mean([rewards.max() == 1.0 for rewards in random])
     print(
@@ -106,8 +108,6 @@ def test_the_known_best_is_found_where_random_search_fails(policy, seeds):
         f"mean {np.mean(random):.4f}, best found by {random_found:.0%}"
     )
     assert all(found)
-    assert np.mean(means) > 0.95
-    # A policy may have settled one choice of ten beside the best that it tried.
-    assert min(means) > 0.85
+    assert min(means) > 0.95
     assert max(rewards.mean() for rewards in random) < 0.5
     assert max((rewards == 1.0).mean() for rewards in random) < 0.01
