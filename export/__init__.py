@@ -1,16 +1,20 @@
-"""From a Keras model to files that run elsewhere, and the runtimes that run them."""
+"""From a Keras model to files that run elsewhere, and the runtimes that run and check them."""
 
 from .detector import DetectorExport, export_detector
-from .exporting import FORMATS, LIMITS, ExportResult, export
+from .exporting import FORMATS, ExportResult, export
 from .runtimes import Runtime, load_runtime
+from .verification import MIN_AGREEMENT, Verification, VerificationError, verify
 
 __all__ = [
     "FORMATS",
-    "LIMITS",
+    "MIN_AGREEMENT",
     "DetectorExport",
     "ExportResult",
     "Runtime",
+    "Verification",
+    "VerificationError",
     "export",
     "export_detector",
     "load_runtime",
+    "verify",
 ]

@@ -1,4 +1,4 @@
-"""What the commands ``nasnet-zoo export`` and ``nasnet-zoo benchmark`` do."""
+"""What the commands ``nasnet-zoo export``, ``verify`` and ``benchmark`` do."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.cells.files import read_text, write_text
 from nasnet_zoo.detection.input import fitted, squared
 from nasnet_zoo.detection.prediction import read_file
 from nasnet_zoo.detection.training import load_detector
 from nasnet_zoo.models import create_model, load_model
 from nasnet_zoo.training.input import as_bytes, resized
-from nasnet_zoo.training.sources import broken_images_named, open_source
+from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_source
 
 from .benchmark import FileReport, as_json, benchmark, picture
 from .detector import DetectorExport, export_detector
-from .exporting import ExportResult, export, format_of
-from .from_keras import image_shape
-from .onnx_file import DEFAULT_OPSET
+from .exporting import CALIBRATED, ExportResult, export, format_of
+from .from_keras import functional, image_shape
+from .runtimes import load_runtime
+from .verification import Verification, verify
 
 _SHUFFLED = 10_000
 
@@ -34,30 +36,60 @@ def export_command(arguments: argparse.Namespace) -> ExportResult:
     chosen = format_of(path, arguments.format)
     size = tuple(arguments.image_size) if arguments.image_size else None
     model = _model(arguments.model, arguments.weights, arguments.genotype)
-    representative = labels = None
+    representative = images = labels = None
     if arguments.images:
-        shape = image_shape(model, size)
-        representative, labels = _images(arguments.images, shape, arguments.limit)
-        if labels.max() >= (model.output_shape[-1] or 0):
-            labels = None
-    names = None
-    if arguments.classes:
-        names = Path(arguments.classes).read_text(encoding="utf-8").split("\n")
-        names = [name for name in names if name]
+        source, shape = open_source(arguments.images), image_shape(functional(model), size)
+        images, labels = _images(source, source.testing(), shape, arguments.limit)
+        if arguments.quantization in CALIBRATED:
+            training = source.training(0, 0).take(source.train_size)
+            pairs = training.map(lambda position, image, label: (image, label))
+            representative, _ = _images(source, pairs, shape, arguments.limit)
     return export(
         model,
         path,
         chosen,
         quantization=arguments.quantization,
         representative=representative,
-        labels=labels,
-        class_names=names,
+        images=images,
+        labels=_known(labels, model),
+        min_agreement=arguments.min_agreement,
+        max_accuracy_drop=arguments.max_accuracy_drop,
+        class_names=_class_names(arguments.classes) if arguments.classes else None,
         preprocess=arguments.bytes,
         byte_outputs=arguments.byte_outputs,
         image_size=size,
-        opset=arguments.opset or DEFAULT_OPSET,
+        opset=arguments.opset,
         route=arguments.route,
     )
+
+
+def verify_command(arguments: argparse.Namespace) -> Verification:
+    """Checks a file by the arguments of ``nasnet-zoo verify``."""
+    runtime = load_runtime(arguments.file)
+    model = _model(arguments.model, arguments.weights, arguments.genotype)
+    size = runtime.image_shape[:2]
+    shape = image_shape(functional(model), None if None in size else size)  # type: ignore[arg-type]
+    source = open_source(arguments.images)
+    images, labels = _images(source, source.testing(), shape, arguments.limit)
+    return verify(
+        arguments.file,
+        model,
+        images,
+        _known(labels, model),
+        min_agreement=arguments.min_agreement,
+        max_accuracy_drop=arguments.max_accuracy_drop,
+    )
+
+
+def _class_names(path: str) -> list[str]:
+    """The lines of a text file that are not empty."""
+    return [line for line in read_text(path, "class names, one a line").splitlines() if line]
+
+
+def _known(labels: np.ndarray | None, model: keras.Model) -> np.ndarray | None:
+    """Labels, if all of them are classes of the model."""
+    classes = model.output_shape[-1] if isinstance(model.output_shape, tuple) else 0
+    return labels if labels is not None and labels.max() < (classes or 0) else None
 
 
 def export_detector_command(arguments: argparse.Namespace) -> DetectorExport:
@@ -86,17 +118,16 @@ def _model(name: str, weights: str | None, genotype: str | None) -> keras.Model:
     return create_model(name, genotype, weights=weights)
 
 
-def _images(source: str, shape: tuple[int, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most ``limit`` test images of a data set as uint8 in a shape, and their labels."""
-    if limit < 1:
-        raise ValueError(f"Expected a limit of at least 1. Received: {limit}")
-    opened = open_source(source)
-    if opened.channels not in (1, shape[2]):
-        raise ValueError(f"Expected images of {shape[2]} channels. Received: {opened.channels}")
+def _images(
+    source: ImageSource, examples: tf.data.Dataset, shape: tuple[int, ...], limit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """At most ``limit`` images of a source as uint8 in a shape, and their labels."""
+    if source.channels not in (1, shape[2]):
+        raise ValueError(f"Expected images of {shape[2]} channels. Received: {source.channels}")
     # Folders are in the order of their classes.
-    examples = opened.testing().shuffle(_SHUFFLED, seed=0).take(limit)
+    examples = examples.shuffle(_SHUFFLED, seed=0).take(limit)
     sized = examples.map(lambda image, label: (resized(image, (shape[0], shape[1])), label))
-    with broken_images_named(opened):
+    with broken_images_named(source):
         images, labels = zip(*sized.as_numpy_iterator(), strict=True)
     stacked = np.stack(images)
     if stacked.shape[3] != shape[2]:

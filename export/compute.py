@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from .graph import NO_PADS, InferenceGraph, Op, same_pads
+from .runtimes import SAVED_MODEL_METADATA
 
 # Kernels of more numbers are variables of a SavedModel.
 _SMALL = 1 << 16
@@ -30,10 +32,7 @@ def compute(
     last_use = {name: k for k, op in enumerate(graph.ops) for name in op.inputs}
     watch(graph.image, image)
     for k, op in enumerate(graph.ops):
-        value = _KINDS[op.kind](op, *(values[name] for name in op.inputs))
-        if op.relu:
-            value = tf.nn.relu(value)
-        values[op.output] = value
+        value = values[op.output] = compute_op(op, *(values[name] for name in op.inputs))
         watch(op.output, value)
         for name in set(op.inputs):
             if last_use[name] == k and name not in graph.outputs:
@@ -41,7 +40,15 @@ def compute(
     return [values[name] for name in graph.outputs]
 
 
-def write_saved_model(graph: InferenceGraph, path: Path, output_names: tuple[str, ...]) -> None:
+def compute_op(op: Op, *inputs: Any) -> Any:
+    """The value that one operation makes of float32 tensors (batch, ...)."""
+    value = _KINDS[op.kind](op, *inputs)
+    return tf.nn.relu(value) if op.relu else value
+
+
+def write_saved_model(
+    graph: InferenceGraph, path: Path, output_names: tuple[str, ...], metadata: Mapping[str, str]
+) -> None:
     """Writes a graph as a SavedModel with one signature, from "image" to the named outputs."""
     spec = tf.TensorSpec((None, *graph.image_shape), graph.image_dtype, name="image")
     module = tf.Module()
@@ -63,6 +70,14 @@ def write_saved_model(graph: InferenceGraph, path: Path, output_names: tuple[str
     module.serve = serve
     # What TFSMLayer calls by itself; what a serving system calls is the signature.
     tf.saved_model.save(module, os.fspath(path), signatures=serve)
+    write_metadata(path, metadata)
+
+
+def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Puts what is told about a model into the folder of its SavedModel."""
+    about = path / SAVED_MODEL_METADATA
+    about.parent.mkdir()
+    about.write_text(json.dumps(dict(metadata)), encoding="utf-8")
 
 
 def predict(graph: InferenceGraph, images: np.ndarray) -> list[np.ndarray]:

@@ -32,9 +32,7 @@ def inference_graph(model: keras.Model, image_size: tuple[int, int] | None = Non
         UnsupportedModel: if the model holds another kind of layer.
         ValueError: if the image's size is open or contradicts the model's.
     """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        raise ValueError(f"Expected a functional Keras model. Received: {model!r}")
-    model = inference_model(model)
+    model = inference_model(functional(model))
     shape = image_shape(model, image_size)
     build = _Builder(shape)
     values = build.run(model, ["image"])
@@ -42,6 +40,27 @@ def inference_graph(model: keras.Model, image_size: tuple[int, int] | None = Non
     if "image" in graph.outputs or not graph.ops:
         raise UnsupportedModel("Expected a model that computes something. Received: one without layers")
     return graph.with_ops(graph.ops)
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """A model whose layers can be read: itself, or that of a `keras.Sequential`.
+
+    Raises:
+        ValueError: if it is neither functional nor sequential with a known input.
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ValueError(
+            "Expected a functional model, or a Sequential with an Input; make a functional one of a "
+            f"subclassed model by keras.Model(inputs, model(inputs)). Received: {model!r}"
+        )
+    return model
+
+
+def rescales(model: keras.Model) -> bool:
+    """Whether a model has a layer that scales images, and so takes them as files hold them."""
+    return any(isinstance(layer, keras.layers.Rescaling) for layer in model._flatten_layers())
 
 
 def image_shape(model: keras.Model, image_size: tuple[int, int] | None) -> ValueShape:
@@ -212,13 +231,18 @@ class _Builder:
 
 
 def _array(weight: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(weight), np.float32)
+    array = np.asarray(keras.ops.convert_to_numpy(weight), np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"Expected finite weights. Received: {weight.path} with infinity or NaN")
+    return array
 
 
 def _affine(
     scale: Any, offset: Any, mean: np.ndarray, variance: np.ndarray, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Batch norm at inference as a factor and a bias, computed in float64."""
+    if (variance < 0).any():
+        raise ValueError(f"Expected variances of at least 0. Received: {variance.min():g}")
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
     return factor.astype(np.float32), (offset - mean * factor).astype(np.float32)
 
@@ -285,6 +309,17 @@ def _rescaling(build: _Builder, layer: Any, inputs: list[str], name: str) -> str
     return build.add("scale", inputs, name, kernel=factor, bias=bias)
 
 
+# Layers that pass on what they read at inference.
+_ONLY_IN_TRAINING = (
+    *("Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "Identity"),
+    *("ActivityRegularization", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
+    *("RandomBrightness", "RandomContrast", "RandomColorDegeneration", "RandomColorJitter"),
+    *("RandomErasing", "RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert"),
+    *("RandomPerspective", "RandomPosterization", "RandomSaturation", "RandomSharpness", "RandomShear"),
+    *("AutoContrast", "RandAugment", "AugMix", "CutMix", "MixUp"),
+)
+
+
 #: How layers of Keras that stand around ours are read, by their class.
 _LAYERS: dict[str, Callable[[_Builder, Any, list[str], str], str]] = {
     "ReLU": _relu,
@@ -292,9 +327,7 @@ _LAYERS: dict[str, Callable[[_Builder, Any, list[str], str], str]] = {
         layer.activation, inputs[0], name
     ),
     "Softmax": lambda build, layer, inputs, name: build.add("softmax", inputs, name),
-    "Dropout": _pass,
-    "SpatialDropout2D": _pass,
-    "Identity": _pass,
+    **dict.fromkeys(_ONLY_IN_TRAINING, _pass),
     "Dense": _dense,
     "GlobalAveragePooling2D": _reduce("mean"),
     "GlobalMaxPooling2D": _reduce("max"),

@@ -21,6 +21,9 @@ from .quantization import (
     quantize_bias,
     quantize_weights,
     scales,
+    with_halves,
+    with_integer_kernel,
+    with_integers,
 )
 from .rewrites import (
     Rewrite,
@@ -29,6 +32,7 @@ from .rewrites import (
     nest_concats,
     split_depthwise,
 )
+from .runtimes import METADATA_NAME
 
 _FLOAT: tuple[Rewrite, ...] = (split_depthwise, nest_concats)
 #: What LiteRT's XNNPACK delegate runs faster, in order, by the numbers in the file. It takes no
@@ -53,9 +57,6 @@ _VERSIONS = {
     | {"MUL": 4, "RELU": 3},
 }
 _LATER_INT8 = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "ADD", "MEAN", "MUL", "RELU")
-
-# The name under which the file holds what is told about the model, as JSON.
-METADATA_NAME = "nasnet_zoo.json"
 
 _FILE_IDENTIFIER = b"TFL3"
 _ALIGNMENT = 16
@@ -94,6 +95,45 @@ def write_litert(
         found = scales(graph, calibrate(graph, images), bits, _KEEPING[integers])
     writer = _Writer(graph, quantization, integers, found)
     path.write_bytes(writer.file(output_names, metadata, byte_outputs))
+
+
+def stored(op: Op, graph: InferenceGraph, quantization: str, scales: Mapping[str, Scale]) -> Op:
+    """An operation with the numbers that a file of `write_litert` holds of it.
+
+    Args:
+        op: of ``graph``.
+        graph: as it is written, after `REWRITES`.
+        quantization: of the file.
+        scales: of the values that are integers in the file.
+    """
+    if quantization == "float16" and op.kind in ("conv", "depthwise", "dense"):
+        return with_halves(op, "kernel")
+    if quantization == "dynamic" and op.kind in ("conv", "dense"):
+        return with_integer_kernel(op)
+    if quantization in ("int8", "int16x8") and op.kind in INTEGER_KINDS:
+        bias, levels = ("int32", 127) if quantization == "int8" else ("int64", 32767)
+        return with_integers(op, scales[op.inputs[0]], bias, levels)
+    if quantization == "int8" and op is graph.ops[0] and (scale := byte_scale(graph)) is not None:
+        assert op.kernel is not None
+        return op.with_(bias=op.kernel * np.float32(-scale.zero_point))
+    return op
+
+
+def byte_scale(graph: InferenceGraph) -> Scale | None:
+    """The scale on which bytes are what a graph's first operation makes of them, if there is one.
+
+    The byte of zero is rounded: 127.5, in the middle of [-1, 1], is half a step off.
+    """
+    first = graph.ops[0]
+    if graph.image_dtype != "uint8" or first.kind != "scale":
+        return None
+    assert first.kernel is not None
+    assert first.bias is not None
+    readers = [op for op in graph.ops if graph.image in op.inputs]
+    if len(readers) > 1 or np.ptp(first.kernel) or np.ptp(first.bias) or first.kernel[0] <= 0:
+        return None
+    zero_point = round(float(-first.bias[0] / first.kernel[0]))
+    return Scale(float(first.kernel[0]), zero_point) if 0 <= zero_point <= 255 else None
 
 
 class _Writer:
@@ -157,17 +197,14 @@ class _Writer:
         shape = (1, *graph.image_shape)
         if graph.image_dtype == "float32":
             self.values[graph.image, "float32"] = image = self.tensor("image", shape)
-        elif self.integers == "int8":
-            # A byte's middle, 127.5, is no integer: zero is half a step off.
+        elif self.integers == "int8" and (step := byte_scale(graph)) is not None:
             first, *rest = graph.ops
-            assert first.kind == "scale"
-            assert first.kernel is not None
-            step = Scale(float(first.kernel[0]), 0)
-            bytes_scale = self.schema.QuantizationParametersT(scale=[step.step], zeroPoint=[128])
+            signed = Scale(step.step, step.zero_point - 128)
+            bytes_scale = s.QuantizationParametersT(scale=[step.step], zeroPoint=[step.zero_point])
             image = self.tensor("image", shape, "uint8", None, bytes_scale)
             self.graph = dataclasses.replace(graph, ops=tuple(rest))
-            self.scales = {**self.scales, first.output: step}
-            made = self.tensor("image/int8", shape, "int8", None, self.per_tensor(step))
+            self.scales = {**self.scales, first.output: signed}
+            made = self.tensor(f"{first.output}/int8", shape, "int8", None, self.per_tensor(signed))
             self.operator("QUANTIZE", [image], made, s.QuantizeOptionsT())
             self.values[first.output, "int8"] = made
         else:

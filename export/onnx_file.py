@@ -19,6 +19,8 @@ from .quantization import (
     quantize_bias,
     quantize_weights,
     scales,
+    with_halves,
+    with_integers,
 )
 from .rewrites import (
     Rewrite,
@@ -87,6 +89,17 @@ def write_onnx(
     model = writer.model(output_names, metadata, opset)
     path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(str(path))
+
+
+def stored(op: Op, graph: InferenceGraph, quantization: str, scales: Mapping[str, Scale]) -> Op:
+    """An operation with the numbers that a file of `write_onnx` holds; see `litert_file.stored`."""
+    if quantization == "float16":
+        arrays = {name: getattr(op, name) for name in ("kernel", "bias")}
+        # See `_Writer.constant`.
+        return with_halves(op, *(name for name, a in arrays.items() if a is not None and a.size > 1))
+    if quantization == "int8" and op.kind in INTEGER_KINDS:
+        return with_integers(op, scales[op.inputs[0]], "int32", 255)
+    return op
 
 
 class _Writer:

@@ -20,11 +20,11 @@ import tensorflow as tf
 from nasnet_zoo.cells.files import replacing, replacing_folder
 from nasnet_zoo.extras import import_extra
 
+from .compute import write_metadata
 from .litert_file import with_metadata
+from .onnx_file import DEFAULT_OPSET
 
 INPUT_NAME, OUTPUT_NAME = "image", "output"
-
-_ONNX_OPSET = 17
 
 
 def serving_module(
@@ -71,8 +71,8 @@ def model_module(model: keras.Model) -> tf.Module:
 
 
 def _write_saved_model(module: tf.Module, path: Path, metadata: Mapping[str, str]) -> None:
-    """A SavedModel has no place for ``metadata``."""
     tf.saved_model.save(module, os.fspath(path), signatures=module.serve)
+    write_metadata(path, metadata)
 
 
 def _write_litert(module: tf.Module, path: Path, metadata: Mapping[str, str]) -> None:
@@ -82,12 +82,14 @@ def _write_litert(module: tf.Module, path: Path, metadata: Mapping[str, str]) ->
         path.write_bytes(with_metadata(converter.convert(), metadata))
 
 
-def _write_onnx(module: tf.Module, path: Path, metadata: Mapping[str, str]) -> None:
+def _write_onnx(
+    module: tf.Module, path: Path, metadata: Mapping[str, str], opset: int = DEFAULT_OPSET
+) -> None:
     convert = import_extra("tf2onnx.convert", "export")
     onnx = import_extra("onnx", "export")
     with _expressible_in("ONNX"), _silenced("tf2onnx"):
         model, _ = convert.from_function(
-            module.serve, input_signature=module.serve.input_signature, opset=_ONNX_OPSET
+            module.serve, input_signature=module.serve.input_signature, opset=opset
         )
         onnx.helper.set_model_props(model, dict(metadata))
         path.write_bytes(model.SerializeToString())
@@ -95,9 +97,10 @@ def _write_onnx(module: tf.Module, path: Path, metadata: Mapping[str, str]) -> N
         onnx.checker.check_model(os.fspath(path))
 
 
-#: By format: from a module, a path and what is told in the file, to float32 with images channels-last.
+#: By format: from a module, a path and what is told in the file (and the opset of an ONNX file), to
+#: float32 with images channels-last.
 #: A `ValueError` says that the format lacks an operation; an `ImportError` that a converter is missing.
-WRITERS: dict[str, Callable[[tf.Module, Path, Mapping[str, str]], None]] = {
+WRITERS: dict[str, Callable[..., None]] = {
     "saved_model": _write_saved_model,
     "litert": _write_litert,
     "onnx": _write_onnx,

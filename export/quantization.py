@@ -12,7 +12,7 @@ import tensorflow as tf
 from nasnet_zoo.models import preprocess_input
 
 from .compute import compute
-from .graph import InferenceGraph
+from .graph import InferenceGraph, Op
 
 #: The kinds of operations that are computed in integers; the others are computed in float32 between
 #: conversions.
@@ -89,6 +89,39 @@ def _scale(values: Range, bits: int) -> Scale:
     return Scale(step, int(np.clip(round(-128 - low / step), -128, 127)))
 
 
+def round_to(value: Any, scale: Scale, bits: int) -> Any:
+    """The real numbers that integers on a scale stand for, as float32.
+
+    Args:
+        value: float32 array.
+        scale: of the integers.
+        bits: 8 or 16, of signed integers.
+    """
+    limit = 2 ** (bits - 1)
+    integers = np.round(np.asarray(value, np.float64) / scale.step) + scale.zero_point
+    integers = np.clip(integers, -limit, limit - 1)
+    return ((integers - scale.zero_point) * scale.step).astype(np.float32)
+
+
+def round_dynamically(value: np.ndarray, rows: bool) -> np.ndarray:
+    """The real numbers of int8 on a scale for each item of a batch, or for each row of channels.
+
+    In float32 and step by step as XNNPACK does it as it goes: halves are rounded to the same side.
+    """
+    axes = (-1,) if rows else tuple(range(1, value.ndim))
+    low = np.minimum(value.min(axes, keepdims=True), np.float32(0))
+    high = np.maximum(value.max(axes, keepdims=True), np.float32(0))
+    with np.errstate(divide="ignore"):
+        steps = np.where(low == high, np.float32(1), np.float32(255) / (high - low))
+    least, most = np.float32(-128) - low * steps, np.float32(127) - high * steps
+    zero_point = np.round(np.clip(np.where(least + most < 0, least, most), -128, 127))
+    integers = np.clip(np.round(value * steps) + zero_point, -128, 127)
+    return ((integers - zero_point) * (np.float32(1) / steps)).astype(np.float32)
+
+
+# === Weights ===
+
+
 def channel_scales(kernel: np.ndarray, axis: int) -> np.ndarray:
     """The step of symmetric int8 weights for each filter, which are on ``axis``."""
     largest = np.abs(kernel).max(tuple(k for k in range(kernel.ndim) if k != axis))
@@ -108,6 +141,53 @@ def quantize_bias(bias: np.ndarray, steps: np.ndarray, dtype: str) -> np.ndarray
     return np.clip(np.round(bias.astype(np.float64) / steps), -limit, limit).astype(dtype)
 
 
-def as_model_input(images: np.ndarray) -> np.ndarray:
-    """Images as a Keras model takes them: bytes are scaled by `preprocess_input`."""
-    return preprocess_input(images.astype(np.float32)) if images.dtype == np.uint8 else images
+def with_halves(op: Op, *fields: str) -> Op:
+    """An operation with the arrays ``fields`` as they come back from float16."""
+    arrays = {name: getattr(op, name) for name in fields}
+    with np.errstate(over="ignore"):
+        halves = {
+            k: a.astype(np.float16).astype(np.float32) for k, a in arrays.items() if a is not None
+        }
+    return op.with_(**halves)
+
+
+def with_integer_kernel(op: Op) -> Op:
+    """An operation whose kernel comes back from int8, one scale for each filter."""
+    assert op.kernel is not None
+    axis = op.kernel.ndim - 1
+    steps = channel_scales(op.kernel, axis)
+    return op.with_(kernel=quantize_weights(op.kernel, steps, axis) * steps)
+
+
+def with_integers(op: Op, scale: Scale, bias_dtype: str, map_levels: int) -> Op:
+    """An operation whose arrays come back from integers.
+
+    Args:
+        op: of `INTEGER_KINDS`.
+        scale: of the value that it reads.
+        bias_dtype: "int32" or "int64".
+        map_levels: the greatest integer of a map of "weigh".
+    """
+    if op.kernel is None:
+        return op
+    if op.kind == "weigh":
+        step = float(op.kernel.max()) / map_levels
+        return op.with_(kernel=(np.round(op.kernel / step) * step).astype(np.float32))
+    if op.bias is not None:
+        steps = channel_scales(op.kernel, op.kernel.ndim - 1) * np.float32(scale.step)
+        bias = quantize_bias(op.bias, steps, bias_dtype).astype(np.float64) * steps
+        op = op.with_(bias=bias.astype(np.float32))
+    return with_integer_kernel(op)
+
+
+def as_model_input(images: np.ndarray, scaled: bool = True) -> np.ndarray:
+    """Images as a Keras model takes them.
+
+    Args:
+        images: float32 as the model takes them, or bytes.
+        scaled: whether bytes are scaled by `preprocess_input`, or left to a model that scales them.
+    """
+    if images.dtype != np.uint8:
+        return images
+    images = images.astype(np.float32)
+    return preprocess_input(images) if scaled else images

@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nasnet_zoo.cells.files import parse_json
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.quiet import quiet_stderr
 
 ImageShape = tuple[int | None, ...]
+
+#: The name under which a file holds what is told about the model, as JSON: a buffer of a LiteRT file, a
+#: file in a SavedModel's folder of additional assets, which no loader reads.
+METADATA_NAME = "nasnet_zoo.json"
+SAVED_MODEL_METADATA = f"assets.extra/{METADATA_NAME}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,8 @@ class Runtime:
         run: from images (batch, height, width, channels) to each of the outputs: in float32, which
             bytes become too, or as ints.
         image_dtype: of the images: "float32", or "uint8" for bytes as files hold them.
+        metadata: what the file tells of its model, such as ``class_names`` (JSON), by name; empty
+            where another writer put nothing in.
     """
 
     name: str
@@ -37,6 +46,22 @@ class Runtime:
     outputs: tuple[str, ...]
     run: Callable[[np.ndarray], list[np.ndarray]]
     image_dtype: str = "float32"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes, if the file tells them.
+
+        Raises:
+            ValueError: if what it tells is no list of names.
+        """
+        if "class_names" not in self.metadata:
+            return None
+        expected = "Expected class names in the file's metadata"
+        names = parse_json(self.metadata["class_names"], expected)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{expected}. Received: {self.metadata['class_names'][:80]}")
+        return tuple(names)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The first output, (batch, ...), for images (batch, height, width, channels).
@@ -122,7 +147,16 @@ def _saved_model(path: Path, threads: int) -> Runtime:
         return [np.asarray(made[output]) for output in outputs]
 
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Runtime("TensorFlow", size, tuple(image.shape[1:]), tuple(outputs), run, image.dtype.name)
+    about, dtype = path / SAVED_MODEL_METADATA, image.dtype.name
+    metadata = _metadata(about.read_text(encoding="utf-8")) if about.is_file() else {}
+    return Runtime("TensorFlow", size, tuple(image.shape[1:]), tuple(outputs), run, dtype, metadata)
+
+
+def _metadata(text: str) -> dict[str, str]:
+    told = parse_json(text, "Expected metadata in JSON")
+    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+        raise ValueError(f"Expected metadata, an object of texts. Received: {text[:80]}")
+    return told
 
 
 def _by_number(name: str) -> tuple[int, str]:
@@ -131,9 +165,9 @@ def _by_number(name: str) -> tuple[int, str]:
 
 
 def _litert(path: Path, threads: int) -> Runtime:
-    interpreter = import_extra("ai_edge_litert.interpreter", "export").Interpreter(
-        os.fspath(path), num_threads=threads
-    )
+    module = import_extra("ai_edge_litert.interpreter", "export")
+    with quiet_stderr():  # it logs that it has a delegate
+        interpreter = module.Interpreter(os.fspath(path), num_threads=threads)
     (image,) = interpreter.get_input_details()
     outputs = {output["name"]: output for output in interpreter.get_output_details()}
     if interpreter.get_signature_list():
@@ -153,7 +187,18 @@ def _litert(path: Path, threads: int) -> Runtime:
 
     sizes = tuple(None if size < 0 else int(size) for size in image["shape_signature"][1:])
     dtype = np.dtype(image["dtype"]).name
-    return Runtime("LiteRT", path.stat().st_size, sizes, tuple(outputs), run, dtype)
+    metadata = _litert_metadata(path)
+    return Runtime("LiteRT", path.stat().st_size, sizes, tuple(outputs), run, dtype, metadata)
+
+
+def _litert_metadata(path: Path) -> dict[str, str]:
+    schema = import_extra("ai_edge_litert.schema_py_generated", "export")
+    model = schema.Model.GetRootAs(path.read_bytes())
+    for k in range(model.MetadataLength()):
+        if model.Metadata(k).Name() == METADATA_NAME.encode():
+            data = model.Buffers(model.Metadata(k).Buffer()).DataAsNumpy()
+            return _metadata(bytes(data).decode())
+    return {}
 
 
 def _real(output: np.ndarray, details: dict[str, Any]) -> np.ndarray:
@@ -175,7 +220,8 @@ def _onnx(path: Path, threads: int) -> Runtime:
 
     sizes = tuple(size if isinstance(size, int) else None for size in image.shape[1:])
     dtype = "uint8" if image.type == "tensor(uint8)" else "float32"
-    return Runtime("ONNX Runtime", path.stat().st_size, sizes, tuple(outputs), run, dtype)
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    return Runtime("ONNX Runtime", path.stat().st_size, sizes, tuple(outputs), run, dtype, metadata)
 
 
 _LOADERS: dict[str, Callable[[Path, int], Runtime]] = {".tflite": _litert, ".onnx": _onnx}

@@ -9,9 +9,14 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from nasnet_zoo import __version__
+from nasnet_zoo.cells.checking import PositiveInt, Seed, Share, parse
+from nasnet_zoo.quiet import start_backend
 
 _DATA = (
     "'digits', a folder of IDX files or of class folders, or a data set of TFDS (cifar10, cifar100, "
@@ -29,22 +34,68 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: its arguments. Default: those of the process.
 
     Returns:
-        The exit status: 0, or 1 after an error, which is told in one line on standard error.
+        The exit status: 0; 1 after an error, which is told in one line on standard error; 2 after wrong
+        arguments; 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
+    with_traceback = getattr(arguments, "traceback", False)
+    start_backend()
     try:
         arguments.run(arguments)
-    except (ValueError, OSError, ImportError, ArithmeticError) as error:
-        print(f"nasnet-zoo: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt as stop:
-        print(f"nasnet-zoo: {str(stop) or 'stopped'}", file=sys.stderr)
-        return 130
+        return _failed(str(stop) or "stopped", with_traceback, 130)
+    except MemoryError as error:
+        told = f"out of memory; smaller images, batches or networks need less. {error}"
+        return _failed(told, with_traceback)
+    except (ValueError, OSError, ImportError, ArithmeticError) as error:
+        return _failed(str(error), with_traceback)
+    except Exception as error:
+        if type(error).__name__ == "ResourceExhaustedError":  # of TensorFlow
+            told = "out of memory; smaller images, batches or networks need less"
+            return _failed(told, with_traceback)
+        told = f"a defect of nasnet-zoo; --traceback shows where. {type(error).__name__}: {error}"
+        return _failed(told, with_traceback)
     return 0
 
 
+def _failed(told: str, with_traceback: bool, status: int = 1) -> int:
+    if with_traceback:
+        traceback.print_exc()
+    print(f"nasnet-zoo: {' '.join(told.split())}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with the option that all commands have."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_argument(
+            "--traceback",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show where an error was raised, before its line",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def _number(annotation: Any) -> Callable[[str], Any]:
+    """The type of an option that takes what an annotation declares."""
+
+    def read(text: str) -> Any:
+        try:
+            return parse("a value", text, annotation)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix("Expected a value: ")) from None
+
+    return read
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nasnet-zoo", description="NASNet for Keras.")
+    parser = _Parser(prog="nasnet-zoo", description="NASNet for Keras.")
+    parser.add_argument("--version", action="version", version=f"nasnet-zoo {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="search cells on real images, train and export the best")
@@ -55,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         help="scikit-learn's digits, or a folder of IDX files or of class folders (default: digits)",
     )
     demo.add_argument("--out", default="demo-out", help="folder for what it makes (default: demo-out)")
-    demo.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    demo.add_argument("--seed", type=_number(Seed), default=0, help="of all draws (default: 0)")
     demo.set_defaults(run=_demo)
 
     models = commands.add_parser("models", help="list the papers' models, published and as built here")
@@ -91,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_export(commands)
+    _add_verify(commands)
     _add_benchmark(commands)
     _add_detect(commands)
     return parser
@@ -255,9 +307,9 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export.add_argument(
         "--images",
         metavar="DATA",
-        help=f"to read ranges off and to compare on: {_DATA}",
+        help=f"training images to read ranges off, test images to compare on: {_DATA}",
     )
-    export.add_argument("--limit", type=int, default=200, help="the most images (default: 200)")
+    _add_comparison(export)
     export.add_argument("--classes", help="a text file with the name of a class in each line")
     export.add_argument("--bytes", action="store_true", help="take uint8 images and scale them inside")
     export.add_argument(
@@ -265,18 +317,59 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     )
     export.add_argument(
         "--image-size",
-        type=int,
+        type=_number(PositiveInt),
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         help="pixels, for a model that leaves them open",
     )
-    export.add_argument("--opset", type=int, help="of ONNX (default: 17)")
+    export.add_argument("--opset", type=_number(PositiveInt), help="of ONNX (default: 17)")
     export.add_argument(
         "--route",
+        choices=("direct", "plain"),
         default="direct",
         help="direct (default), or plain: the format's own converter, for other layers and open sizes",
     )
     export.set_defaults(run=_export)
+
+
+def _add_comparison(parser: argparse.ArgumentParser) -> None:
+    """The options of a comparison with Keras."""
+    parser.add_argument(
+        "--limit", type=_number(PositiveInt), default=200, help="the most images (default: 200)"
+    )
+    parser.add_argument(
+        "--min-agreement",
+        type=_number(Share),
+        metavar="SHARE",
+        help="least share of the images with the class of Keras (default: 0.99 for float32, 0.98 for "
+        "float16, 0.9 for dynamic and int16x8, 0.85 for int8)",
+    )
+    parser.add_argument(
+        "--max-accuracy-drop",
+        type=_number(Share),
+        default=0.05,
+        metavar="SHARE",
+        help="greatest loss of accuracy (default: 0.05)",
+    )
+
+
+def _add_verify(commands: argparse._SubParsersAction) -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="check an exported file against its Keras model",
+        description="Checks that a file computes what a Keras model computes: files of nasnet-zoo "
+        "value by value, files of other converters by their outputs. A SavedModel is a program: check "
+        "only those that you trust.",
+    )
+    verify.add_argument("file", help="a SavedModel, .tflite or .onnx file")
+    verify.add_argument("model", help="a .keras file, or a model that `nasnet-zoo models` lists")
+    verify.add_argument("--weights", help="'imagenet' or a file of weights, for a model by its name")
+    verify.add_argument("--genotype", metavar="FILE", help="cells for a model by its name to have")
+    verify.add_argument(
+        "--images", metavar="DATA", required=True, help=f"test images to compare on: {_DATA}"
+    )
+    _add_comparison(verify)
+    verify.set_defaults(run=_verify)
 
 
 def _add_benchmark(commands: argparse._SubParsersAction) -> None:
@@ -356,20 +449,15 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
 
 def _demo(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.demo import run_demo
-    from nasnet_zoo.quiet import quiet_stderr
 
-    with quiet_stderr():
-        try:
-            run_demo(arguments.data, arguments.out, arguments.seed)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt from None  # its search is not kept, and does not go on
+    try:
+        run_demo(arguments.data, arguments.out, arguments.seed)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None  # its search is not kept, and does not go on
 
 
 def _models(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.quiet import quiet_stderr
-
-    with quiet_stderr():
-        from nasnet_zoo.tables import models_markdown, models_table
+    from nasnet_zoo.tables import models_markdown, models_table
 
     if arguments.markdown:
         from nasnet_zoo.cells.files import write_text
@@ -389,85 +477,76 @@ def _models(arguments: argparse.Namespace) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.quiet import quiet_stderr
+    from nasnet_zoo.weights.convert import convert
 
-    with quiet_stderr():
-        from nasnet_zoo.weights.convert import convert
-
-        report = convert(
-            arguments.source,
-            arguments.model,
-            arguments.out,
-            classes=arguments.classes,
-            background=arguments.background,
-            include_top=not arguments.no_top,
-            auxiliary_head=arguments.auxiliary_head,
-        )
+    report = convert(
+        arguments.source,
+        arguments.model,
+        arguments.out,
+        classes=arguments.classes,
+        background=arguments.background,
+        include_top=not arguments.no_top,
+        auxiliary_head=arguments.auxiliary_head,
+    )
     print(report)
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.quiet import quiet_stderr
+    from nasnet_zoo.fields import numbers, with_fields
+    from nasnet_zoo.search.child import Budget
+    from nasnet_zoo.search.folder import Settings, search_folder
+    from nasnet_zoo.search.space import SearchSpace
 
-    with quiet_stderr():
-        from nasnet_zoo.fields import numbers, with_fields
-        from nasnet_zoo.search.child import Budget
-        from nasnet_zoo.search.folder import Settings, search_folder
-        from nasnet_zoo.search.space import SearchSpace
-
-        settings = Settings(
-            policy=arguments.policy,
-            options=numbers(arguments.options),
-            space=with_fields(SearchSpace(), arguments.space),
-            budget=with_fields(Budget(), arguments.budget),
-            minibatch=arguments.minibatch,
-            images=arguments.images,
-            held_out=arguments.held_out,
-            image_size=arguments.image_size,
-            stop_hopeless=arguments.stop_hopeless,
-            shared_steps=arguments.shared_steps,
-            seed=arguments.seed,
-        )
-        longer = None
-        if arguments.retrain_budget:
-            longer = with_fields(settings.budget, arguments.retrain_budget)
-        best, *_ = search_folder(
-            arguments.data,
-            arguments.out,
-            settings,
-            arguments.children,
-            retrain_best=arguments.retrain,
-            retrain_budget=longer,
-            compare=arguments.compare,
-            processes=arguments.processes,
-            tensorboard=arguments.tensorboard,
-        )
+    settings = Settings(
+        policy=arguments.policy,
+        options=numbers(arguments.options),
+        space=with_fields(SearchSpace(), arguments.space),
+        budget=with_fields(Budget(), arguments.budget),
+        minibatch=arguments.minibatch,
+        images=arguments.images,
+        held_out=arguments.held_out,
+        image_size=arguments.image_size,
+        stop_hopeless=arguments.stop_hopeless,
+        shared_steps=arguments.shared_steps,
+        seed=arguments.seed,
+    )
+    longer = None
+    if arguments.retrain_budget:
+        longer = with_fields(settings.budget, arguments.retrain_budget)
+    best, *_ = search_folder(
+        arguments.data,
+        arguments.out,
+        settings,
+        arguments.children,
+        retrain_best=arguments.retrain,
+        retrain_budget=longer,
+        compare=arguments.compare,
+        processes=arguments.processes,
+        tensorboard=arguments.tensorboard,
+    )
     print(f"Wrote {arguments.out}/best.json: child {best.number}, {best.reward:.2%} of held-out images")
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.quiet import quiet_stderr
+    from nasnet_zoo.cells import Genotype
+    from nasnet_zoo.fields import with_fields
+    from nasnet_zoo.training import load_recipe, train
 
-    with quiet_stderr():
-        from nasnet_zoo.cells import Genotype
-        from nasnet_zoo.fields import with_fields
-        from nasnet_zoo.training import load_recipe, train
-
-        recipe = load_recipe(arguments.recipe)
-        if arguments.batch_size is not None:
-            recipe = recipe.with_batch_size(arguments.batch_size)
-        recipe = with_fields(recipe, arguments.set)
-        if arguments.genotype:
-            recipe = dataclasses.replace(recipe, genotype=Genotype.load(arguments.genotype))
-        train(
-            recipe,
-            arguments.data,
-            arguments.out,
-            seed=arguments.seed,
-            checkpoints_per_epoch=arguments.checkpoints_per_epoch,
-            deterministic=arguments.deterministic,
-            tensorboard=arguments.tensorboard,
-        )
+    recipe = load_recipe(arguments.recipe)
+    if arguments.batch_size is not None:
+        recipe = recipe.with_batch_size(arguments.batch_size)
+    recipe = with_fields(recipe, arguments.set)
+    if arguments.genotype:
+        recipe = dataclasses.replace(recipe, genotype=Genotype.load(arguments.genotype))
+    train(
+        recipe,
+        arguments.data,
+        arguments.out,
+        seed=arguments.seed,
+        checkpoints_per_epoch=arguments.checkpoints_per_epoch,
+        deterministic=arguments.deterministic,
+        tensorboard=arguments.tensorboard,
+    )
     print(f"Wrote {arguments.out}/model.keras")
 
 
@@ -475,12 +554,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from nasnet_zoo.quiet import quiet_stderr
+    from nasnet_zoo.evaluation import evaluate
 
-    with quiet_stderr():
-        from nasnet_zoo.evaluation import evaluate
-
-        found = evaluate(arguments.model, arguments.data, arguments.image_size, arguments.crop)
+    found = evaluate(arguments.model, arguments.data, arguments.image_size, arguments.crop)
     table = Table("class", "images", "recall", "precision", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -498,22 +574,22 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.quiet import quiet_stderr
+    from nasnet_zoo.export.command import export_command
 
-    with quiet_stderr():
-        from nasnet_zoo.export.command import export_command
-
-        report = export_command(arguments)
+    report = export_command(arguments)
     print(report)
 
 
+def _verify(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.export.command import verify_command
+
+    print(verify_command(arguments))
+
+
 def _benchmark(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.quiet import quiet_stderr
+    from nasnet_zoo.export.command import benchmark_command
 
-    with quiet_stderr():
-        from nasnet_zoo.export.command import benchmark_command
-
-        reports = benchmark_command(arguments)
+    reports = benchmark_command(arguments)
     from rich.console import Console
     from rich.table import Table
 
@@ -536,36 +612,30 @@ def _coco(parts: list[str], malformed: str) -> Any:
 
 
 def _detect_train(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.quiet import quiet_stderr
+    from nasnet_zoo.detection.recipes import find_recipe
+    from nasnet_zoo.detection.training import train_detector
+    from nasnet_zoo.fields import with_fields
 
-    with quiet_stderr():
-        from nasnet_zoo.detection.recipes import find_recipe
-        from nasnet_zoo.detection.training import train_detector
-        from nasnet_zoo.fields import with_fields
-
-        train_detector(
-            with_fields(find_recipe(arguments.recipe), arguments.set),
-            _coco(arguments.train, arguments.malformed),
-            _coco(arguments.test, arguments.malformed),
-            arguments.out,
-            start_from=arguments.start_from,
-            seed=arguments.seed,
-            tensorboard=arguments.tensorboard,
-        )
+    train_detector(
+        with_fields(find_recipe(arguments.recipe), arguments.set),
+        _coco(arguments.train, arguments.malformed),
+        _coco(arguments.test, arguments.malformed),
+        arguments.out,
+        start_from=arguments.start_from,
+        seed=arguments.seed,
+        tensorboard=arguments.tensorboard,
+    )
     print(f"Wrote {arguments.out}/detector.keras")
 
 
 def _detect_evaluate(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.quiet import quiet_stderr
+    from nasnet_zoo.cells.files import write_text
+    from nasnet_zoo.detection.evaluation import detect, evaluate
+    from nasnet_zoo.detection.training import load_detector
 
-    with quiet_stderr():
-        from nasnet_zoo.cells.files import write_text
-        from nasnet_zoo.detection.evaluation import detect, evaluate
-        from nasnet_zoo.detection.training import load_detector
-
-        source = _coco(arguments.test, arguments.malformed)
-        results = detect(load_detector(arguments.detector), source, arguments.image_size)
-        found = evaluate(source, results)
+    source = _coco(arguments.test, arguments.malformed)
+    results = detect(load_detector(arguments.detector), source, arguments.image_size)
+    found = evaluate(source, results)
     for name, value in found.items():
         print(f"{name:6} {value:.3f}" if value >= 0 else f"{name:6} -")
     if arguments.json:
@@ -573,26 +643,20 @@ def _detect_evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _detect_predict(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.quiet import quiet_stderr
+    from nasnet_zoo.detection.prediction import draw, predict_files
+    from nasnet_zoo.detection.training import load_detector
 
-    with quiet_stderr():
-        from nasnet_zoo.detection.prediction import draw, predict_files
-        from nasnet_zoo.detection.training import load_detector
-
-        detector = load_detector(arguments.detector)
-        out = Path(arguments.out)
-        out.mkdir(parents=True, exist_ok=True)
-        size, score = arguments.image_size, arguments.score
-        for path, pixels, found in predict_files(detector, arguments.images, size, score):
-            draw(pixels, found, detector.class_names, out / path.name)
-            print(f"{path}: {len(found['scores'])} found, drawn in {out / path.name}")
+    detector = load_detector(arguments.detector)
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    size, score = arguments.image_size, arguments.score
+    for path, pixels, found in predict_files(detector, arguments.images, size, score):
+        draw(pixels, found, detector.class_names, out / path.name)
+        print(f"{path}: {len(found['scores'])} found, drawn in {out / path.name}")
 
 
 def _detect_export(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.quiet import quiet_stderr
+    from nasnet_zoo.export.command import export_detector_command
 
-    with quiet_stderr():
-        from nasnet_zoo.export.command import export_detector_command
-
-        report = export_detector_command(arguments)
+    report = export_detector_command(arguments)
     print(report)

@@ -26,3 +26,11 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def start_backend() -> None:
+    """Starts Keras's backend, which logs while it looks for devices."""
+    import keras
+
+    with quiet_stderr():
+        keras.ops.zeros(())

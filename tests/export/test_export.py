@@ -8,6 +8,7 @@ import sys
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -153,8 +154,9 @@ def test_class_names_are_inside_the_file(model, tmp_path):
     from ai_edge_litert.schema_py_generated import ModelT
 
     names = list("abcdefg")
-    export(model, tmp_path / "model.onnx", class_names=names)
-    export(model, tmp_path / "model.tflite", class_names=names)
+    for name in FILES.values():
+        export(model, tmp_path / name, class_names=names)
+        assert load_runtime(tmp_path / name).class_names == tuple(names)
     told = {p.key: p.value for p in onnx.load(tmp_path / "model.onnx").metadata_props}
     assert json.loads(told["class_names"]) == names
     assert json.loads(told["image_shape"]) == [*SIZE, 3]
@@ -178,6 +180,7 @@ def test_xnnpack_takes_nasnet_a_whole(tmp_path, quantization):
         tmp_path / "model.tflite",
         quantization=quantization,
         representative=images(16, (16, 16)),
+        min_agreement=0.0,
     )
     interpreter = Interpreter(os.fspath(tmp_path / "model.tflite"), num_threads=1)
     interpreter.allocate_tensors()
@@ -190,7 +193,7 @@ def test_xnnpack_takes_nasnet_a_whole(tmp_path, quantization):
 def test_int8_takes_every_operation(tmp_path, name, genotype):
     model = network(genotype, SIZE, classifier_activation=None)
     batch = images(40, SIZE)
-    export(model, tmp_path / name, quantization="int8", representative=batch)
+    export(model, tmp_path / name, quantization="int8", representative=batch, min_agreement=0.0)
     found = load_runtime(tmp_path / name).predict(batch)
     expected = np.asarray(model(batch))
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.97
@@ -213,6 +216,7 @@ def test_bytes_in_and_bytes_out(model, tmp_path, top):
     model = model if top else keras.Model(model.input, model.layers[-1].input)
     pixels = np.random.default_rng(0).integers(0, 256, (8, *SIZE, 3), np.uint8)
     arguments = {"quantization": "int8", "representative": pixels, "preprocess": True}
+    arguments["min_agreement"] = 0.0
     export(model, tmp_path / "floats.tflite", **arguments)
     export(model, tmp_path / "bytes.tflite", byte_outputs=True, **arguments)
     interpreter = Interpreter(os.fspath(tmp_path / "bytes.tflite"))
@@ -303,7 +307,8 @@ def test_a_trained_network_keeps_its_accuracy(digits, tmp_path):
             model,
             tmp_path / name,
             quantization=quantization,
-            representative=data.test_images,
+            representative=data.train_images[:200],
+            images=data.test_images,
             labels=data.test_labels,
             preprocess=quantization != "dynamic",
         )
@@ -314,6 +319,50 @@ def test_a_trained_network_keeps_its_accuracy(digits, tmp_path):
     assert max(lost.values()) <= 1.0
     # On 360 images one more or less is 0.28 points.
     assert max(points for (_, kind), points in lost.items() if kind != "int8") < 0.5
+
+
+# === Models of others ===
+
+
+def test_a_sequential_with_augmentation_and_rescaling(tmp_path):
+    keras.utils.set_random_seed(0)
+    base = NASNet(SMALL, 1, 4, "cifar", 4, input_shape=(16, 16, 3), include_top=False)
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            keras.layers.RandomFlip(),
+            keras.layers.RandomRotation(0.1),
+            keras.layers.Rescaling(1 / 127.5, offset=-1.0),
+            base,
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(7, activation="softmax"),
+        ]
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+    expected = np.asarray(model(pixels.astype(np.float32)))
+    for name, arguments in (
+        ("floats.tflite", {}),
+        ("bytes.tflite", {"preprocess": True}),
+        ("int8.tflite", {"quantization": "int8", "representative": pixels}),
+        ("bytes8.tflite", {"quantization": "int8", "representative": pixels, "preprocess": True}),
+        ("floats.onnx", {"preprocess": True}),
+        ("int8.onnx", {"quantization": "int8", "representative": pixels}),
+    ):
+        result = export(model, tmp_path / name, min_agreement=0.0, **arguments)
+        runtime = load_runtime(tmp_path / name)
+        found = runtime.predict(pixels.astype(runtime.image_dtype))
+        int8 = "quantization" in arguments
+        np.testing.assert_allclose(found, expected, atol=0.02 if int8 else 1e-5)
+        assert result.values > 0
+
+
+def test_a_subclassed_model_is_one_line(tmp_path):
+    class Subclassed(keras.Model):
+        def call(self, image):
+            return image
+
+    with pytest.raises(ValueError, match="Expected a functional model, or a Sequential with an Input"):
+        export(Subclassed(), tmp_path / "model.tflite")
 
 
 # === Bad input ===
@@ -327,13 +376,20 @@ def test_a_trained_network_keeps_its_accuracy(digits, tmp_path):
         ({"quantization": "int4"}, "Expected a quantization of litert"),
         ({"quantization": "int8"}, "Expected representative images for quantization='int8'"),
         ({"byte_outputs": True}, "Expected byte_outputs with a LiteRT file of quantization='int8'"),
-        ({"labels": [1]}, "Expected representative images with labels"),
+        ({"labels": [1]}, "Expected images with labels"),
         (
             {"representative": np.zeros((2, 9, 9, 3), np.uint8)},
             "Expected uint8 or float32 images of shape",
         ),
         ({"representative": np.zeros((0, *SIZE, 3), np.uint8)}, "Expected uint8 or float32 images"),
         ({"representative": np.full((1, *SIZE, 3), np.nan, np.float32)}, "finite"),
+        ({"images": np.full((1, *SIZE, 3), 255, np.float32)}, "Received: float32 from 255 to 255"),
+        ({"images": np.full((1, *SIZE, 3), 0.5, np.float32)}, "Received: float32 from 0.5 to 0.5"),
+        (
+            {"min_agreement": 1.1},
+            "Expected min_agreement: a finite number of at least 0",
+        ),
+        ({"max_accuracy_drop": np.nan}, "Expected max_accuracy_drop: "),
         (
             {"representative": np.zeros((2, *SIZE, 3), np.float32), "preprocess": True},
             "Expected uint8 images with preprocess=True",
@@ -342,8 +398,12 @@ def test_a_trained_network_keeps_its_accuracy(digits, tmp_path):
             {"representative": np.zeros((2, *SIZE, 3), np.uint8), "labels": [1]},
             "Expected 2 labels, one int for each image",
         ),
+        (
+            {"images": np.zeros((2, *SIZE, 3), np.uint8), "labels": [1, 7]},
+            "Expected labels from 0 to 6. Received: 1 to 7",
+        ),
         ({"class_names": ["a"]}, "Expected 7 class names"),
-        ({"route": "scenic"}, "Expected route 'direct' or 'plain'"),
+        ({"route": "scenic"}, "Expected route: one of direct, plain"),
         ({"route": "plain", "quantization": "float16"}, "with route='plain'"),
         ({"image_size": (9, 9)}, "Expected images of"),
     ],
@@ -360,6 +420,15 @@ def test_a_bad_argument_leaves_the_old_file(model, tmp_path, arguments, message)
 def test_an_opset_out_of_range(model, tmp_path, opset):
     with pytest.raises(ValueError, match="Expected an opset from 13 to"):
         export(model, tmp_path / "model.onnx", opset=opset)
+    with pytest.raises(ValueError, match="Expected opset with an ONNX file"):
+        export(model, tmp_path / "model.tflite", opset=opset)
+
+
+@pytest.mark.parametrize("route", ["direct", "plain"])
+def test_both_routes_write_the_opset_that_is_asked_for(tmp_path, route):
+    export(network(SMALL, SIZE), tmp_path / "model.onnx", route=route, opset=13)
+    (opset,) = [o.version for o in onnx.load(tmp_path / "model.onnx").opset_import if not o.domain]
+    assert opset == 13
 
 
 @pytest.mark.parametrize("thing", ["model.keras", keras.layers.Dense(3), None])
@@ -384,7 +453,7 @@ def test_a_full_disk(model, tmp_path, name, monkeypatch):
 
     (tmp_path / name).write_bytes(b"old")
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match=f"{name}: expected to write it. Received: no space"):
         export(model, tmp_path / name)
     monkeypatch.undo()
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(name, b"old")]
@@ -398,8 +467,8 @@ def test_a_file_that_computes_something_else_is_not_kept(model, tmp_path, name, 
         last = graph.ops[-2]
         return graph.with_ops(op.with_(kernel=op.kernel * 3) if op is last else op for op in graph.ops)
 
-    simplify = exporting.simplify
-    monkeypatch.setattr(exporting, "simplify", lambda graph: wrong(simplify(graph)))
+    file_graph = exporting.file_graph
+    monkeypatch.setattr(exporting, "file_graph", lambda *args: wrong(file_graph(*args)))
     with pytest.raises(ValueError, match="expected outputs within .* Received: a difference of"):
         export(model, tmp_path / name)
     assert not list(tmp_path.iterdir())

@@ -59,8 +59,17 @@ def test_exports_lose_at_most_a_percent_of_the_images(
     """``lost``: of 500 images that Keras names rightly, how many more the file may get wrong."""
     images, labels = sample.test_images, sample.test_labels
     path = tmp_path / file
-    told = export(model, path, quantization=quantization, representative=images[:200])
-    assert told.agreement >= 0.98
+    told = export(
+        model,
+        path,
+        quantization=quantization,
+        representative=sample.train_images,
+        images=images[:200],
+        min_agreement=0.98,
+    )
+    # Values of integers are far nearer to their simulation than quantisation moves them.
+    assert told.nearness < 0.15
+    assert told.values > 150 or file == "m"
     found = evaluate(path, sample)
     assert (in_keras.top_1 - found.top_1) * 500 <= lost + 1e-6
     assert found.images == len(labels)

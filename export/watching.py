@@ -1,0 +1,155 @@
+"""Every value that an exported file computes, in its own runtime, by its name in the graph.
+
+A copy of the file whose outputs are all of its values runs on the same kernels as the file itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nasnet_zoo.extras import import_extra
+from nasnet_zoo.quiet import quiet_stderr
+
+from .graph import InferenceGraph
+from .quantization import INTEGER_KINDS, Scale
+
+_ZERO_OF_BYTES = 128
+
+
+@dataclass(frozen=True, eq=False)
+class FileValues:
+    """What a file computed of a batch of images.
+
+    Args:
+        floats: values in float32, channels last, by their names in the graph.
+        integers: values in integers, as the real numbers that they stand for.
+        scales: the scales of ``integers``.
+        byte_steps: the steps of the outputs that leave the file as uint8.
+    """
+
+    floats: dict[str, np.ndarray] = field(default_factory=dict)
+    integers: dict[str, np.ndarray] = field(default_factory=dict)
+    scales: dict[str, Scale] = field(default_factory=dict)
+    byte_steps: dict[str, float] = field(default_factory=dict)
+
+    def real(self, name: str) -> np.ndarray:
+        """A value as an operation in float32 reads it."""
+        return self.floats[name] if name in self.floats else self.integers[name]
+
+
+Watch = Callable[[np.ndarray], FileValues]
+
+
+def watch_litert(path: Path, graph: InferenceGraph) -> Watch:
+    """Watches a file of `write_litert`.
+
+    Args:
+        path: of the file.
+        graph: as it was written, after the writer's rewrites.
+
+    Raises:
+        ValueError: if weights have a zero point, which LiteRT's kernels leave out.
+    """
+    schema = import_extra("ai_edge_litert.schema_py_generated", "export")
+    interpreter_module = import_extra("ai_edge_litert.interpreter", "export")
+    flatbuffers = import_extra("flatbuffers", "export")
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    (subgraph,) = model.subgraphs
+    for tensor in subgraph.tensors:
+        zero_points = tensor.quantization and tensor.quantization.zeroPoint
+        if model.buffers[tensor.buffer].data is not None and np.any(zero_points):
+            raise ValueError(
+                f"{path}: expected weights with a zero point of 0. "
+                f"Received: {tensor.name.decode()} with {np.ravel(zero_points)[0]}"
+            )
+    names = {index: graph.outputs[k] for k, index in enumerate(subgraph.outputs)}
+    subgraph.outputs = [index for operator in subgraph.operators for index in operator.outputs]
+    model.signatureDefs = None
+    builder = flatbuffers.Builder(path.stat().st_size + (1 << 20))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    with quiet_stderr():  # it logs that it has a delegate
+        interpreter = interpreter_module.Interpreter(model_content=bytes(builder.Output()))
+    (image,) = interpreter.get_input_details()
+    details = interpreter.get_output_details()
+
+    def run(images: np.ndarray) -> FileValues:
+        interpreter.resize_tensor_input(image["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(image["index"], images)
+        interpreter.invoke()
+        values = FileValues({graph.image: images.astype(np.float32)})
+        for index, output in zip(subgraph.outputs, details, strict=True):
+            name = names.get(index, output["name"]).removesuffix("/float32")
+            array = interpreter.get_tensor(output["index"])
+            step, zero_point = output["quantization"]
+            if array.dtype == np.float32:
+                values.floats[name] = array
+            elif array.dtype == np.uint8:
+                values.byte_steps[name] = step
+            else:
+                name = name.removesuffix("/int8").removesuffix("/int16")
+                values.scales[name] = scale = Scale(step, zero_point)
+                values.integers[name] = _real(array, scale)
+        return values
+
+    return run
+
+
+def watch_onnx(path: Path, graph: InferenceGraph) -> Watch:
+    """Watches a file of `write_onnx`; arguments as of `watch_litert`."""
+    onnx = import_extra("onnx", "export")
+    onnxruntime = import_extra("onnxruntime", "export")
+    model = onnx.load(path)
+    made = {output for node in model.graph.node for output in node.output}
+    # The image is turned to channels first, and bytes to floats, before anything else reads it.
+    turned = "image/float" if graph.image_dtype == "uint8" else "image/channels_first"
+    stored = {graph.image: turned, **{op.output: op.output for op in graph.ops}}
+    integers = {name: f"{where}/bytes" for name, where in stored.items() if f"{where}/bytes" in made}
+    in_floats = [op for op in graph.ops if not integers or op.kind not in INTEGER_KINDS]
+    floats = {op.output: op.output for op in in_floats if op.output in made}
+    del model.graph.output[:]
+    for name in (*integers.values(), *floats.values()):
+        model.graph.output.append(onnx.ValueInfoProto(name=name))
+    constants = {c.name: c for c in model.graph.initializer}
+
+    def scale_of(name: str) -> Scale:
+        step, zero = (
+            onnx.numpy_helper.to_array(constants[f"{stored[name]}/{part}"]) for part in ("step", "zero")
+        )
+        return Scale(float(step), int(zero) - _ZERO_OF_BYTES)
+
+    scales = {name: scale_of(name) for name in integers}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+    def run(images: np.ndarray) -> FileValues:
+        found = session.run([*integers.values(), *floats.values()], {"image": images})
+        values = FileValues({graph.image: images.astype(np.float32)}, scales=dict(scales))
+        for name, array in zip((*integers, *floats), found, strict=True):
+            array = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+            if array.dtype == np.uint8:
+                signed = array.astype(np.int16) - _ZERO_OF_BYTES
+                values.integers[name] = _real(signed, scales[name])
+            else:
+                values.floats[name] = array
+        return values
+
+    return run
+
+
+def _real(integers: np.ndarray, scale: Scale) -> np.ndarray:
+    return ((integers.astype(np.float64) - scale.zero_point) * scale.step).astype(np.float32)
+
+
+#: By format.
+WATCHES: Mapping[str, Callable[[Path, InferenceGraph], Watch]] = {
+    "litert": watch_litert,
+    "onnx": watch_onnx,
+}
