@@ -170,12 +170,16 @@ class _Writer:
         self.integers = self.scales is not None and op.kind in INTEGER_KINDS
         if self.integers:
             inputs = [self.quantized(n, i) for n, i in zip(op.inputs, inputs, strict=True)]
-        name = f"{op.output}/linear" if op.relu and not self.integers else op.output
-        made = getattr(self, f"_{op.kind}")(op, inputs, name)
+        # What lies below the least of a scale becomes that: where it is 0, as a rule, a ReLU is done.
+        has_relu = op.relu and not (self.integers and self.scales[op.output].zero_point == -128)
+        made = getattr(self, f"_{op.kind}")(
+            op, inputs, f"{op.output}/linear" if has_relu else op.output
+        )
+        if has_relu and self.integers:
+            made = self._relu(op, [self.quantized(op.output, made)], op.output)
         if self.integers:
-            # What lies below the least of a scale, 0 after a ReLU, becomes that.
             return self.quantized(op.output, made)
-        return self.node("Relu", [made], op.output) if op.relu else made
+        return self._relu(op, [made], op.output) if has_relu else made
 
     # === Integers ===
 

@@ -339,7 +339,7 @@ def test_a_sequential_with_augmentation_and_rescaling(tmp_path):
         ]
     )
     pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
-    expected = np.asarray(model(pixels.astype(np.float32)))
+    expected = np.asarray(model(pixels.astype(np.float32), training=False))
     for name, arguments in (
         ("floats.tflite", {}),
         ("bytes.tflite", {"preprocess": True}),
