@@ -107,7 +107,16 @@ def check_writable(path: PathLike) -> None:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path}: expected the name of a file to write. Received: a folder")
-    folder = path.absolute().parent
+    check_parent(path)
+
+
+def check_parent(path: PathLike) -> None:
+    """Checks that the folder in which a file or folder is to be written is there and can be written to.
+
+    Raises:
+        OSError: if not.
+    """
+    folder = Path(path).absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{path}: expected a file in an existing folder. Received: no {folder}")
     if not os.access(folder, os.W_OK):

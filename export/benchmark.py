@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, checked
 from nasnet_zoo.extras import import_extra
 
 from .runtimes import Runtime, load_runtime
@@ -66,11 +66,12 @@ class FileReport:
     partitions: int | None
 
 
+@checked
 def benchmark(
     paths: Sequence[str | os.PathLike[str]],
-    threads: Sequence[int] = (1, 0),
-    rounds: int = 20,
-    image_size: tuple[int, int] | None = None,
+    threads: Sequence[NonNegativeInt] = (1, 0),
+    rounds: PositiveInt = 20,
+    image_size: tuple[PositiveInt, PositiveInt] | None = None,
 ) -> list[FileReport]:
     """Measures files side by side: each round runs every file, so that noise meets them all.
 
@@ -81,10 +82,9 @@ def benchmark(
         image_size: (height, width) of the images, for files that take any.
 
     Raises:
-        ValueError: if a file cannot be loaded, or ``rounds`` is not positive.
+        ValueError: if a file cannot be loaded or takes images of another size, or an argument is out
+            of range.
     """
-    if rounds < 1:
-        raise ValueError(f"Expected rounds of at least 1. Received: {rounds=}")
     counts = list(dict.fromkeys(count or os.cpu_count() or 1 for count in threads))
     files = [Path(path) for path in paths]
     timings: list[list[Timing]] = [[] for _ in files]
@@ -108,10 +108,14 @@ def benchmark(
 
 
 def _image(runtime: Runtime, image_size: tuple[int, int] | None) -> np.ndarray:
-    size = image_size or runtime.image_shape[:2]
-    shape = [n for n in (*size, runtime.image_shape[2]) if n is not None]
-    if len(shape) < 3:
-        raise ValueError(f"Expected image_size for images of {runtime.image_shape}. Received: None")
+    own = runtime.image_shape[:2]
+    size = image_size or own
+    if None in size or any(n not in (None, m) for n, m in zip(own, size, strict=True)):
+        raise ValueError(
+            f"Expected image_size (--image-size) to fit images of {runtime.image_shape}. "
+            f"Received: {image_size}"
+        )
+    shape = *size, runtime.image_shape[2]
     values = np.random.default_rng(0).integers(0, 256, (1, *shape))
     return (values if runtime.image_dtype == "uint8" else values / 127.5 - 1).astype(
         runtime.image_dtype
@@ -129,15 +133,20 @@ def _interleaved(
                 start = time.perf_counter()
                 runtime.run(image)
                 times[k, turn, run] = time.perf_counter() - start
+    return summaries(times, threads)
+
+
+def summaries(times: np.ndarray, threads: int) -> list[Timing]:
+    """What is told of times in seconds (files, rounds, runs), one `Timing` for each file."""
     best = times.min(2)
     return [
         Timing(
             threads,
-            statistics.median(times[k].ravel()) * 1e3,
-            float(np.quantile(times[k], 0.9)) * 1e3,
-            float(np.median(best[k] / best[0])),
+            float(np.median(own)) * 1e3,
+            float(np.quantile(own, 0.9)) * 1e3,
+            float(np.median(quickest / best[0])),
         )
-        for k in range(len(runtimes))
+        for own, quickest in zip(times, best, strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nasnet_zoo.cells.files import read_text, write_text
+from nasnet_zoo.cells.files import check_writable, read_text, write_text
 from nasnet_zoo.detection.input import fitted, squared
 from nasnet_zoo.detection.prediction import read_file
 from nasnet_zoo.detection.training import load_detector
@@ -137,6 +137,9 @@ def _images(
 
 def benchmark_command(arguments: argparse.Namespace) -> list[FileReport]:
     """Measures files by the arguments of ``nasnet-zoo benchmark``."""
+    for written in (arguments.json, arguments.picture):
+        if written:
+            check_writable(written)
     size = tuple(arguments.image_size) if arguments.image_size else None
     folder = Path(tempfile.mkdtemp(prefix="nasnet-zoo-"))
     try:

@@ -7,7 +7,6 @@ under the path that it is given; what makes it appear in one step is for the cal
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from nasnet_zoo.cells.files import replacing, replacing_folder
+from nasnet_zoo.cells.files import check_parent, replacing, replacing_folder
 from nasnet_zoo.extras import import_extra
 
 from .compute import write_metadata
@@ -114,10 +113,9 @@ def replacing_export(path: Path, format: str) -> AbstractContextManager[Path]:  
         ValueError: if something else than a SavedModel is in the place of one.
         OSError: if the folder to write it in is not there.
     """
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path.parent))
     if format != "saved_model":
         return replacing(path)
+    check_parent(path)
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise ValueError(
             f"Expected a new folder or an earlier SavedModel. Received: {os.fspath(path)!r}"

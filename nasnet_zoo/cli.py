@@ -10,12 +10,13 @@ import dataclasses
 import json
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from nasnet_zoo import __version__
-from nasnet_zoo.cells.checking import PositiveInt, Seed, Share, parse
+from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, Seed, Share, parse
 from nasnet_zoo.quiet import start_backend
 
 _DATA = (
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     with_traceback = getattr(arguments, "traceback", False)
     start_backend()
+    formatwarning, warnings.formatwarning = warnings.formatwarning, _warning
     try:
         arguments.run(arguments)
     except KeyboardInterrupt as stop:
@@ -55,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _failed(told, with_traceback)
         told = f"a defect of nasnet-zoo; --traceback shows where. {type(error).__name__}: {error}"
         return _failed(told, with_traceback)
+    finally:
+        warnings.formatwarning = formatwarning
     return 0
+
+
+def _warning(message: Warning | str, *place: Any, **line: Any) -> str:
+    return f"nasnet-zoo: warning: {' '.join(str(message).split())}\n"
 
 
 def _failed(told: str, with_traceback: bool, status: int = 1) -> int:
@@ -88,7 +96,8 @@ def _number(annotation: Any) -> Callable[[str], Any]:
         try:
             return parse("a value", text, annotation)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error).removeprefix("Expected a value: ")) from None
+            told = str(error).replace("Expected a value:", "expected")
+            raise argparse.ArgumentTypeError(told) from None
 
     return read
 
@@ -380,10 +389,22 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
     )
     benchmark.add_argument("files", nargs="+", help="SavedModels, .tflite and .onnx files")
     benchmark.add_argument(
-        "--threads", type=int, nargs="+", default=[1, 0], help="0: one for each core"
+        "--threads",
+        type=_number(NonNegativeInt),
+        nargs="+",
+        default=[1, 0],
+        help="0: one for each core",
     )
-    benchmark.add_argument("--rounds", type=int, default=20, help="of three runs (default: 20)")
-    benchmark.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    benchmark.add_argument(
+        "--rounds", type=_number(PositiveInt), default=20, help="of three runs (default: 20)"
+    )
+    benchmark.add_argument(
+        "--image-size",
+        type=_number(PositiveInt),
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="pixels, for files that take any",
+    )
     benchmark.add_argument("--json", metavar="FILE", help="write the figures as JSON")
     benchmark.add_argument("--picture", metavar="FILE", help="write a bar chart as SVG")
     benchmark.add_argument(

@@ -5,11 +5,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import pytest
 from hypothesis import HealthCheck, settings
+from strategies import PROFILE
 
-settings.register_profile(
-    "zoo", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
-settings.load_profile("zoo")
+# Networks are built and traced in examples: those take seconds.
+_SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+# The same examples every time decide whether a change lands; others are looked for by make test-all.
+settings.register_profile("fixed", derandomize=True, database=None, max_examples=200, **_SLOW)
+settings.register_profile("random", max_examples=1000, print_blob=True, **_SLOW)
+settings.load_profile(PROFILE)
 
 
 def pytest_collection_modifyitems(items):

@@ -1,8 +1,18 @@
 """Hypothesis strategies for genotypes."""
 
+import os
+
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from nasnet_zoo.cells import COMBINATIONS, OPERATIONS, Block, CellGenotype, Genotype
+
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "fixed")
+
+
+def examples(count, **arguments):
+    """Settings for slow examples: ``count`` fixed ones, or four times as many random ones."""
+    return settings(max_examples=count if PROFILE == "fixed" else 4 * count, **arguments)
 
 
 @st.composite

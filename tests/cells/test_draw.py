@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from strategies import cells
 
 from nasnet_zoo.cells import (
@@ -76,7 +76,6 @@ def _bezier(values, t):
 
 @pytest.mark.parametrize("labelled", [False, True])
 def test_any_cell_is_drawn_whole_without_overlap(labelled):
-    @settings(max_examples=60)
     @given(cells(max_blocks=8, labelled=labelled))
     def check(cell):
         root, boxes, lines, heads = read(cell_svg(cell, "any"))
@@ -157,7 +156,3 @@ def test_a_genotype_has_both_cells_side_by_side():
     widths = [float(picture[0].get("width")) for picture in single]
     assert float(root.get("width")) >= sum(widths)
     assert root.find(f"{SVG}title").text == "<A>"
-
-
-def test_a_picture_is_the_same_every_time():
-    assert genotype_svg(NASNET_B) == genotype_svg(NASNET_B)

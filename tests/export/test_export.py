@@ -439,7 +439,7 @@ def test_what_is_not_a_model(tmp_path, thing):
 
 @pytest.mark.parametrize("name", FILES.values())
 def test_a_folder_that_is_not_there(model, tmp_path, name):
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(OSError, match="expected a file in an existing folder"):
         export(model, tmp_path / "missing" / name)
     assert not list(tmp_path.iterdir())
 

@@ -1,13 +1,18 @@
 import dataclasses
 import os
+import re
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
+from importlib.metadata import version
 
 import pytest
+import tensorflow as tf
 
 from nasnet_zoo.cells import NASNET_A, NASNET_B, Cost, Genotype
 from nasnet_zoo.cli import main
+from nasnet_zoo.models import NASNetA_1_384_FashionMNIST
 from nasnet_zoo.quiet import quiet_stderr
 from nasnet_zoo.report import Candidate, DemoResult, ExportedFile, report_html
 
@@ -15,11 +20,71 @@ from nasnet_zoo.report import Candidate, DemoResult, ExportedFile, report_html
 @pytest.mark.parametrize(
     "arguments", [[], ["no-such-command"], ["demo", "--seed", "x"], ["demo", "--no"]]
 )
-def test_wrong_usage_exits_with_2(arguments, capsys):
+def test_wrong_usage_is_one_line_and_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
-    assert "usage: nasnet-zoo" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("nasnet-zoo")
+    assert error.endswith("--help)\n")
+    assert error.count("\n") == 1
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"nasnet-zoo {version('nasnet-zoo')}\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (KeyError("iscrowd"), "a defect of nasnet-zoo; --traceback shows where. KeyError: 'iscrowd'"),
+        (MemoryError("Unable to allocate 9 TiB"), "out of memory; .* Unable to allocate 9 TiB"),
+        (ValueError("two\nlines"), "two lines"),
+    ],
+)
+def test_an_error_of_any_kind_is_one_line(raised, told, monkeypatch, capfd):
+    def fail():
+        warnings.warn("a warning of a command", stacklevel=2)
+        raise raised
+
+    monkeypatch.setattr("nasnet_zoo.tables.models_table", fail)
+    assert main(["models"]) == 1
+    *before, last = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(f"nasnet-zoo: {told}", last)
+    assert not [line for line in before if "Traceback" in line]
+    assert main(["models", "--traceback"]) == 1
+    *before, last = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(f"nasnet-zoo: {told}", last)
+    assert "Traceback (most recent call last):" in before
+    assert any("in fail" in line for line in before)
+
+
+def test_memory_that_tensorflow_cannot_have_is_one_line(monkeypatch, capfd):
+    def fail():
+        tf.zeros((1 << 40, 1 << 10))
+
+    monkeypatch.setattr("nasnet_zoo.tables.models_table", fail)
+    assert main(["models"]) == 1
+    assert capfd.readouterr().err.splitlines()[-1].startswith("nasnet-zoo: out of memory")
+
+
+def test_warnings_of_a_command_are_shown(tmp_path):
+    """Only what the backend writes while it starts is hidden."""
+    weights = tmp_path / "three.weights.h5"
+    NASNetA_1_384_FashionMNIST(classes=3).save_weights(weights)
+    command = ["export", "nasnet_a_1_384_fashion_mnist", "--weights", str(weights)]
+    done = subprocess.run(
+        [sys.executable, "-m", "nasnet_zoo", *command, "--out", str(tmp_path / "m.onnx")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("nasnet-zoo: warning: Not all weights were used")
+    assert "predictions" in line
 
 
 def test_help_lists_the_commands(capsys):

@@ -1,10 +1,10 @@
 """Whether the check of exported files refuses files with one wrong weight: a table of mutants.
 
-For each weight tensor of a file in turn its numbers become zeros, its filters change places, its zero point
-moves by one or its scale doubles. A mutant is killed if the check refuses it, equivalent if it does not and
-no image has another class, and has survived otherwise.
+For each weight tensor of a file in turn its numbers become zeros, its filters change places, its zero
+point moves by one or its scale doubles. A mutant is killed if the check refuses it, equivalent if it is
+accepted and no image has another class, and has survived otherwise.
 
-    python benchmarks/mutants.py --data FOLDER [--share 10]
+    python benchmarks/verification.py --data FOLDER [--share 10]
 """
 
 from __future__ import annotations
