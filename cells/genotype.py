@@ -15,20 +15,30 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .files import write_text
+from .files import parse_json, read_text, write_text
 from .operations import COMBINATIONS, OPERATIONS
+
+
+# The most blocks of a cell, and the most initial states or projections.
+_BLOCKS, _STATES = 100, 8
 
 
 def _expect(condition: bool, place: str, expected: str, received: Any) -> None:
     if not condition:
-        raise ValueError(f"{place}: expected {expected}. Received: {received!r}")
+        text = repr(received)
+        shown = text if len(text) <= 200 else f"{text[:200]} ..."
+        raise ValueError(f"{place}: expected {expected}. Received: {shown}")
 
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _expect_count(value: Any, place: str) -> None:
+    expected = f"an int of at least 1 and of at most {_STATES}"
+    _expect(_is_int(value) and 1 <= value <= _STATES, place, expected, value)
 
 
 @dataclass(frozen=True)
@@ -75,13 +85,13 @@ class CellGenotype:
     """A cell: its blocks and what leaves it.
 
     Args:
-        blocks: at least one `Block`; block k makes state ``inputs + k``.
+        blocks: from 1 to 100 of `Block`; block k makes state ``inputs + k``.
         outputs: the states that leave the cell. Default: the blocks that no block reads.
-        inputs: number of initial states: 2, or 4 in NASNet-B.
+        inputs: number of initial states, from 1 to 8: 2, or 4 in NASNet-B.
         labelled: if true the outputs are not concatenated; output k is read by the (k+1)-th cell
             after this one (NASNet-B), so there are as many as inputs.
-        projections: how many 1x1 convolutions, one after the other, bring ``h_i`` to F filters: 1,
-            or 2 in ENAS. Labelled cells project nothing, so theirs stays 1.
+        projections: how many 1x1 convolutions, one after the other, bring ``h_i`` to F filters, from 1
+            to 8: 1, or 2 in ENAS. Labelled cells project nothing, so theirs stays 1.
 
     Raises:
         ValueError: if a block reads a state that does not exist yet (itself and later ones
@@ -95,7 +105,7 @@ class CellGenotype:
     projections: int = 1
 
     def __post_init__(self) -> None:
-        _expect(_is_int(self.inputs) and self.inputs > 0, "cell.inputs", "a positive int", self.inputs)
+        _expect_count(self.inputs, "cell.inputs")
         if isinstance(self.blocks, (tuple, list)) and not self.outputs:
             read = {i for b in self.blocks if isinstance(b, Block) for i in b.inputs}
             states = range(self.inputs, self.inputs + len(self.blocks))
@@ -106,8 +116,8 @@ class CellGenotype:
 
     def check(self, place: str) -> None:
         """Raises a `ValueError` that starts with ``place`` if the cell is not well formed."""
-        several = isinstance(self.blocks, (tuple, list)) and len(self.blocks) > 0
-        _expect(several, f"{place}.blocks", "at least one block", self.blocks)
+        some = isinstance(self.blocks, (tuple, list)) and 1 <= len(self.blocks) <= _BLOCKS
+        _expect(some, f"{place}.blocks", f"from 1 to {_BLOCKS} blocks", self.blocks)
         _expect(isinstance(self.labelled, bool), f"{place}.labelled", "a bool", self.labelled)
         for k, block in enumerate(self.blocks):
             _expect(isinstance(block, Block), f"{place}.blocks[{k}]", "a Block", block)
@@ -124,8 +134,7 @@ class CellGenotype:
             _expect(_is_int(state) and 0 <= state < states, f"{place}.outputs[{k}]", exists, state)
         unique = len(set(self.outputs)) == len(self.outputs)
         _expect(unique, f"{place}.outputs", "every state at most once", self.outputs)
-        some = _is_int(self.projections) and self.projections > 0
-        _expect(some, f"{place}.projections", "a positive int", self.projections)
+        _expect_count(self.projections, f"{place}.projections")
         if self.labelled:
             fits = len(self.outputs) == self.inputs
             _expect(fits, f"{place}.outputs", f"{self.inputs} states, one per input", self.outputs)
@@ -171,10 +180,10 @@ class CellGenotype:
         optional = ("outputs", "inputs", "labelled", "projections")
         _check_keys(data, place, required=("blocks",), optional=optional)
         blocks = data["blocks"]
-        several = isinstance(blocks, list) and len(blocks) > 0
-        _expect(several, f"{place}.blocks", "a list of at least one block", blocks)
+        some = isinstance(blocks, list) and 1 <= len(blocks) <= _BLOCKS
+        _expect(some, f"{place}.blocks", f"a list of 1 to {_BLOCKS} blocks", blocks)
         inputs = data.get("inputs", 2)
-        _expect(_is_int(inputs) and inputs > 0, f"{place}.inputs", "a positive int", inputs)
+        _expect_count(inputs, f"{place}.inputs")
         parsed = tuple(_block(block, f"{place}.blocks[{k}]") for k, block in enumerate(blocks))
         if "outputs" in data:
             _expect(bool(data["outputs"]), f"{place}.outputs", "a list of states", data["outputs"])
@@ -267,11 +276,7 @@ class Genotype:
         Raises:
             ValueError: if the text is not JSON (with line and column), or naming the wrong place.
         """
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"genotype: expected JSON. Received: {error}") from None
-        return cls.from_dict(data)
+        return cls.from_dict(parse_json(text, "genotype: expected JSON"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the genotype as JSON; an existing file is replaced in one step."""
@@ -285,7 +290,8 @@ class Genotype:
             ValueError: naming the file and the place of what is wrong.
             OSError: if the file cannot be read.
         """
+        text = read_text(path, "a genotype in JSON")
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(text)
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from None

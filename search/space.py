@@ -6,14 +6,20 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
+from annotated_types import Interval
+
 from nasnet_zoo.cells import SEARCH_COMBINATIONS, SEARCH_OPERATIONS, Block, CellGenotype, Genotype
+from nasnet_zoo.cells.checking import check_fields
 from nasnet_zoo.cells.operations import COMBINATIONS, OPERATIONS
 
 #: The choices of a block in the order in which they are made, by what is chosen from.
 BLOCK_CHOICES = ("state", "state", "operation", "operation", "combination")
+#: The most blocks of a cell. It bounds the time that `SearchSpace.canonical` takes.
+MOST_BLOCKS = 12
 
 Tokens = np.ndarray
 
@@ -27,33 +33,33 @@ class SearchSpace:
     block chooses among the two states that the cell is given and the blocks before it.
 
     Args:
-        blocks: B, at least 1.
+        blocks: B, from 1 to `MOST_BLOCKS`.
         operations: names to choose from.
         combinations: names to choose from.
         cells: 2 for a normal and a reduction cell of their own, 1 for one cell that is both.
 
     Raises:
-        ValueError: if there is nothing to choose from, or a name is not registered.
+        ValueError: if a number is out of range, there is nothing to choose from, or a name is not
+            registered or comes twice.
     """
 
-    blocks: int = 5
+    blocks: Annotated[int, Interval(ge=1, le=MOST_BLOCKS)] = 5
     operations: tuple[str, ...] = SEARCH_OPERATIONS
     combinations: tuple[str, ...] = SEARCH_COMBINATIONS
-    cells: int = 2
+    cells: Annotated[int, Interval(ge=1, le=2)] = 2
 
     def __post_init__(self) -> None:
-        for name, registry in (("operations", OPERATIONS), ("combinations", COMBINATIONS)):
-            names = tuple(getattr(self, name))
-            object.__setattr__(self, name, names)
-            if not names:
-                raise ValueError(f"Expected at least one name in {name}. Received: {names!r}")
-            unknown = [other for other in names if other not in registry]
+        check_fields(self)
+        for field, registry in (("operations", OPERATIONS), ("combinations", COMBINATIONS)):
+            names = tuple(getattr(self, field))
+            object.__setattr__(self, field, names)
+            unknown = [name for name in names if name not in registry]
             if unknown:
-                raise ValueError(f"Expected {name} of {', '.join(registry)}. Received: {unknown}")
-        if self.blocks < 1:
-            raise ValueError(f"Expected blocks of at least 1. Received: {self.blocks}")
-        if self.cells not in (1, 2):
-            raise ValueError(f"Expected 1 or 2 cells. Received: {self.cells}")
+                raise ValueError(f"Expected {field} of {', '.join(registry)}. Received: {unknown}")
+            if not names or len(set(names)) < len(names):
+                raise ValueError(
+                    f"Expected {field}: at least one name, each once. Received: {', '.join(names)}"
+                )
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -148,7 +154,7 @@ class SearchSpace:
         a block may change places: concatenations then only permute channels.
         """
         self.check(tokens)
-        return tuple(token for cell in self._cells(tokens) for token in min(_equal_cells(cell)))
+        return tuple(token for cell in self._cells(tokens) for token in _least_tokens(cell))
 
     def _cells(self, tokens: Sequence[int] | Tokens) -> Iterator[list[tuple[int, ...]]]:
         """The blocks of each cell, each as its five tokens."""
@@ -156,17 +162,81 @@ class SearchSpace:
         return ([tuple(block) for block in cell] for cell in blocks)
 
 
-def _equal_cells(blocks: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
-    """The tokens of a cell for every order of its blocks, the lesser side of a block first."""
-    for order in itertools.permutations(range(len(blocks))):
-        place = {old: new for new, old in enumerate(order)}
-        written: list[int] = []
-        for new, old in enumerate(order):
-            *states, left, right, combination = blocks[old]
-            moved = [s if s < 2 else 2 + place[s - 2] for s in states]
-            if max(moved) >= 2 + new:
-                break
-            (first, left), (second, right) = sorted(zip(moved, (left, right), strict=True))
-            written += (first, second, left, right, combination)
-        else:
-            yield tuple(written)
+class _Group(NamedTuple):
+    """Blocks of a cell that have the same tokens, the first of them placed.
+
+    Which of them has which number is left open until a block that reads one of them is placed.
+
+    Args:
+        members: the blocks.
+        numbers: of the states that they are so far, at most one for each.
+        tokens: of each of them.
+    """
+
+    members: frozenset[int]
+    numbers: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+
+# The sides of a block, as states and operations, and its combination; states in the order given.
+_Kind = tuple[tuple[tuple[int, int], ...], int]
+
+
+def _least_tokens(blocks: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The least tokens of a cell, over every order of its blocks and of the sides of each.
+
+    Each block in turn is the one of the least tokens. Where several blocks have these and differ only
+    in what reads them, every choice is followed. A polynomial bound would be one for the isomorphism
+    of graphs; the worst cell of `MOST_BLOCKS` that is known has 720 choices, and most have one.
+    """
+    kinds: list[_Kind] = [
+        (tuple(sorted([(first, left), (second, right)])), combination)
+        for first, second, left, right, combination in blocks
+    ]
+    written: list[int] = []
+    ways: set[frozenset[_Group]] = {frozenset()}
+    for number in range(2, 2 + len(kinds)):
+        found = [placed for groups in ways for placed in _placements(kinds, groups, number)]
+        least = min(tokens for tokens, _ in found)
+        ways = {groups for tokens, groups in found if tokens == least}
+        written += least
+    return tuple(written)
+
+
+def _placements(
+    kinds: Sequence[_Kind], groups: frozenset[_Group], number: int
+) -> Iterator[tuple[tuple[int, ...], frozenset[_Group]]]:
+    """What can be state ``number``: its tokens, and the groups with it."""
+    for group in groups:
+        if len(group.numbers) < len(group.members):
+            yield group.tokens, groups - {group} | {group._replace(numbers=(*group.numbers, number))}
+    placed = {block for group in groups for block in group.members}
+    for kind in {kind for block, kind in enumerate(kinds) if block not in placed}:
+        sides, combination = kind
+        read = {state for state, _ in sides if state >= 2}
+        members = frozenset(block for block, other in enumerate(kinds) if other == kind)
+        for order in itertools.permutations(read):
+            if (taken := _taken(order, groups)) is None:
+                continue
+            states, rest = taken
+            (first, left), (second, right) = sorted((states.get(s, s), name) for s, name in sides)
+            tokens = (first, second, left, right, combination)
+            yield tokens, rest | {_Group(members, (number,), tokens)}
+
+
+def _taken(
+    order: Sequence[int], groups: frozenset[_Group]
+) -> tuple[dict[int, int], frozenset[_Group]] | None:
+    """The least states that blocks can be, each in its turn, and the groups when they are these."""
+    states: dict[int, int] = {}
+    for state in order:
+        block = state - 2
+        group = next((group for group in groups if block in group.members), None)
+        if group is None or not group.numbers:
+            return None
+        states[state], *numbers = group.numbers
+        apart = {group._replace(members=frozenset([block]), numbers=(states[state],))}
+        if others := group.members - {block}:
+            apart.add(group._replace(members=others, numbers=tuple(numbers)))
+        groups = groups - {group} | apart
+    return states, groups

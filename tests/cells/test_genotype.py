@@ -56,6 +56,10 @@ BROKEN = {
     "unknown key": (_block(stride=2), "normal.blocks[0]"),
     "output that does not exist": (_cell(outputs=[3]), "normal.outputs[0]"),
     "output twice": (_cell(outputs=[2, 2]), "normal.outputs"),
+    "too many blocks": (_cell(blocks=_cell()["blocks"] * 101), "normal.blocks"),
+    "too many inputs": (_cell(inputs=9), "normal.inputs"),
+    "too many projections": (_cell(projections=1_000_000), "normal.projections"),
+    "no projections": (_cell(projections=0), "normal.projections"),
     "no outputs": (_cell(outputs=[]), "normal.outputs"),
     "wrong number of inputs": (_cell(inputs=0), "normal.inputs"),
     "labelled of a wrong type": (_cell(labelled=1), "normal.labelled"),
@@ -79,10 +83,41 @@ def test_a_later_block_cannot_be_read():
         Genotype.from_dict({"normal": _cell(), "reduction": _cell(blocks=blocks)})
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"normal": ', "NASNet-A"])
-def test_text_that_is_not_json_is_refused_with_its_line(text):
-    with pytest.raises(ValueError, match=r"genotype: expected JSON.*line 1 column"):
+@pytest.mark.parametrize(
+    ("text", "received"),
+    [
+        ("", "nothing"),
+        ("{", "no JSON at line 1, column 2"),
+        ('{"normal": ', "no JSON at line 1, column 12"),
+        ("NASNet-A", "no JSON at line 1, column 1"),
+        ("[" * 100_000, "lists nested too deeply"),
+        ('{"normal": NaN}', "the number NaN"),
+    ],
+)
+def test_text_that_is_not_json_is_refused_with_what_was_found(tmp_path, text, received):
+    with pytest.raises(ValueError, match=f"^genotype: expected JSON. Received: {received}"):
         Genotype.from_json(text)
+    path = tmp_path / "cell.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"^{path}: genotype: expected JSON. Received: {received}"):
+        Genotype.load(path)
+
+
+def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "cell.json"
+    with pytest.raises(
+        FileNotFoundError, match=f"{path}: expected a genotype in JSON. Received: no such"
+    ):
+        Genotype.load(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=f"{path}: expected a genotype in JSON. Received: bytes that"):
+        Genotype.load(path)
+
+
+def test_what_was_received_is_told_in_a_line_of_some_length():
+    with pytest.raises(ValueError, match="^normal.blocks: expected") as error:
+        Genotype.from_dict({"normal": _cell(blocks=["x"] * 1000), "reduction": _cell()})
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("data", [[], {"normal": _cell()}, {"reduction": _cell()}, None, "x"])

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasnet_zoo.cells import (
@@ -15,6 +15,7 @@ from nasnet_zoo.cells import (
     cell_graph,
 )
 from nasnet_zoo.search import SearchSpace
+from nasnet_zoo.search.space import MOST_BLOCKS
 
 # A chi-square statistic of k degrees of freedom has mean k and variance 2k; beyond six standard
 # deviations a uniform draw is refuted.
@@ -74,20 +75,22 @@ def test_tokens_and_genotypes_are_one_to_one(space, seed):
 
 def _reordered(blocks, rng):
     """A cell of tokens with its blocks in another order and sides exchanged."""
-    while True:
-        order = rng.permutation(len(blocks))
-        place = {old: new for new, old in enumerate(order)}
-        cell = []
-        for old in order:
-            first, second, left, right, combination = blocks[old]
-            moved = [s if s < 2 else 2 + place[s - 2] for s in (first, second)]
-            sides = [(moved[0], left), (moved[1], right)]
-            if rng.integers(2):
-                sides.reverse()
-            (first, left), (second, right) = sides
-            cell.append((first, second, left, right, combination))
-        if all(max(block[:2]) < 2 + k for k, block in enumerate(cell)):
-            return cell
+    order, waiting = [], set(range(len(blocks)))
+    while waiting:
+        ready = [k for k in sorted(waiting) if not {s - 2 for s in blocks[k][:2]} & waiting]
+        order.append(int(rng.choice(ready)))
+        waiting.remove(order[-1])
+    place = {old: new for new, old in enumerate(order)}
+    cell = []
+    for old in order:
+        first, second, left, right, combination = blocks[old]
+        moved = [s if s < 2 else 2 + place[s - 2] for s in (first, second)]
+        sides = [(moved[0], left), (moved[1], right)]
+        if rng.integers(2):
+            sides.reverse()
+        (first, left), (second, right) = sides
+        cell.append((first, second, left, right, combination))
+    return cell
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4))
@@ -120,6 +123,67 @@ def _shape(genotype):
     return [sorted(repr(tree(cell, 2 + k)) for k in range(len(cell.blocks))) for cell in cells]
 
 
+def _enumerated(blocks):
+    """The least tokens of a cell by definition: of all orders of its blocks, the lesser side first."""
+    found = []
+    for order in itertools.permutations(range(len(blocks))):
+        place = {old: new for new, old in enumerate(order)}
+        cell = []
+        for new, old in enumerate(order):
+            *states, left, right, combination = blocks[old]
+            moved = [s if s < 2 else 2 + place[s - 2] for s in states]
+            if max(moved) >= 2 + new:
+                break
+            (first, left), (second, right) = sorted(zip(moved, (left, right), strict=True))
+            cell += (first, second, left, right, combination)
+        else:
+            found.append(tuple(cell))
+    return min(found)
+
+
+@st.composite
+def twin_cells(draw):
+    """Cells of few choices, in which equal blocks that are read by different ones abound."""
+    states = [st.integers(0, 1 + k) | st.integers(0, 1) for k in range(draw(st.integers(1, 5)))]
+    names = st.integers(0, draw(st.integers(0, 2)))
+    combination = st.integers(0, draw(st.integers(0, 1)))
+    return [draw(st.tuples(state, state, names, names, combination)) for state in states]
+
+
+def _canonical(cell):
+    names = ("identity", "sep_3x3", "max_3x3")
+    return SearchSpace(len(cell), names, cells=1).canonical(np.array(cell).ravel())
+
+
+@given(twin_cells(), twin_cells())
+@settings(max_examples=400)
+def test_the_canonical_form_is_the_least_of_all_equal_cells(cell, other):
+    assert _canonical(cell) == _enumerated(cell)
+    equal = len(cell) == len(other) and _enumerated(cell) == _enumerated(other)
+    assert (_canonical(cell) == _canonical(other)) == equal
+
+
+MOST = MOST_BLOCKS // 2
+TWINS = [(0, 0, 0, 0, 0)] * MOST
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        [(0, 0, 0, 0, 0)] * MOST_BLOCKS,
+        TWINS + [(0, 2 + k, 0, 0, 0) for k in range(MOST)],
+        TWINS + [(2 + k, 2 + (k + 1) % MOST, 0, 0, 0) for k in range(MOST)],
+        TWINS + [(2 + k, 2 + 3 * (k // 3) + (k + 1) % 3, 0, 1, 0) for k in range(MOST)],
+        [(1 + k, 1 + k, 0, 0, 0) for k in range(MOST_BLOCKS)],
+    ],
+    ids=("equal blocks", "pairs", "a ring", "two rings", "a chain"),
+)
+def test_the_largest_cells_have_one_canonical_form_too(cell):
+    """Trying every order, of which there are 479,001,600, would not end."""
+    rng = np.random.default_rng(0)
+    assert _canonical(_reordered(cell, rng)) == _canonical(cell)
+
+
 def test_different_children_have_different_canonical_forms():
     space = SearchSpace(blocks=1, operations=("identity", "sep_3x3"), combinations=("add",), cells=1)
     forms = {space.canonical(tokens) for tokens in itertools.product(*map(range, space.choices))}
@@ -140,10 +204,14 @@ def test_any_child_is_a_cell_that_can_be_built():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"blocks": 0}, "Expected blocks of at least 1. Received: 0"),
-        ({"cells": 3}, "Expected 1 or 2 cells. Received: 3"),
-        ({"operations": ()}, "at least one name in operations"),
-        ({"combinations": ()}, "at least one name in combinations"),
+        ({"blocks": 0}, "Expected blocks: an int of at least 1 and of at most 12. Received: blocks=0"),
+        ({"blocks": 13}, "at most 12. Received: blocks=13"),
+        ({"blocks": 2.0}, "Received: blocks=2.0"),
+        ({"cells": 3}, "Expected cells: an int of at least 1 and of at most 2. Received: cells=3"),
+        ({"operations": ()}, "Expected operations: at least one name, each once"),
+        ({"operations": ("identity", "identity")}, "each once. Received: identity, identity"),
+        ({"operations": "identity"}, "Expected operations: a list, each a text"),
+        ({"combinations": ()}, "Expected combinations: at least one name"),
         ({"operations": ("conv_9x9",)}, "conv_9x9"),
     ],
 )
