@@ -20,7 +20,6 @@ from typing import Any
 from .files import parse_json, read_text, write_text
 from .operations import COMBINATIONS, OPERATIONS
 
-
 # The most blocks of a cell, and the most initial states or projections.
 _BLOCKS, _STATES = 100, 8
 

@@ -12,11 +12,21 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
+from annotated_types import Interval
 
 from nasnet_zoo.cells import CIFAR, Genotype, Graph, Hyperparameters
+from nasnet_zoo.cells.checking import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    check,
+    check_fields,
+)
 from nasnet_zoo.cells.layers import run_graph
 from nasnet_zoo.cells.primitives import Shape, Weight
 from nasnet_zoo.network import Architecture, network_graph
@@ -39,24 +49,29 @@ class Budget:
         momentum: of SGD with Nesterov's.
         l2: ``l2 * w**2`` of all kernels is added to the loss.
         clip_norm: the largest norm of the gradient.
-        parts: after each of so many equal parts of the training the child is evaluated.
+        parts: after each of so many equal parts of the training the child is evaluated; at most one
+            for each step.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
-    cells: int = 1
-    filters: int = 8
-    stem_filters: int = 16
-    steps: int = 300
-    batch_size: int = 64
-    learning_rate: float = 0.05
-    momentum: float = 0.9
-    l2: float = 1e-4
-    clip_norm: float = 5.0
-    parts: int = 3
+    cells: PositiveInt = 1
+    filters: PositiveInt = 8
+    stem_filters: PositiveInt = 16
+    steps: PositiveInt = 300
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 0.05
+    momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
+    l2: NonNegativeFloat = 1e-4
+    clip_norm: PositiveFloat = 5.0
+    parts: PositiveInt = 3
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1 or not 1 <= self.parts <= self.steps:
+        check_fields(self)
+        if self.parts > self.steps:
             raise ValueError(
-                f"Expected steps and batch_size of at least 1, parts from 1 to steps. Received: {self}"
+                f"Expected parts: at most steps={self.steps}. Received: parts={self.parts}"
             )
 
     def architecture(self, genotype: Genotype, image_size: int, channels: int) -> Architecture:
@@ -174,21 +189,35 @@ class Images:
     classes: int
 
 
+class ChildError(Exception):
+    """A child cannot be trained, for the reason that the message gives.
+
+    Functions that train children raise it. Its child fails and the search goes on; any other error
+    is one of the program and ends the search.
+    """
+
+
 @dataclass(frozen=True)
 class Trained:
-    """What became of a child.
+    """The result of a child's training.
 
     Args:
         rewards: accuracy on the held-out images after each part of the training, in [0, 1].
         losses: mean training loss of each part.
         failed: whether the loss or a weight became infinite or no number; the reward is then 0.
         stopped: whether the training was stopped early as hopeless.
+
+    Raises:
+        ValueError: if a reward is not in [0, 1].
     """
 
-    rewards: tuple[float, ...]
+    rewards: tuple[Share, ...]
     losses: tuple[float, ...]
     failed: bool = False
     stopped: bool = False
+
+    def __post_init__(self) -> None:
+        check("rewards", self.rewards, tuple[Share, ...])
 
     @property
     def reward(self) -> float:
@@ -211,9 +240,44 @@ def train_child(
         budget: how it is trained.
         seed: of its weights and of the order of the images.
         hopeless: rewards, by part, below which the training stops.
+
+    Raises:
+        ChildError: if the images are too small for it.
+    """
+    return train_graph(child_graph(genotype, images, budget), images, budget, seed, hopeless)
+
+
+def child_graph(genotype: Genotype, images: Images, budget: Budget) -> Graph:
+    """The network of a child, from images to logits.
+
+    It is plain data: a process that trains it needs to know nothing of the registries of operations.
     """
     _, size, _, channels = images.train_images.shape
-    graph = network_graph(budget.architecture(genotype, size, channels), images.classes)
+    return network_graph(budget.architecture(genotype, size, channels), images.classes)
+
+
+def train_graph(
+    graph: Graph,
+    images: Images,
+    budget: Budget,
+    seed: int = 0,
+    hopeless: Sequence[float] = (),
+) -> Trained:
+    """Trains a network as `train_child` does.
+
+    Args:
+        graph: see `child_graph`.
+        images: as in `train_child`.
+        budget: as in `train_child`.
+        seed: as in `train_child`.
+        hopeless: as in `train_child`.
+
+    Raises:
+        ChildError: if the images are too small for the network.
+    """
+    for state, shape in graph.shapes([images.train_images.shape[1:]]).items():
+        if min(size or 0 for size in shape) < 1:
+            raise ChildError(f"the images are too small: {state} has the shape {shape}")
     child = Child(graph, images.train_images.shape[1:], CIFAR, seed)
     run = _Run(child, images, budget)
     rng = np.random.default_rng(seed)
@@ -236,28 +300,34 @@ def train_child(
 
 
 class _Run:
-    """The functions of one child's training, each traced once: that takes seconds."""
+    """The functions of one child's training, each traced once: that takes seconds.
+
+    Without AutoGraph, which wraps errors of a child in its own.
+    """
 
     def __init__(self, child: Child, images: Images, budget: Budget) -> None:
         self._child, self._budget = child, budget
         # Parts of other lengths, and the last held-out images, are no reason to trace again.
         batches = tf.TensorSpec((None, budget.batch_size), tf.int32)
-        self.train = tf.function(self._train, input_signature=(batches, tf.TensorSpec((), tf.int32)))
+        first = tf.TensorSpec((), tf.int32)
+        self.train = tf.function(self._train, input_signature=(batches, first), autograph=False)
         some = tf.TensorSpec((None, *images.held_out_images.shape[1:]), tf.float32)
-        self._name = tf.function(self._named, input_signature=(some,))
+        self._name = tf.function(self._named, input_signature=(some,), autograph=False)
         self._images = tf.constant(images.train_images)
         self._labels = tf.constant(images.train_labels, tf.int32)
         self._held_out = images.held_out_images, images.held_out_labels
 
     def _train(self, batches: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         """Takes the steps of ``batches`` (steps, images), ``first`` the number of the first one."""
-        total = 0.0
         steps = tf.shape(batches)[0]
-        for k in tf.range(steps):
+
+        def step(k: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             done = tf.cast(first + k, tf.float32) / self._budget.steps
             rate = self._budget.learning_rate * 0.5 * (1.0 + tf.cos(math.pi * done))
             images, labels = tf.gather(self._images, batches[k]), tf.gather(self._labels, batches[k])
-            total += self._child.step(images, labels, rate, self._budget)
+            return k + 1, total + self._child.step(images, labels, rate, self._budget)
+
+        _, total = tf.while_loop(lambda k, _: k < steps, step, (0, 0.0))
         return total / tf.cast(steps, tf.float32)
 
     @tf.function

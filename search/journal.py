@@ -175,10 +175,10 @@ class Journal:
         return _record(row)
 
     def rewarded(self, canonical: tuple[int, ...]) -> Record | None:
-        """The first child of this canonical form that has a reward."""
+        """The first child of this canonical form that has a reward, whose worker did not die of it."""
         row = self._database.execute(
-            "select * from children where canonical = ? and reward is not null "
-            "and same_as is null order by number limit 1",
+            "select * from children where canonical = ? and reward is not null and same_as is null "
+            "and json_extract(result, '$.worker_died') is null order by number limit 1",
             (json.dumps(canonical),),
         ).fetchone()
         return row and _record(row)

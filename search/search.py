@@ -12,7 +12,7 @@ import numpy as np
 
 from nasnet_zoo.cells import Cost, Genotype
 
-from .child import Trained
+from .child import ChildError, Trained
 from .journal import Journal, Record
 from .policies import Policy
 from .space import SearchSpace, Tokens
@@ -36,12 +36,22 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a job; ``error`` tells why it gave no result."""
+    """The result of a job.
+
+    Args:
+        number: of the job.
+        trained: the result of the training; a failed one if there was an error.
+        seconds: that the training took.
+        error: why the child could not be trained.
+        worker_died: whether the process that trained the child died, or ran out of memory. That may
+            happen to a child that can be trained, so equal children of later minibatches are tried.
+    """
 
     number: int
     trained: Trained
     seconds: float
     error: str | None = None
+    worker_died: bool = False
 
 
 class Workers(Protocol):
@@ -53,6 +63,10 @@ class Workers(Protocol):
         Args:
             jobs: what to train.
             started: is called with the number of each job when its training begins.
+
+        Raises:
+            Exception: any error but those that are outcomes of a child's training: it diverges, its
+                images are too small, its worker dies or runs out of memory.
         """
 
 
@@ -60,7 +74,8 @@ class Here:
     """Trains children one after the other in this process.
 
     Args:
-        train: from a job to what became of the child.
+        train: from a job to the result of its training; raises `ChildError` for a child that cannot be
+            trained.
     """
 
     def __init__(self, train: Callable[[Job], Trained]) -> None:
@@ -74,9 +89,8 @@ class Here:
             trained, error = Trained((), (), failed=True), None
             try:
                 trained = self._train(job)
-            # A child that cannot be trained has no reward; the search goes on.
-            except (ArithmeticError, ValueError, MemoryError) as raised:
-                error = f"{type(raised).__name__}: {raised}"
+            except ChildError as raised:
+                error = str(raised)
             yield Outcome(job.number, trained, time.perf_counter() - begun, error)
 
 
@@ -176,7 +190,7 @@ def _sampled(
                 canonical=canonical,
                 genotype=genotype.to_dict(),
                 log_probability=None if logs is None else float(logs[k]),
-                seed=zlib.crc32(np.array([seed, *canonical], np.int32).tobytes()),
+                seed=zlib.crc32(np.array([seed, *canonical], np.uint32).tobytes()),
                 parameters=found.parameters if found else None,
                 mult_adds=found.mult_adds if found else None,
             )
@@ -231,12 +245,15 @@ def train_records(
         else:
             repeat(waiting.pop(canonical), earlier)
     by_number = {same[0].number: same for same in waiting.values()}
-    for number, trained, seconds, error in workers.run(jobs, journal.start):
-        first, *others = by_number[number]
+    for outcome in workers.run(jobs, journal.start):
+        first, *others = by_number[outcome.number]
+        trained = outcome.trained
         result = {"rewards": trained.rewards, "losses": trained.losses, "stopped": trained.stopped}
-        if error:
-            result["error"] = error
-        repeat(others, note(first, trained.reward, result, seconds, trained.failed))
+        if outcome.error:
+            result["error"] = outcome.error
+        if outcome.worker_died:
+            result["worker_died"] = True
+        repeat(others, note(first, trained.reward, result, outcome.seconds, trained.failed))
 
 
 def ranked(records: Iterable[Record]) -> list[Record]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import numpy as np
-
 from annotated_types import Interval
 
 from nasnet_zoo.cells import SEARCH_COMBINATIONS, SEARCH_OPERATIONS, Block, CellGenotype, Genotype

@@ -66,8 +66,17 @@ class TabularBenchmark:
     def of(
         cls, space: SearchSpace, records: Iterable[Record], about: dict[str, Any]
     ) -> TabularBenchmark:
-        """The table of a journal's children, those that have the reward of another left out."""
-        trained = [record for record in records if record.reward is not None and record.same_as is None]
+        """The table of a journal's children.
+
+        Those that have the reward of another are left out, and those whose worker died.
+        """
+        trained = [
+            record
+            for record in records
+            if record.reward is not None
+            and record.same_as is None
+            and not (record.result or {}).get("worker_died")
+        ]
         results = [record.result or {} for record in trained]
         parts = max(len(result.get("rewards", ())) for result in results)
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import traceback
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from .child import Budget, Images, Trained, train_child
+from nasnet_zoo.cells.checking import PositiveInt, checked
+
+from .child import Budget, ChildError, Images, Trained, child_graph, train_graph
 from .search import Job, Outcome
 
 # Two processes of one thread each train more children than one process of two threads.
@@ -25,21 +30,56 @@ _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-# A child whose worker dies is tried once more: memory may have run out because of its neighbour.
-_TRIES = 2
-
-_images: Images
-_budget: Budget
+# Exit statuses of workers.
+_UNGUARDED, _OUT_OF_MEMORY = 70, 71
 
 
-def _begin(images: Images, budget: Budget) -> None:
-    global _images, _budget
-    _images, _budget = images, budget
+def end_if_unguarded() -> None:
+    """Ends this process if it is a worker that is about to search.
+
+    A worker imports the script that started it. One that searches at its top level, without a main
+    guard, would search again in every worker. The search in the first process tells the user.
+    """
+    # The question that multiprocessing asks before it refuses to start a process there.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(_UNGUARDED)
+
+
+# === In a worker ===
+
+
+class _Answer(NamedTuple):
+    """The answer to a job: a result, or why there is none.
+
+    Args:
+        seconds: that it took.
+        trained: the result.
+        failed: why the child cannot be trained.
+        error: of the program, with its type.
+        traceback: of the error.
+        died: what the worker died of.
+    """
+
+    seconds: float = 0.0
+    trained: Trained | None = None
+    failed: str | None = None
+    error: str | None = None
+    traceback: str = ""
+    died: str | None = None
+
+
+def _work(pipe: Connection) -> None:
+    """Trains the children that come through the pipe until it is closed."""
     # Ctrl-C reaches every process of a terminal; the search is the one that minds it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # TensorFlow warns of functions that are traced again and again: here every child is another one.
     tf.get_logger().setLevel("ERROR")
     threading.Thread(target=_end_with_the_search, daemon=True).start()
+    with suppress(EOFError):
+        pipe.send(None)
+        images, budget = pickle.loads(pipe.recv_bytes())
+        while True:
+            pipe.send(_train(pipe.recv_bytes(), images, budget))
 
 
 def _end_with_the_search() -> None:
@@ -50,21 +90,111 @@ def _end_with_the_search() -> None:
     os._exit(1)
 
 
-def _train(job: Job) -> tuple[Trained, float, str | None]:
+def _train(job: bytes, images: Images, budget: Budget) -> _Answer:
     begun = time.perf_counter()
     # The last child's graph refers to itself; it would stay while this one's is traced.
     gc.collect()
-    trained, error = Trained((), (), failed=True), None
+    found: dict[str, Any]
     try:
-        trained = train_child(job.genotype, _images, _budget, job.seed, job.hopeless)
-    # Whatever a child does, it has no reward and the search goes on.
-    except Exception as raised:
-        error = f"{type(raised).__name__}: {raised}"
-    return trained, time.perf_counter() - begun, error
+        graph, seed, hopeless = pickle.loads(job)
+        found = {"trained": train_graph(graph, images, budget, seed, hopeless)}
+    except ChildError as error:
+        found = {"failed": str(error)}
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        os._exit(_OUT_OF_MEMORY)
+    # All others end the search: it raises them.
+    except Exception as error:
+        found = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    return _Answer(time.perf_counter() - begun, **found)
+
+
+# === In the search ===
+
+
+class _Worker:
+    """A worker process, seen from the search.
+
+    Args:
+        images: what children learn and are judged on.
+        budget: how they are trained.
+    """
+
+    def __init__(self, images: Images, budget: Budget) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+        with _environment(_ONE_THREAD):
+            self._process.start()
+        theirs.close()
+        self._images, self._budget = images, budget
+        self._job: bytes | None = None
+        self.ready, self.answers = False, 0
+
+    def begin(self, job: Job) -> None:
+        """Gives it a child to train, as soon as it is ready.
+
+        The child is sent as a graph of primitives, plain data that needs no registry of operations.
+        """
+        graph = child_graph(job.genotype, self._images, self._budget)
+        self._job = pickle.dumps((graph, job.seed, job.hopeless))
+        if self.ready:
+            self._send(self._job)
+
+    def answer(self) -> _Answer | None:
+        """Waits for its answer, which may be that it has died; None when it has become ready.
+
+        Raises:
+            RuntimeError: if it died before it was ready, which is no child's fault.
+        """
+        try:
+            answer = self.pipe.recv()
+        except (EOFError, OSError):
+            return self._death()
+        if answer is not None:
+            self.answers += 1
+            return answer
+        self.ready = True
+        self._send(pickle.dumps((self._images, self._budget)))
+        if self._job is not None:
+            self._send(self._job)
+        return None
+
+    def _send(self, message: bytes) -> None:
+        with suppress(OSError):  # of a process that has died: its answer says so
+            self.pipe.send_bytes(message)
+
+    def _death(self) -> _Answer:
+        self._process.join()
+        status = self._process.exitcode or 0
+        if status == _UNGUARDED:
+            raise RuntimeError(
+                'Expected a script that searches below `if __name__ == "__main__":`, as every worker '
+                "process runs the rest of it. Received: a script that searches without this guard"
+            )
+        if status == _OUT_OF_MEMORY:
+            reason = "out of memory"
+        else:
+            reason = (
+                f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            )
+        if not self.ready:
+            raise RuntimeError(
+                f"Expected a worker process to start. Received: one that ended, {reason}"
+            )
+        return _Answer(died=reason)
+
+    def close(self) -> None:
+        """Ends the process; what is under way is lost."""
+        self._process.terminate()
+        self._process.join()
+        self.pipe.close()
 
 
 class LocalWorkers:
     """Trains children in processes of their own.
+
+    A child whose process dies, or runs out of memory, is tried once more while no other child is
+    trained, and fails if that happens again. The children beside it are not concerned.
 
     Args:
         images: what children learn and are judged on.
@@ -76,31 +206,36 @@ class LocalWorkers:
         ValueError: if a number is below 1.
     """
 
+    @checked
     def __init__(
         self,
         images: Images,
         budget: Budget,
-        processes: int | None = None,
-        children_per_process: int = 50,
+        processes: PositiveInt | None = None,
+        children_per_process: PositiveInt = 50,
     ) -> None:
-        processes = os.cpu_count() or 1 if processes is None else processes
-        if processes < 1 or children_per_process < 1:
-            raise ValueError(
-                "Expected processes and children_per_process of at least 1. "
-                f"Received: {processes=}, {children_per_process=}"
-            )
-        self._arguments = (images, budget)
-        self._processes, self._children_per_process = processes, children_per_process
-        self._pool: ProcessPoolExecutor | None = None
+        end_if_unguarded()
+        self._images, self._budget = images, budget
+        self._processes = processes or os.cpu_count() or 1
+        self._children_per_process = children_per_process
+        self._workers: list[_Worker] = []
+
+    def start(self) -> None:
+        """Starts the processes and waits for one to be ready; `run` starts those it needs, too.
+
+        Raises:
+            RuntimeError: if a process ends before it is ready, as in a script without a main guard.
+        """
+        while len(self._workers) < self._processes:
+            self._workers.append(_Worker(self._images, self._budget))
+        while not any(worker.ready for worker in self._workers):
+            for worker in _heard(self._workers):
+                worker.answer()
 
     def close(self) -> None:
         """Ends the processes; what is under way is lost."""
-        if self._pool is not None:
-            # From Python 3.14 on this is `terminate_workers`.
-            for process in list((self._pool._processes or {}).values()):
-                process.terminate()
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        while self._workers:
+            self._workers.pop().close()
 
     def __enter__(self) -> LocalWorkers:
         return self
@@ -108,41 +243,82 @@ class LocalWorkers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _submit(self, job: Job) -> Future[tuple[Trained, float, str | None]]:
-        if self._pool is None:
-            with _environment(_ONE_THREAD):
-                self._pool = ProcessPoolExecutor(
-                    self._processes,
-                    multiprocessing.get_context("spawn"),
-                    _begin,
-                    self._arguments,
-                    max_tasks_per_child=self._children_per_process,
-                )
-        with _environment(_ONE_THREAD):  # of the process that this may start
-            return self._pool.submit(_train, job)
-
     def run(self, jobs: Iterable[Job], started: Callable[[int], None]) -> Iterator[Outcome]:
-        """See `Workers`; at most as many jobs are under way as there are processes."""
-        queue = [(job, 1) for job in reversed(list(jobs))]
-        running: dict[Future[tuple[Trained, float, str | None]], tuple[Job, int]] = {}
-        while queue or running:
-            while queue and len(running) < self._processes:
-                job, tries = queue.pop()
-                started(job.number)
-                running[self._submit(job)] = job, tries
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                job, tries = running.pop(future)
-                try:
-                    yield Outcome(job.number, *future.result())
-                except BrokenProcessPool as broken:
-                    # All that was under way is lost with the pool, whichever process died.
-                    self._pool = None
-                    if tries < _TRIES:
-                        queue.append((job, tries + 1))
-                    else:
-                        error = f"its worker died twice: {broken}"
-                        yield Outcome(job.number, Trained((), (), failed=True), 0.0, error)
+        """See `Workers`; at most as many jobs are under way as there are processes.
+
+        Raises:
+            RuntimeError: if a training ends in an error of the program, or a process ends before it is
+                ready.
+        """
+        again: list[Job] = []
+        for job, outcome in self._run(jobs, started, self._processes):
+            if outcome.worker_died:
+                again.append(job)
+            else:
+                yield outcome
+        # One at a time: memory may have run out because of a neighbour.
+        for _, outcome in self._run(again, started, 1):
+            if outcome.worker_died:
+                yield outcome._replace(error=f"its worker died twice: {outcome.error}")
+            else:
+                yield outcome
+
+    def _run(
+        self, jobs: Iterable[Job], started: Callable[[int], None], width: int
+    ) -> Iterator[tuple[Job, Outcome]]:
+        """Every job with its outcome, ``width`` of them at a time."""
+        waiting = deque(jobs)
+        running: dict[_Worker, Job] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < width:
+                    job = waiting.popleft()
+                    started(job.number)
+                    worker = self._idle(running)
+                    running[worker] = job
+                    worker.begin(job)
+                for worker in _heard(running):
+                    outcome = self._outcome(worker, running[worker])
+                    if outcome is not None:
+                        yield running.pop(worker), outcome
+        finally:
+            for worker in running:
+                self._end(worker)
+
+    def _idle(self, running: Collection[_Worker]) -> _Worker:
+        """A process without a job, a new one if there is none."""
+        idle = [worker for worker in self._workers if worker not in running]
+        if not idle:
+            idle = [_Worker(self._images, self._budget)]
+            self._workers += idle
+        return max(idle, key=lambda worker: worker.ready)
+
+    def _outcome(self, worker: _Worker, job: Job) -> Outcome | None:
+        """The outcome of the job of a process that was heard; None if it has just become ready."""
+        answer = worker.answer()
+        if answer is None:
+            return None
+        failed = Trained((), (), failed=True)
+        if answer.died:
+            self._end(worker)
+            return Outcome(job.number, failed, 0.0, answer.died, worker_died=True)
+        if answer.error:
+            error = RuntimeError(f"Expected child {job.number} to be trained. Received: {answer.error}")
+            error.add_note(answer.traceback)
+            raise error
+        if worker.answers == self._children_per_process:
+            self._end(worker)
+        return Outcome(job.number, answer.trained or failed, answer.seconds, answer.failed)
+
+    def _end(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.close()
+
+
+def _heard(workers: Iterable[_Worker]) -> list[_Worker]:
+    """Those that have answered, become ready or died: at least one."""
+    by_pipe: dict[Any, _Worker] = {worker.pipe: worker for worker in workers}
+    return [by_pipe[pipe] for pipe in wait(list(by_pipe))]
 
 
 @contextmanager

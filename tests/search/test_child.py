@@ -122,7 +122,7 @@ def images():
     return Images(*quadrants(256, rng), *quadrants(100, rng), 4)
 
 
-def test_a_child_learns_the_same_from_the_same_seed_and_stops_where_it_is_hopeless(images):
+def test_a_child_learns_and_stops_where_it_is_hopeless(images):
     budget = Budget(filters=2, stem_filters=4, steps=60, batch_size=16, parts=2)
     genotype = genotypes(1)[0]
     trained = train_child(genotype, images, budget, seed=3)
@@ -132,6 +132,21 @@ def test_a_child_learns_the_same_from_the_same_seed_and_stops_where_it_is_hopele
     stopped = train_child(genotype, images, budget, seed=3, hopeless=[1.01])
     assert stopped.stopped
     assert len(stopped.rewards) == 1
+    assert stopped.losses == pytest.approx(trained.losses[:1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[(name, 0) for name in ("cells", "filters", "stem_filters", "steps", "batch_size", "parts")],
+        *[("filters", 2.0), ("steps", True), ("learning_rate", 0.0), ("learning_rate", np.nan)],
+        *[("learning_rate", np.inf), ("momentum", 1.0), ("momentum", -0.1), ("l2", -1e-4)],
+        *[("l2", np.inf), ("clip_norm", 0.0), ("clip_norm", np.nan), ("parts", 301)],
+    ],
+)
+def test_a_budget_out_of_range_is_refused(field, value):
+    with pytest.raises(ValueError, match=f"Expected {field}: .* Received: {field}={value}"):
+        Budget(**{field: value})
 
 
 def test_a_diverging_child_fails_with_no_reward(images):

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from nasnet_zoo.cells import Genotype
 from nasnet_zoo.search import PPO, RandomSearch, RegularizedEvolution, SearchSpace
-from nasnet_zoo.search.child import Trained
+from nasnet_zoo.search.child import ChildError, Trained
 from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.progress import Events, LiveProgress
-from nasnet_zoo.search.search import Here, ranked, retrain, run_search
+from nasnet_zoo.search.search import Here, Outcome, ranked, retrain, run_search
 
 pytestmark = pytest.mark.tensorflow
 
@@ -32,7 +32,7 @@ class Counting:
         self.trained.append((job.genotype.normal, job.seed))
         names = job.genotype.normal.blocks[0].operations
         if names in self.fails:
-            raise ValueError("cannot be trained")
+            raise ChildError("cannot be trained")
         return Trained((names.count("sep_3x3") / 2,), (1.0,))
 
 
@@ -69,8 +69,56 @@ def test_a_child_that_fails_has_no_reward_and_the_search_goes_on(tmp_path):
     failed = [record for record in records if record.state == "failed"]
     assert {record.reward for record in failed} == {0.0}
     first = next(record for record in failed if record.same_as is None)
-    assert first.result["error"] == "ValueError: cannot be trained"
+    assert first.result["error"] == "cannot be trained"
     assert len(records) == 12
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, ValueError, ZeroDivisionError])
+def test_an_error_of_the_program_ends_the_search_and_is_no_reward(tmp_path, error):
+    class Broken(Counting):
+        def __call__(self, job):
+            if len(self.trained) == 2:
+                raise error("swish")
+            return super().__call__(job)
+
+    with pytest.raises(error, match="swish"):
+        search(tmp_path / "j.sqlite", Broken())
+    evaluator = Counting()
+    assert len(search(tmp_path / "j.sqlite", evaluator)) == 12
+    expected = Counting()
+    search(tmp_path / "whole.sqlite", expected)
+    assert evaluator.trained == expected.trained[2:]
+
+
+def test_a_reward_that_is_none_ends_the_search(tmp_path):
+    def percent(job):
+        return Trained((50.0,), (1.0,))
+
+    with pytest.raises(ValueError, match="Expected rewards: a list, each .* of at most 1"):
+        search(tmp_path / "j.sqlite", percent)
+
+
+class Dying:
+    """Workers of which every one dies."""
+
+    def run(self, jobs, started):
+        for job in jobs:
+            yield Outcome(job.number, Trained((), (), failed=True), 0.0, "died", worker_died=True)
+
+
+def test_the_reward_of_a_child_whose_worker_died_is_not_that_of_its_equals(tmp_path):
+    journal = Journal(tmp_path / "j.sqlite", {})
+    records = run_search(RandomSearch(SPACE), SPACE, Dying(), journal, 60, minibatch=30)
+    assert {(record.state, record.reward) for record in records} == {("failed", 0.0)}
+    tried = [record for record in records if record.same_as is None]
+    assert all(record.result["worker_died"] for record in tried)
+    # Once in a minibatch, and anew in the next.
+    kinds = {(record.round, record.canonical) for record in records}
+    assert {(record.round, record.canonical) for record in tried} == kinds
+    assert len(tried) == len(kinds) > len({record.canonical for record in records})
+    # Whoever trains it is believed.
+    records = run_search(RandomSearch(SPACE), SPACE, Here(Counting()), journal, 90, minibatch=30)
+    assert {record.state for record in records[60:]} == {"finished"}
 
 
 def test_a_finished_search_goes_on_to_more_children_as_if_it_had_never_stopped(tmp_path):

@@ -1,0 +1,27 @@
+import sys
+
+import pytest
+
+from nasnet_zoo.cells import COMBINATIONS, OPERATIONS
+
+
+@pytest.fixture
+def registry():
+    """What a test registers, and the modules that it imports, are gone after it."""
+    before = [(known, dict(known)) for known in (OPERATIONS, COMBINATIONS)]
+    modules, path = set(sys.modules), list(sys.path)
+    yield
+    for known, kept in before:
+        known.clear()
+        known.update(kept)
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+    sys.path[:] = path
+
+
+@pytest.fixture
+def custom_operations(registry):
+    """Registers the operations of `custom_operations`."""
+    import custom_operations
+
+    custom_operations.register()
