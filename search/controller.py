@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nasnet_zoo.cells.checking import NonNegativeFloat, PositiveInt, Seed, checked
+
 from .space import SearchSpace
 
 #: Of an LSTM, in `BlockLSTM`'s order: input, new cell state, forget, output.
@@ -41,10 +43,18 @@ class Controller:
         units: of the LSTM and of the embeddings.
         initial: weights are drawn uniformly from [-initial, initial].
         seed: of the weights and of what is sampled.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
+    @checked
     def __init__(
-        self, space: SearchSpace, units: int = 100, initial: float = 0.1, seed: int = 0
+        self,
+        space: SearchSpace,
+        units: PositiveInt = 100,
+        initial: NonNegativeFloat = 0.1,
+        seed: Seed = 0,
     ) -> None:
         self.space, self.units = space, units
         most = max(space.choices)

@@ -6,16 +6,28 @@ import io
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
+from nasnet_zoo.cells.checking import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    Seed,
+    Share,
+    check,
+    check_fields,
+)
+
 _SCHEMA = """
-create table if not exists run (id integer primary key check (id = 0), settings text not null);
-create table if not exists children (
+create table run (id integer primary key check (id = 0), settings text not null);
+create table children (
     number integer primary key,
     round integer not null,
     tokens text not null,
@@ -31,9 +43,9 @@ create table if not exists children (
     seconds real,
     same_as integer references children (number)
 );
-create index if not exists by_canonical on children (canonical);
-create table if not exists rounds (number integer primary key, told text not null);
-create table if not exists policy (
+create index by_canonical on children (canonical);
+create table rounds (number integer primary key, told text not null);
+create table policy (
     id integer primary key check (id = 0), rounds integer not null, state blob not null
 );
 """
@@ -60,20 +72,25 @@ class Record:
         same_as: the number of the earlier child whose reward it has, or None.
     """
 
-    number: int
-    round: int
-    tokens: tuple[int, ...]
-    canonical: tuple[int, ...]
+    number: NonNegativeInt
+    round: NonNegativeInt
+    tokens: tuple[NonNegativeInt, ...]
+    canonical: tuple[NonNegativeInt, ...]
     genotype: dict[str, Any]
     log_probability: float | None
-    seed: int
-    state: str = "sampled"
-    reward: float | None = None
+    seed: Seed
+    state: Literal["sampled", "started", "finished", "failed"] = "sampled"
+    reward: Share | None = None
     result: dict[str, Any] | None = None
-    parameters: int | None = None
-    mult_adds: int | None = None
-    seconds: float | None = None
-    same_as: int | None = None
+    parameters: NonNegativeInt | None = None
+    mult_adds: NonNegativeInt | None = None
+    seconds: NonNegativeFloat | None = None
+    same_as: NonNegativeInt | None = None
+
+    @property
+    def worker_died(self) -> bool:
+        """Whether it failed since the process that trained it died."""
+        return bool((self.result or {}).get("worker_died"))
 
 
 class Journal:
@@ -83,39 +100,70 @@ class Journal:
 
     Args:
         path: of the file.
-        settings: of the search, as JSON holds them. Default: those that it was begun with.
+        settings: of the search, as JSON holds them. Default: the journal of a search that was begun,
+            to read only.
 
     Raises:
-        ValueError: if the file is none, was begun with other settings, or is not there and there are
-            no settings to begin it with.
+        ValueError: if the file is none, is damaged, was begun with other settings, or is not there and
+            there are no settings to begin it with.
+        OSError: if it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
+        self.path = path
         if settings is None and not os.path.exists(path):
-            raise ValueError(f"{path}: expected the journal of a search. Received: no such file")
-        self._database = sqlite3.connect(path, isolation_level=None)
+            raise self._error("no such file")
+        name = os.fspath(path) if settings is not None else f"{Path(path).absolute().as_uri()}?mode=ro"
         try:
-            self._database.execute("pragma journal_mode = wal")
-            self._database.executescript(_SCHEMA)
+            self._database = sqlite3.connect(name, isolation_level=None, uri=settings is None)
+            if settings is not None:
+                self._database.execute("pragma journal_mode = wal")
+            found = _schema(self._database)
+            if settings is not None and not found:
+                self._begin(json.dumps(settings, sort_keys=True))
+                found = _schema(self._database)
+            self._check_file(found)
+            ((text,),) = self._database.execute("select settings from run").fetchall() or [(None,)]
         except sqlite3.DatabaseError as error:
-            raise ValueError(f"{path}: expected the journal of a search. Received: {error}") from None
-        if settings is not None:
-            text = json.dumps(settings, sort_keys=True)
-            with self._transaction():
-                self._database.execute("insert or ignore into run values (0, ?)", (text,))
-        begun = self._database.execute("select settings from run").fetchone()
-        if begun is None:
-            raise ValueError(f"{path}: expected the journal of a search. Received: an empty one")
+            raise self._error(str(error)) from None
         #: What the search was begun with.
-        self.settings: dict[str, Any] = json.loads(begun[0])
-        if settings is not None and begun[0] != text:
-            before = self.settings
-            changed = [key for key in settings if before.get(key) != json.loads(text)[key]]
-            name = changed[0] if changed else "settings"
-            raise ValueError(
-                f"{path}: expected the search that was begun there, with {name}={before.get(name)!r}. "
-                f"Received: {name}={settings.get(name)!r}"
-            )
+        self.settings: dict[str, Any] = self._parsed(text, "the settings of the search")
+        if settings is not None:
+            check_settings(path, self.settings, json.loads(json.dumps(settings)))
+
+    def _begin(self, settings: str) -> None:
+        """Makes the tables, all or none."""
+        with self._transaction():
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                self._database.execute(statement)
+            self._database.execute("insert into run values (0, ?)", (settings,))
+
+    def _check_file(self, found: Mapping[str, str]) -> None:
+        with closing(sqlite3.connect(":memory:")) as new:
+            new.executescript(_SCHEMA)
+            expected = _schema(new)
+        if not found:
+            raise self._error("an empty one")
+        for name in {**expected, **found}:
+            if found.get(name) != expected.get(name):
+                kind = "without" if name not in found else "with another"
+                raise self._error(f"one {kind} {name}")
+        ((damage,),) = self._database.execute("pragma integrity_check(1)").fetchall()
+        if damage != "ok":
+            raise self._error(f"a damaged file, {damage}")
+
+    def _error(self, received: str, expected: str = "the journal of a search") -> ValueError:
+        return ValueError(f"{self.path}: expected {expected}. Received: {received}")
+
+    def _parsed(self, text: Any, expected: str) -> dict[str, Any]:
+        """The object that a JSON text of the journal holds; losses may be NaN or infinite."""
+        try:
+            found = json.loads(text)
+        except (TypeError, ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise self._error(f"{text!r:.100}", expected)
+        return found
 
     def close(self) -> None:
         """Closes the file."""
@@ -123,13 +171,15 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._database.execute("begin immediate")
         try:
+            self._database.execute("begin immediate")
             yield
-        except BaseException:
-            self._database.execute("rollback")
-            raise
-        self._database.execute("commit")
+            self._database.execute("commit")
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{self.path}: expected to write the journal. Received: {error}") from error
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("rollback")
 
     # === Children ===
 
@@ -176,12 +226,12 @@ class Journal:
 
     def rewarded(self, canonical: tuple[int, ...]) -> Record | None:
         """The first child of this canonical form that has a reward, whose worker did not die of it."""
-        row = self._database.execute(
+        rows = self._database.execute(
             "select * from children where canonical = ? and reward is not null and same_as is null "
-            "and json_extract(result, '$.worker_died') is null order by number limit 1",
+            "order by number",
             (json.dumps(canonical),),
-        ).fetchone()
-        return row and _record(row)
+        )
+        return next((record for record in map(_record, rows) if not record.worker_died), None)
 
     # === The policy ===
 
@@ -205,15 +255,135 @@ class Journal:
         row = self._database.execute("select rounds, state from policy").fetchone()
         if row is None:
             return None
-        with np.load(io.BytesIO(row[1]), allow_pickle=False) as file:
-            return row[0], {name: file[name] for name in file.files}
+        rounds, blob = row
+        try:
+            check("rounds", rounds, NonNegativeInt)
+            if not isinstance(blob, bytes) or not blob.startswith(b"PK"):
+                raise ValueError(f"{blob!r:.100}")
+            with np.load(io.BytesIO(blob), allow_pickle=False) as file:
+                return rounds, {name: file[name] for name in file.files}
+        except _NO_ARRAYS as error:
+            raise self._error(str(error), "the arrays of the policy's state") from None
 
     def told(self) -> list[dict[str, float]]:
         """What the policy told of each round that is done, such as its entropy."""
         rows = self._database.execute("select told from rounds order by number")
-        return [json.loads(told) for (told,) in rows]
+        return [self._parsed(told, "the figures of a minibatch") for (told,) in rows]
+
+    # === Going on ===
+
+    def check_children(self, derived: Callable[[Record], Mapping[str, Any]]) -> list[Record]:
+        """Checks every child, and gives them.
+
+        Args:
+            derived: fields of a child that follow from its number and tokens; a `ValueError` says that
+                they are no tokens.
+
+        Raises:
+            ValueError: naming the child and what is wrong.
+        """
+        by_number: dict[int, Record] = {}
+        for row in self._database.execute("select * from children order by number"):
+            try:
+                record = _record(row)
+                check_fields(record)
+                by_number[record.number] = record
+                _check_reward(record, by_number)
+                for name, value in derived(record).items():
+                    if getattr(record, name) != value:
+                        received = f"{getattr(record, name)!r:.100}"
+                        raise ValueError(f"Expected {name} as it follows. Received: {received}")
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ValueError(f"{self.path}: child {row[0]!r:.20}: {error}") from None
+        return list(by_number.values())
+
+    def check_rounds(self, records: Sequence[Record]) -> None:
+        """Checks that children and the policy's state are those of one search.
+
+        Raises:
+            ValueError: naming what does not fit.
+        """
+        saved = self.policy()
+        if saved is None:
+            if records:
+                raise self._error(f"{len(records)} children and no policy")
+            return
+        done, _ = saved
+        numbers = [number for (number,) in self._database.execute("select number from rounds")]
+        if sorted(numbers) != list(range(done)) or len(self.told()) != done:
+            raise self._error(f"a policy after {done} minibatches, and figures of {len(numbers)}")
+        rounds = [record.round for record in records]
+        last = rounds[-1] if rounds else -1
+        if [record.number for record in records] != list(range(len(records))):
+            raise self._error("children that are not numbered from 0")
+        if rounds != sorted(rounds) or set(rounds) != set(range(last + 1)):
+            raise self._error("children whose minibatches do not follow each other")
+        if last not in (done - 1, done):
+            raise self._error(f"a policy after {done} minibatches, and children of {last + 1}")
+        if any(record.reward is None and record.round < done for record in records):
+            raise self._error("a policy that has learned from children without a reward")
 
 
+def check_settings(
+    path: str | os.PathLike[str], begun: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Checks that a search goes on with the settings that it was begun with.
+
+    Args:
+        path: of the file that holds ``begun``, for the message.
+        begun: the settings of the search.
+        settings: those that it should go on with.
+
+    Raises:
+        ValueError: naming the first setting that differs.
+    """
+    for name in {**settings, **begun}:
+        if begun.get(name) != settings.get(name):
+            raise ValueError(
+                f"{path}: expected the search that was begun there, with {name}={begun.get(name)!r}. "
+                f"Received: {name}={settings.get(name)!r}"
+            )
+
+
+def _schema(database: sqlite3.Connection) -> dict[str, str]:
+    """Tables, indices and the like by name, as they were defined."""
+    rows = database.execute("select name, type, sql from sqlite_schema where name not like 'sqlite_%'")
+    return {f"the {kind} {name}": sql for name, kind, sql in rows}
+
+
+def _check_reward(record: Record, earlier: Mapping[int, Record]) -> None:
+    """Checks that state, reward and result of a child tell the same."""
+    done = record.state in ("finished", "failed")
+    if done != (record.reward is not None):
+        raise ValueError(f"Expected a reward if it is done. Received: {record.state}, {record.reward}")
+    if not done:
+        return
+    if record.same_as is not None:
+        first = earlier.get(record.same_as)
+        if first is None or first is record or first.canonical != record.canonical:
+            raise ValueError(f"Expected same_as: an equal child. Received: {record.same_as}")
+        expected, state = first.reward, first.state
+    else:
+        result = record.result if isinstance(record.result, dict) else {}
+        curve, state = result.get("rewards"), record.state
+        check("rewards", curve, tuple[Share, ...])
+        expected = curve[-1] if curve and record.state == "finished" else 0.0
+    if (record.reward, record.state) != (expected, state):
+        raise ValueError(
+            f"Expected reward={expected}, {state}. Received: {record.reward}, {record.state}"
+        )
+
+
+# Raised by a file of arrays that is damaged.
+_NO_ARRAYS = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _JSON = ("tokens", "canonical", "genotype", "result")
 
 

@@ -6,11 +6,22 @@ All have one interface: `Policy.ask` for children, `Policy.tell` their rewards.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Annotated, Any, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
+from annotated_types import Interval
+
+from nasnet_zoo.cells.checking import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Share,
+    checked,
+)
 
 from .controller import Controller
 from .space import SearchSpace, Tokens
@@ -32,7 +43,44 @@ class Policy(Protocol):
         """Everything that its next steps depend on, as arrays."""
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a state."""
+        """Goes back to a state.
+
+        Raises:
+            ValueError: if it is none of this policy.
+        """
+
+
+def check_state(state: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
+    """Checks that a state has the arrays of another: names, types and shapes.
+
+    Args:
+        state: to check.
+        expected: the other. Where its numbers are finite, those of the state have to be.
+
+    Raises:
+        ValueError: naming the array that differs.
+    """
+    if state.keys() != expected.keys():
+        raise ValueError(f"Expected the arrays {', '.join(expected)}. Received: {', '.join(state)}")
+    for name, like in expected.items():
+        array = state[name]
+        if (array.dtype, array.shape) != (like.dtype, like.shape):
+            raise ValueError(
+                f"Expected {name}: {like.dtype} {like.shape}. Received: {array.dtype} {array.shape}"
+            )
+        if np.isinf(array).any() or (np.isnan(array).any() and not np.isnan(like).any()):
+            raise ValueError(f"Expected {name}: finite numbers. Received: others")
+
+
+def count_of(array: np.ndarray, name: str) -> int:
+    """The number that a scalar array of a state holds.
+
+    Raises:
+        ValueError: if it is no int of at least 0.
+    """
+    if array.shape != () or not np.issubdtype(array.dtype, np.integer) or array < 0:
+        raise ValueError(f"Expected {name}: an int of at least 0. Received: {array.tolist()}")
+    return int(array)
 
 
 class RandomSearch:
@@ -43,7 +91,8 @@ class RandomSearch:
         seed: of the draws.
     """
 
-    def __init__(self, space: SearchSpace, seed: int = 0) -> None:
+    @checked
+    def __init__(self, space: SearchSpace, seed: Seed = 0) -> None:
         self.space = space
         self._seed, self._asked = seed, 0
 
@@ -66,7 +115,8 @@ class RandomSearch:
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Goes back to a state."""
-        self._asked = int(state["asked"])
+        check_state(state, self.state())
+        self._asked = count_of(state["asked"], "asked")
 
 
 class RegularizedEvolution:
@@ -81,13 +131,21 @@ class RegularizedEvolution:
         population: members.
         sample: members drawn to find a parent among.
         seed: of all draws.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
+    @checked
     def __init__(
-        self, space: SearchSpace, population: int = 100, sample: int = 25, seed: int = 0
+        self,
+        space: SearchSpace,
+        population: PositiveInt = 100,
+        sample: PositiveInt = 25,
+        seed: Seed = 0,
     ) -> None:
-        if not 1 <= sample <= population:
-            raise ValueError(f"Expected 1 <= sample <= population. Received: {sample=}, {population=}")
+        if sample > population:
+            raise ValueError(f"Expected sample: at most population={population}. Received: {sample=}")
         self.space, self.population, self.sample = space, population, sample
         self._seed, self._asked, self._told = seed, 0, 0
         self._members: deque[tuple[tuple[int, ...], float]] = deque(maxlen=population)
@@ -130,7 +188,14 @@ class RegularizedEvolution:
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Goes back to a state."""
-        self._asked, self._told = int(state["asked"]), int(state["told"])
+        counts = [count_of(state.get(name, np.array(-1)), name) for name in ("asked", "told")]
+        members = min(counts[1], self.population)
+        shape = (members, len(self.space.choices)) if members else (0,)
+        arrays = {"tokens": np.zeros(shape, np.int32), "rewards": np.zeros(members)}
+        check_state(state, {**self.state(), **arrays})
+        for child in state["tokens"]:
+            self.space.check(child)
+        self._asked, self._told = counts
         self._members.clear()
         for child, reward in zip(state["tokens"], state["rewards"], strict=True):
             self._members.append((tuple(int(token) for token in child), float(reward)))
@@ -144,14 +209,15 @@ class _ControllerPolicy:
 
     epochs = 1
 
+    @checked
     def __init__(
         self,
         space: SearchSpace,
-        seed: int = 0,
-        units: int = 100,
-        learning_rate: float = 0.00035,
-        entropy_weight: float = 0.00001,
-        baseline_weight: float = 0.95,
+        seed: Seed = 0,
+        units: PositiveInt = 100,
+        learning_rate: PositiveFloat = 0.00035,
+        entropy_weight: NonNegativeFloat = 0.00001,
+        baseline_weight: Share = 0.95,
     ) -> None:
         self.space = space
         self.controller = Controller(space, units, seed=seed)
@@ -218,6 +284,7 @@ class _ControllerPolicy:
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Goes back to a state."""
+        check_state(state, {**self.state(), "baseline": np.array(np.nan)})
         variables = [*self.controller.weights, *self.optimizer.variables]
         for k, variable in enumerate(variables):
             variable.assign(state[f"{k:02}"])
@@ -247,21 +314,28 @@ class PPO(_ControllerPolicy):
     Args:
         space: what is searched.
         seed: of the controller's weights and draws.
-        clip: how far from 1 the ratio of a token's probabilities counts.
+        units: of the controller.
+        learning_rate: Adam's.
+        entropy_weight: of the entropy that is maximised too.
+        baseline_weight: of the moving average.
+        clip: how far from 1 the ratio of a token's probabilities counts, above 0 and below 1.
         epochs: updates on every minibatch.
-        **arguments: the others of `Reinforce`.
     """
 
+    @checked
     def __init__(
         self,
         space: SearchSpace,
-        seed: int = 0,
+        seed: Seed = 0,
+        units: PositiveInt = 100,
+        learning_rate: PositiveFloat = 0.00035,
+        entropy_weight: NonNegativeFloat = 0.00001,
+        baseline_weight: Share = 0.95,
         *,
-        clip: float = 0.2,
-        epochs: int = 4,
-        **arguments: Any,
+        clip: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
+        epochs: PositiveInt = 4,
     ) -> None:
-        super().__init__(space, seed, **arguments)
+        super().__init__(space, seed, units, learning_rate, entropy_weight, baseline_weight)
         self.clip, self.epochs = clip, epochs
 
     def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:

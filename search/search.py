@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nasnet_zoo.cells import Cost, Genotype
+from nasnet_zoo.cells.checking import PositiveInt, Seed, checked
 
 from .child import ChildError, Trained
 from .journal import Journal, Record
@@ -104,14 +105,15 @@ class Watch:
         """The policy has learned from a minibatch, and this is what it tells of it."""
 
 
+@checked
 def run_search(
     policy: Policy,
     space: SearchSpace,
     workers: Workers,
     journal: Journal,
-    children: int,
-    minibatch: int = 20,
-    seed: int = 0,
+    children: PositiveInt,
+    minibatch: PositiveInt = 20,
+    seed: Seed = 0,
     cost: Callable[[Genotype], Cost] | None = None,
     stopping: MedianStopping | None = None,
     watches: Sequence[Watch] = (),
@@ -139,11 +141,23 @@ def run_search(
 
     Returns:
         All children, by number.
+
+    Raises:
+        ValueError: if the journal is not that of a search of this space and policy, or a number is out
+            of range.
     """
+
+    def derived(record: Record) -> dict[str, Any]:
+        return _derived(record.tokens, record.number, space, seed)
+
+    journal.check_rounds(journal.check_children(derived))
     done = 0
     if (saved := journal.policy()) is not None:
         done, state = saved
-        policy.restore(state)
+        try:
+            policy.restore(state)
+        except ValueError as error:
+            raise ValueError(f"{journal.path}: the policy's state: {error}") from None
     else:
         journal.save_policy(0, policy.state())
     for number in itertools.count(done):
@@ -179,23 +193,32 @@ def _sampled(
     records = []
     logs = policy.log_probabilities(tokens)
     for k, child in enumerate(tokens):
-        canonical = space.canonical(child)
-        genotype = space.genotype(canonical, f"child {first + k}")
-        found = cost(genotype) if cost else None
+        derived = _derived(child, first + k, space, seed)
+        found = cost(Genotype.from_dict(derived["genotype"])) if cost else None
         records.append(
             Record(
                 number=first + k,
                 round=round,
                 tokens=tuple(int(token) for token in child),
-                canonical=canonical,
-                genotype=genotype.to_dict(),
                 log_probability=None if logs is None else float(logs[k]),
-                seed=zlib.crc32(np.array([seed, *canonical], np.uint32).tobytes()),
+                **derived,
                 parameters=found.parameters if found else None,
                 mult_adds=found.mult_adds if found else None,
             )
         )
     return records
+
+
+def _derived(
+    tokens: Sequence[int] | Tokens, number: int, space: SearchSpace, seed: int
+) -> dict[str, Any]:
+    """The fields of a record that follow from a child's tokens and number."""
+    canonical = space.canonical(tokens)
+    return {
+        "canonical": canonical,
+        "genotype": space.genotype(canonical, f"child {number}").to_dict(),
+        "seed": zlib.crc32(np.array([seed, *canonical], np.uint32).tobytes()),
+    }
 
 
 def train_records(
@@ -290,8 +313,18 @@ def retrain(
 
     Returns:
         All children in the journal, best first.
+
+    Raises:
+        ValueError: if the journal is damaged, or of other children.
     """
-    there = {record.number for record in journal.children()}
+    searched = {record.number: record for record in best}
+    names = ("tokens", "canonical", "genotype", "seed")
+
+    def derived(record: Record) -> dict[str, Any]:
+        same = searched.get(record.number, record)
+        return {name: getattr(same, name) for name in names}
+
+    there = {record.number for record in journal.check_children(derived)}
     new = [record for record in best if record.number not in there]
     journal.add([_anew(record, cost) for record in new])
     train_records(journal.children(), space, workers, journal, watches=watches)

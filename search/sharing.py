@@ -21,11 +21,13 @@ import numpy as np
 import tensorflow as tf
 
 from nasnet_zoo.cells import CIFAR, Genotype, Graph
+from nasnet_zoo.cells.checking import PositiveInt, Seed, checked
+from nasnet_zoo.cells.files import parse_json
 from nasnet_zoo.cells.primitives import Shape
 from nasnet_zoo.network import network_graph
 
 from .child import Budget, Child, Images, Trained
-from .policies import Policy
+from .policies import Policy, check_state, count_of
 from .search import Job
 from .space import SearchSpace, Tokens
 
@@ -47,7 +49,10 @@ class SharedWeights:
         seed: of the initial weights.
     """
 
-    def __init__(self, image_shape: Shape, classes: int, budget: Budget, seed: int = 0) -> None:
+    @checked
+    def __init__(
+        self, image_shape: Shape, classes: PositiveInt, budget: Budget, seed: Seed = 0
+    ) -> None:
         self.image_shape, self.classes, self.budget = image_shape, classes, budget
         self._seed = seed
         self._slots: dict[str, tuple[int, int]] = {}
@@ -107,9 +112,24 @@ class SharedWeights:
         return {"weights": self.weights, "momenta": self.momenta, "owners": owners}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes back to a state."""
+        """Goes back to a state.
+
+        Raises:
+            ValueError: if it is none of shared weights.
+        """
+        slots = parse_json(
+            state["owners"].tobytes().decode(errors="replace"), "Expected owners in JSON"
+        )
+        stop = 0
+        for place in slots.values() if isinstance(slots, dict) else [slots]:
+            follows = isinstance(place, list) and len(place) == 2 and place[0] == stop
+            if not follows or not isinstance(place[1], int) or place[1] < stop:
+                raise ValueError(f"Expected owners of one weight after the other. Received: {place}")
+            stop = place[1]
+        vector = np.zeros(stop, np.float32)
+        check_state(state, {"weights": vector, "momenta": vector, "owners": state["owners"]})
         self.weights, self.momenta = state["weights"].copy(), state["momenta"].copy()
-        self._slots = json.loads(state["owners"].tobytes())
+        self._slots = {owner: (start, stop) for owner, (start, stop) in slots.items()}
 
 
 def _owners(graph: Graph, image_shape: Shape) -> Iterator[tuple[str, int]]:
@@ -144,15 +164,16 @@ class Sharing:
         seed: of the batches.
     """
 
+    @checked
     def __init__(
         self,
         policy: Policy,
         space: SearchSpace,
         shared: SharedWeights,
         images: Images,
-        steps: int,
-        judged: int = 500,
-        seed: int = 0,
+        steps: PositiveInt,
+        judged: PositiveInt = 500,
+        seed: Seed = 0,
     ) -> None:
         self.space, self.shared = space, shared
         self._policy, self._images, self._steps = policy, images, steps
@@ -193,10 +214,15 @@ class Sharing:
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Goes back to a state."""
-        own = (name for name in state if name.startswith("policy."))
-        self._policy.restore({name.removeprefix("policy."): state[name] for name in own})
-        self.shared.restore(state)
-        self._rounds = int(state["rounds"])
+        prefix = "policy."
+        policy = {n.removeprefix(prefix): array for n, array in state.items() if n.startswith(prefix)}
+        others = {n: array for n, array in state.items() if not n.startswith(prefix)}
+        if not {"owners", "rounds"} <= others.keys():
+            raise ValueError(f"Expected arrays of shared weights. Received: {', '.join(state)}")
+        rounds = count_of(others.pop("rounds"), "rounds")
+        self._policy.restore(policy)
+        self.shared.restore(others)
+        self._rounds = rounds
 
     def _genotype(self, tokens: np.ndarray) -> Genotype:
         return self.space.genotype(self.space.canonical(tokens))

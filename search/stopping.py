@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
+
+from nasnet_zoo.cells.checking import PositiveInt, check_fields
 
 from .journal import Record
 
@@ -29,14 +33,11 @@ class MedianStopping:
         ValueError: if a number is out of range.
     """
 
-    quantile: float = 0.5
-    after: int = 20
+    quantile: Annotated[float, Interval(gt=0, lt=1)] = 0.5
+    after: PositiveInt = 20
 
     def __post_init__(self) -> None:
-        if not 0 < self.quantile < 1 or self.after < 1:
-            raise ValueError(
-                f"Expected a quantile above 0 and below 1, after of at least 1. Received: {self}"
-            )
+        check_fields(self)
 
     def thresholds(self, earlier: Sequence[Record]) -> tuple[float, ...]:
         """The reward after each part below which a child stops; shorter where too few got so far."""

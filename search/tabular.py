@@ -73,9 +73,7 @@ class TabularBenchmark:
         trained = [
             record
             for record in records
-            if record.reward is not None
-            and record.same_as is None
-            and not (record.result or {}).get("worker_died")
+            if record.reward is not None and record.same_as is None and not record.worker_died
         ]
         results = [record.result or {} for record in trained]
         parts = max(len(result.get("rewards", ())) for result in results)
