@@ -212,7 +212,7 @@ def locked(folder: PathLike) -> Iterator[None]:
 
 
 def check_ours(folder: PathLike, mark: str, kind: str) -> None:
-    """Checks that a folder is new, empty, or that of an earlier run.
+    """Checks that a folder is new, empty, or that of an earlier run, and that it can be written to.
 
     Args:
         folder: to write into; need not exist.
@@ -220,11 +220,15 @@ def check_ours(folder: PathLike, mark: str, kind: str) -> None:
         kind: of the run, such as "a training run".
 
     Raises:
-        ValueError: if it holds files and not the mark.
+        ValueError: if it holds files and not the mark, or it or a folder above is a file.
+        OSError: if it cannot be made or written to.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: expected a folder. Received: a file")
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise ValueError(f"{folder}: expected a folder. Received: a file, {there}")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{folder}: expected a folder that can be written to. Received: {there}")
     others = [p.name for p in folder.iterdir() if p.name != _LOCK] if folder.is_dir() else []
     if others and mark not in others:
         raise ValueError(

@@ -15,8 +15,12 @@ pooling is SAME padded.
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from .primitives import (
     BatchNorm,
@@ -125,6 +129,38 @@ def register_combination(
     label = label or name.replace("_", " ")
     COMBINATIONS[name] = Combination(name, merge, tuple(primitives), label, colour)
     return COMBINATIONS[name]
+
+
+def import_operations(module: str) -> None:
+    """Imports a module, which may register operations; this runs its code.
+
+    Args:
+        module: its name, or the path of a ``.py`` file. The folder of such a file is added to the
+            places that Python imports from, so that worker processes find its primitives, too.
+
+    Raises:
+        ValueError: if there is no such module, or another one has the file's name.
+    """
+    name, path = module, None
+    if module.endswith(".py"):
+        path = Path(module).resolve()
+        if not path.is_file():
+            raise ValueError(f"{module}: expected a Python file. Received: no such file")
+        name = path.stem
+        sys.path.append(os.fspath(path.parent))
+    try:
+        found = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ValueError(
+            f"Expected the name of a Python module or the path of a .py file. Received: {module!r}"
+        ) from None
+    if path is not None and Path(found.__file__ or "").resolve() != path:
+        raise ValueError(
+            f"{module}: expected a file whose name no other module has. Received: the name of "
+            f"{found.__file__ or 'a module of Python'}"
+        )
 
 
 def conv(kernel: int | tuple[int, int], stride: int = 1, filters: int | None = None) -> Primitives:

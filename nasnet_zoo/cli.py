@@ -186,7 +186,16 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=[],
         metavar="FIELD=VALUE",
-        help="what is searched: blocks=5 cells=2 operations=NAME,NAME,... combinations=add,concat",
+        help="what is searched: blocks=5 (at most 12) cells=2 operations=NAME,NAME,... "
+        "combinations=add,concat",
+    )
+    search.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="run a Python module or .py file that registers operations to search with (repeatable)",
     )
     search.add_argument(
         "--budget",
@@ -513,11 +522,14 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.cells.operations import import_operations
     from nasnet_zoo.fields import numbers, with_fields
     from nasnet_zoo.search.child import Budget
     from nasnet_zoo.search.folder import Settings, search_folder
     from nasnet_zoo.search.space import SearchSpace
 
+    for module in arguments.modules:
+        import_operations(module)
     settings = Settings(
         policy=arguments.policy,
         options=numbers(arguments.options),

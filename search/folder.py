@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Interval
 from rich.console import Console
 
 from nasnet_zoo.cells import Cost, Genotype
-from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, Seed, check_fields, checked
+from nasnet_zoo.cells.files import check_ours, locked, read_json, write_text
 from nasnet_zoo.data import ImageData, limited, load_data, split
 from nasnet_zoo.network import architecture_cost
 from nasnet_zoo.training.input import resized
 from nasnet_zoo.training.sources import ArraySource, open_source
 
 from .child import Budget, Images
-from .journal import Journal, Record
+from .journal import Journal, Record, check_settings
 from .policies import POLICIES, Policy
 from .progress import Events, LiveProgress
-from .report import write_report
+from .report import rewarded, write_report
 from .search import Here, Watch, Workers, ranked, retrain, run_search
 from .sharing import SharedWeights, Sharing
 from .space import SearchSpace
 from .stopping import MedianStopping
-from .workers import LocalWorkers
+from .workers import LocalWorkers, end_if_unguarded
 
 _JOURNAL = "journal.sqlite"
+_SETTINGS = "settings.json"
+# What a search that was killed before its journal was whole may leave.
+_UNBEGUN = {".lock", *(_JOURNAL + suffix for suffix in ("", "-journal", "-wal", "-shm"))}
 
 
 @dataclass(frozen=True)
@@ -47,52 +53,47 @@ class Settings:
         minibatch: children that the policy learns from together.
         images: the most training images to use, evenly from all classes. Default: all.
         held_out: share of them that children are judged on, in (0, 1).
-        image_size: height and width in pixels to scale images to. Default: as they are.
+        image_size: height and width in pixels to scale images to, at most 1,024. Default: as they are.
         stop_hopeless: the quantile of `MedianStopping`. Default: no child is stopped.
         shared_steps: weight sharing: children are judged by shared weights, which are trained for so
             many steps before each minibatch (`Sharing`). Default: each is trained from scratch.
         seed: of all draws.
     """
 
-    policy: str = "ppo"
+    policy: Literal["ppo", "reinforce", "random", "evolution"] = "ppo"
     options: Mapping[str, float] = field(default_factory=dict)
     space: SearchSpace = field(default_factory=SearchSpace)
     budget: Budget = field(default_factory=Budget)
-    minibatch: int = 20
-    images: int | None = None
-    held_out: float = 0.2
-    image_size: int | None = None
-    stop_hopeless: float | None = None
-    shared_steps: int | None = None
-    seed: int = 0
+    minibatch: PositiveInt = 20
+    images: PositiveInt | None = None
+    held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.2
+    image_size: Annotated[int, Interval(ge=1, le=1024)] | None = None
+    stop_hopeless: Annotated[float, Interval(gt=0, lt=1)] | None = None
+    shared_steps: PositiveInt | None = None
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise ValueError(f"Expected a policy of {', '.join(POLICIES)}. Received: {self.policy!r}")
-        if self.minibatch < 1 or not 0 < self.held_out < 1:
+        check_fields(self)
+        known = set(inspect.signature(POLICIES[self.policy]).parameters) - {"space", "seed"}
+        unknown = sorted(set(self.options) - known)
+        if unknown:
             raise ValueError(
-                "Expected a minibatch of at least 1 and a held_out above 0 and below 1. "
-                f"Received: minibatch={self.minibatch}, held_out={self.held_out}"
+                f"Expected options of the policy {self.policy}: {', '.join(sorted(known)) or 'none'}. "
+                f"Received: {', '.join(unknown)}"
             )
-        if self.shared_steps is not None and (self.shared_steps < 1 or self.stop_hopeless is not None):
+        if self.shared_steps is not None and self.stop_hopeless is not None:
             raise ValueError(
-                "Expected shared_steps of at least 1, and no stop_hopeless, as nothing is trained that "
-                f"could be stopped. Received: shared_steps={self.shared_steps}, "
-                f"stop_hopeless={self.stop_hopeless}"
+                "Expected no stop_hopeless with shared_steps, as nothing is trained that could be "
+                f"stopped. Received: stop_hopeless={self.stop_hopeless}"
             )
 
     def make_policy(self) -> Policy:
         """The policy, new.
 
         Raises:
-            ValueError: if it has no such option, or a value is out of range.
+            ValueError: if an option is out of range.
         """
-        try:
-            return POLICIES[self.policy](self.space, seed=self.seed, **self.options)
-        except TypeError as error:
-            raise ValueError(
-                f"Expected options of the policy {self.policy}. Received: {error}"
-            ) from None
+        return POLICIES[self.policy](self.space, seed=self.seed, **self.options)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in one level, such as ``{"seed": 0, "budget.steps": 300}``."""
@@ -103,20 +104,23 @@ class Settings:
         return flat
 
 
+@checked
 def search_folder(
     data: ImageData | str | os.PathLike[str],
     out: str | os.PathLike[str],
     settings: Settings = Settings(),
-    children: int = 300,
+    children: PositiveInt = 300,
     *,
-    retrain_best: int = 0,
+    retrain_best: NonNegativeInt = 0,
     retrain_budget: Budget | None = None,
     compare: str | os.PathLike[str] | None = None,
-    processes: int | None = None,
+    processes: PositiveInt | None = None,
     tensorboard: bool = False,
     console: Console | None = None,
 ) -> list[Record]:
     """Searches cells, or goes on where an earlier call with the same ``out`` stopped.
+
+    A script calls it below ``if __name__ == "__main__":``, as the worker processes import the script.
 
     The folder gets ``settings.json``, ``journal.sqlite`` (every child, the policy's state),
     ``best.json`` (the best genotype so far), ``report.html``, and ``retrained.sqlite`` if the best are
@@ -124,7 +128,7 @@ def search_folder(
 
     Args:
         data: arrays, or "digits", a folder, or the name of a TFDS data set that fits into memory.
-        out: folder; made if it is not there.
+        out: folder of this search alone; made if it is not there.
         settings: of the search.
         children: how many to sample in all; a finished search goes on with a greater number.
         retrain_best: how many of the best children to train anew afterwards ([N]: 250).
@@ -138,19 +142,18 @@ def search_folder(
         The different children, best first; those trained anew if there are any.
 
     Raises:
-        ValueError: if an argument is out of range, ``out`` holds another search, or no child can be
-            trained.
+        ValueError: if an argument is out of range, ``out`` holds another search, other files or a
+            damaged journal, another search runs there, or no child can be trained.
+        OSError: if ``out`` cannot be written.
+        RuntimeError: if the script that searches has no main guard, or a child's training ends in an
+            error of the program.
         KeyboardInterrupt: after Ctrl-C, with how to go on. Nothing that was finished is lost.
     """
-    if children < 1 or retrain_best < 0:
-        raise ValueError(
-            "Expected children of at least 1 and retrain_best of at least 0. "
-            f"Received: {children=}, {retrain_best=}"
-        )
+    end_if_unguarded()
+    out = Path(out)
+    check_ours(out, _JOURNAL, "a search")
     policy = settings.make_policy()
-    random = None if compare is None else Path(compare) / _JOURNAL
-    if random is not None and not random.is_file():
-        raise ValueError(f"Expected the folder of a search to compare with. Received: {compare}")
+    random = None if compare is None else _compared(Path(compare), settings.space)
     data = _load(data, settings.images)
     images = search_images(data, settings.held_out, settings.image_size)
     seen = {
@@ -164,12 +167,23 @@ def search_folder(
         policy = Sharing(
             policy, settings.space, shared, images, settings.shared_steps, seed=settings.seed
         )
-    run = _Run(images, seen, settings, Path(out), processes, console or Console())
-    best = run.search(policy, children, random, tensorboard)
-    if retrain_best:
-        longer = dataclasses.replace(settings.budget, steps=4 * settings.budget.steps)
-        best = run.retrain(best[:retrain_best], retrain_budget or longer)
+    run = _Run(images, seen, settings, out, processes, console or Console())
+    with locked(out):
+        best = run.search(policy, children, random, tensorboard)
+        if retrain_best:
+            longer = dataclasses.replace(settings.budget, steps=4 * settings.budget.steps)
+            best = run.retrain(best[:retrain_best], retrain_budget or longer, random)
     return best
+
+
+def _compared(folder: Path, space: SearchSpace) -> Path:
+    """The journal of a search of the same space, with a trained child."""
+    with closing(Journal(folder / _JOURNAL)) as journal:
+        fields = json.loads(json.dumps(dataclasses.asdict(space)))
+        begun = {name: journal.settings.get(f"space.{name}") for name in fields}
+        check_settings(journal.path, begun, fields)
+        rewarded(journal)
+    return folder / _JOURNAL
 
 
 def search_images(data: ImageData, held_out: float, image_size: int | None = None) -> Images:
@@ -230,14 +244,16 @@ class _Run:
     ) -> list[Record]:
         settings, noted = self.settings, {**self.seen, **self.settings.to_dict()}
         stopping = None if settings.stop_hopeless is None else MedianStopping(settings.stop_hopeless)
-        self.out.mkdir(parents=True, exist_ok=True)
+        begun = any(path.name not in _UNBEGUN for path in self.out.iterdir())
+        if begun:
+            self._check_settings()
         with (
+            self._workers(policy, begun) as workers,
             closing(Journal(self.out / _JOURNAL, noted)) as journal,
             _stoppable(journal, children),
-            self._workers(policy) as workers,
             LiveProgress(self.console, journal, children) as progress,
         ):
-            write_text(self.out / "settings.json", json.dumps(noted, indent=2) + "\n")
+            write_text(self.out / _SETTINGS, json.dumps(noted, indent=2) + "\n")
             watches: list[Watch] = [progress, _Best(self.out, journal)]
             if tensorboard:
                 watches.append(Events(self.out / "tensorboard", journal))
@@ -255,26 +271,52 @@ class _Run:
                 remember=settings.shared_steps is None,
             )
             best = self._saved(ranked(records), records)
-            with nullcontext() if random is None else closing(Journal(random)) as other:
-                write_report(journal, self.out / "report.html", other)
+            self._report(journal, random)
         return best
 
-    def _workers(self, policy: Policy) -> AbstractContextManager[Workers]:
+    def _check_settings(self) -> None:
+        """Checks that the journal is there, and that nobody has changed the file of its settings."""
+        path = self.out / _SETTINGS
+        with closing(Journal(self.out / _JOURNAL)) as journal:
+            if path.exists() and (found := read_json(path, "settings of a search")) != journal.settings:
+                found = found if isinstance(found, dict) else {}
+                names = {**journal.settings, **found}
+                name = next(n for n in names if found.get(n) != journal.settings.get(n))
+                raise ValueError(
+                    f"{path}: expected {name}={journal.settings.get(name)!r}, as in {_JOURNAL}. "
+                    f"Received: {name}={found.get(name)!r}"
+                )
+
+    @contextmanager
+    def _workers(self, policy: Policy, begun: bool) -> Iterator[Workers]:
         """What judges the children of the search."""
         if isinstance(policy, Sharing):
-            return nullcontext(Here(policy.judge))
-        return LocalWorkers(self.images, self.settings.budget, self.processes)
+            yield Here(policy.judge)
+            return
+        with LocalWorkers(self.images, self.settings.budget, self.processes) as workers:
+            if not begun:
+                # A script without a main guard ends here, before anything is written.
+                workers.start()
+            yield workers
 
-    def retrain(self, best: Sequence[Record], budget: Budget) -> list[Record]:
+    def retrain(self, best: Sequence[Record], budget: Budget, random: Path | None) -> list[Record]:
         noted = {**self.seen, "image_size": self.settings.image_size, **dataclasses.asdict(budget)}
         with (
             closing(Journal(self.out / "retrained.sqlite", noted)) as journal,
             _stoppable(journal, len(best)),
             LocalWorkers(self.images, budget, self.processes) as workers,
             LiveProgress(self.console, journal, len(best), "train anew") as progress,
+            closing(Journal(self.out / _JOURNAL)) as search,
         ):
             cost, space = self._cost(budget), self.settings.space
-            return self._saved(retrain(best, space, workers, journal, cost, [progress]), best)
+            again = retrain(best, space, workers, journal, cost, [progress])
+            self._saved(again, best)
+            self._report(search, random, again)
+        return again
+
+    def _report(self, journal: Journal, random: Path | None, again: Sequence[Record] = ()) -> None:
+        with nullcontext() if random is None else closing(Journal(random)) as other:
+            write_report(journal, self.out / "report.html", other, again)
 
     def _cost(self, budget: Budget) -> Callable[[Genotype], Cost]:
         _, size, _, channels = self.images.train_images.shape

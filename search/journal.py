@@ -101,7 +101,7 @@ class Journal:
     Args:
         path: of the file.
         settings: of the search, as JSON holds them. Default: the journal of a search that was begun,
-            to read only.
+            to read.
 
     Raises:
         ValueError: if the file is none, is damaged, was begun with other settings, or is not there and
@@ -113,7 +113,7 @@ class Journal:
         self.path = path
         if settings is None and not os.path.exists(path):
             raise self._error("no such file")
-        name = os.fspath(path) if settings is not None else f"{Path(path).absolute().as_uri()}?mode=ro"
+        name = os.fspath(path) if settings is not None else f"{Path(path).absolute().as_uri()}?mode=rw"
         try:
             self._database = sqlite3.connect(name, isolation_level=None, uri=settings is None)
             if settings is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +24,12 @@ _DRAWN = 5
 _POLICY_COLOURS, _RANDOM_COLOURS = ("#12355b", "#2f74b5", "#8bb8de"), ("#8c4a12", "#d07a2c", "#eab88a")
 
 
-def write_report(journal: Journal, path: str | os.PathLike[str], random: Journal | None = None) -> None:
+def write_report(
+    journal: Journal,
+    path: str | os.PathLike[str],
+    random: Journal | None = None,
+    again: Sequence[Record] = (),
+) -> None:
     """Writes the report on a search; an existing file is replaced in one step.
 
     Args:
@@ -31,20 +37,21 @@ def write_report(journal: Journal, path: str | os.PathLike[str], random: Journal
         path: of the HTML file.
         random: the journal of a random search of the same space, to compare with at an equal number
             of children.
+        again: the best children with the rewards of their training anew, best first, if there was one.
 
     Raises:
         ValueError: if no child of a journal was trained to the end.
     """
-    write_text(path, report_html(journal, random))
+    write_text(path, report_html(journal, random, again))
 
 
-def report_html(journal: Journal, random: Journal | None = None) -> str:
+def report_html(journal: Journal, random: Journal | None = None, again: Sequence[Record] = ()) -> str:
     """The report as one HTML page that refers to nothing outside itself; see `write_report`."""
-    records = _rewarded(journal)
+    records = rewarded(journal)
     best = ranked(records)
     searches = {str(journal.settings.get("policy", "policy")): records}
     if random is not None:
-        searches["random search"] = _rewarded(random)
+        searches["random search"] = rewarded(random)
     trained = sum(record.same_as is None for record in records)
     minutes = sum(record.seconds or 0.0 for record in records) / 60
     lead = (
@@ -52,7 +59,13 @@ def report_html(journal: Journal, random: Journal | None = None) -> str:
         f"<b>{escape(Genotype.from_dict(best[0].genotype).name)}</b> did best with a reward of "
         f"{best[0].reward:.4f}. Their training took {minutes:,.0f} minutes of one process."
     )
-    top = best[:_DRAWN]
+    if again:
+        lead += (
+            f" Of the best {len(again):,}, trained anew for longer, the winner is "
+            f"<b>{escape(Genotype.from_dict(again[0].genotype).name)}</b> with a reward of "
+            f"{again[0].reward:.4f}."
+        )
+    top = (again or best)[:_DRAWN]
     cells = "".join(
         cells_figure(place, Genotype.from_dict(record.genotype), f"{record.reward:.4f}{_cost(record)}")
         for place, record in enumerate(top, 1)
@@ -66,19 +79,21 @@ def report_html(journal: Journal, random: Journal | None = None) -> str:
         (
             "How it was done",
             f"{table(('setting', 'value'), settings)}<details><summary>The winner as JSON</summary>"
-            f"<pre>{escape(json.dumps(best[0].genotype, indent=2))}</pre></details>",
+            f"<pre>{escape(json.dumps(top[0].genotype, indent=2))}</pre></details>",
         ),
     ]
+    if again:
+        sections.insert(1, ("Trained anew", f"<p>{_AGAIN_NOTE}</p>{_again_table(again, best)}"))
     costed = [record for record in best if record.parameters is not None]
     if costed:
-        sections.insert(2, ("Reward against cost", _cost_charts(costed)))
+        sections.insert(-3, ("Reward against cost", _cost_charts(costed)))
     return page("nasnet-zoo search", "nasnet-zoo search", lead, sections)
 
 
 def averages(records: Sequence[Record], count: int) -> list[float]:
     """The average reward of the best ``count`` different children so far, after every child.
 
-    While there are fewer, it is that of all.
+    It is NaN while there are fewer.
     """
     found: list[float] = []
     best: list[float] = []
@@ -86,7 +101,7 @@ def averages(records: Sequence[Record], count: int) -> list[float]:
         if record.same_as is None:
             assert record.reward is not None
             best = sorted([*best, record.reward], reverse=True)[:count]
-        found.append(float(np.mean(best)))
+        found.append(float(np.mean(best)) if len(best) == count else math.nan)
     return found
 
 
@@ -105,6 +120,10 @@ _BEST_NOTE = (
     "The best child and the averages of the best 5 and 25 different ones, over the number of children "
     "that were sampled, repeated ones counted."
 )
+_AGAIN_NOTE = (
+    "The best children of the search, trained anew for longer. Rewards of the two trainings do not "
+    "compare."
+)
 _ROUNDS_NOTE = (
     "The mean reward of every minibatch, and where the policy has one, the entropy of what a child's "
     "tokens were drawn from: it falls as the policy makes up its mind."
@@ -115,10 +134,15 @@ _OPERATIONS_NOTE = (
 )
 
 
-def _rewarded(journal: Journal) -> list[Record]:
+def rewarded(journal: Journal) -> list[Record]:
+    """The children of a journal that have a reward.
+
+    Raises:
+        ValueError: if none was trained to the end.
+    """
     records = [record for record in journal.children() if record.reward is not None]
     if not ranked(records):
-        raise ValueError("Expected the journal of a search with a trained child. Received: none")
+        raise ValueError(f"{journal.path}: expected a search with a trained child. Received: none")
     return records
 
 
@@ -131,11 +155,28 @@ def _cost(record: Record) -> str:
 def _best_table(searches: dict[str, list[Record]]) -> str:
     """The averages where both searches end: at equal budget."""
     children = min(map(len, searches.values()))
-    rows = [
-        (name, f"{children:,}", *(f"{averages(records[:children], k)[-1]:.4f}" for k in AVERAGED))
+    found = {
+        name: [averages(records[:children], count)[-1] for count in AVERAGED]
         for name, records in searches.items()
+    }
+    rows = [
+        (name, f"{children:,}", *("-" if math.isnan(value) else f"{value:.4f}" for value in values))
+        for name, values in found.items()
     ]
     return table(("search", "children", *map(_average_name, AVERAGED)), rows)
+
+
+def _again_table(again: Sequence[Record], best: Sequence[Record]) -> str:
+    before = {record.number: record for record in best}
+    rows = [
+        (
+            Genotype.from_dict(record.genotype).name,
+            f"{before[record.number].reward:.4f}" if record.number in before else "-",
+            f"{record.reward:.4f}{_cost(record)}",
+        )
+        for record in again
+    ]
+    return table(("child", "reward in the search", "reward trained anew"), rows)
 
 
 def _average_name(count: int) -> str:
@@ -148,10 +189,12 @@ def _best_chart(searches: dict[str, list[Record]]) -> str:
         searches.items(), (_POLICY_COLOURS, _RANDOM_COLOURS), (False, True), strict=False
     ):
         for count, colour in zip(AVERAGED, colours, strict=True):
-            # An average of fewer children than it is named for says little.
-            values = averages(records, count)[count - 1 :]
-            numbers = range(count, count + len(values))
-            series.append(Series(f"{name}: {_average_name(count)}", numbers, values, colour, dashed))
+            values = [v for v in averages(records, count) if not math.isnan(v)]
+            numbers = range(1 + len(records) - len(values), 1 + len(records))
+            if values:
+                series.append(
+                    Series(f"{name}: {_average_name(count)}", numbers, values, colour, dashed)
+                )
     return chart(series, "children", "reward")
 
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
@@ -76,7 +76,7 @@ def _work(pipe: Connection) -> None:
     tf.get_logger().setLevel("ERROR")
     threading.Thread(target=_end_with_the_search, daemon=True).start()
     with suppress(EOFError):
-        pipe.send(None)
+        pipe.send("ready")
         images, budget = pickle.loads(pipe.recv_bytes())
         while True:
             pipe.send(_train(pipe.recv_bytes(), images, budget))
@@ -146,11 +146,12 @@ class _Worker:
         Raises:
             RuntimeError: if it died before it was ready, which is no child's fault.
         """
-        try:
+        answer: _Answer | Literal["ready"] | None = None
+        with suppress(EOFError, OSError):
             answer = self.pipe.recv()
-        except (EOFError, OSError):
+        if answer is None:
             return self._death()
-        if answer is not None:
+        if answer != "ready":
             self.answers += 1
             return answer
         self.ready = True

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from nasnet_zoo import NASNet
 from nasnet_zoo.cells import Genotype
+from nasnet_zoo.cells.files import locked
 from nasnet_zoo.cli import main
 from nasnet_zoo.search.folder import Settings
 from nasnet_zoo.search.journal import Journal
@@ -81,7 +83,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
     assert main([*command, "--seed", "1"]) == 1
     assert "begun there, with seed=0. Received: seed=1" in capfd.readouterr().err
     assert main([*command, "--compare", str(tmp_path)]) == 1
-    assert "Expected the folder of a search to compare with" in capfd.readouterr().err
+    assert "journal.sqlite: expected the journal of a search. Received: no such file" in (
+        capfd.readouterr().err
+    )
     assert main([*command, "--compare", str(out)]) == 0
     assert f"minibatch {minibatches}: best so far" in capfd.readouterr().out
     after, (rounds, _) = children(out)
@@ -99,35 +103,50 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
     assert model.output_shape == (None, 10)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ctrl_c_counts")
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kind", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_killed_command_continues_exactly(tmp_path, kind):
-    command = [sys.executable, "-m", "nasnet_zoo", "search", *TINY, "--children", "6", "--tensorboard"]
-    command += ["--options", "learning_rate=0.01", "--retrain", "2", "--retrain-budget", "steps=8"]
+    arguments = ["search", *TINY, "--children", "6", "--options", "learning_rate=0.01"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = subprocess.Popen([*command, "--out", str(killed)], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "nasnet_zoo", *arguments, "--out", str(killed)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while finished(killed) < 3:
         assert process.poll() is None
         time.sleep(0.02)
     started = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(kind)
     assert process.wait() == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[kind]
+    assert finished(killed) < 6
     until = time.monotonic() + 60
     while any(Path(f"/proc/{worker}").exists() for worker in started):
         assert time.monotonic() < until, "a worker outlives the search"
         time.sleep(0.1)
     for out in (killed, whole):
-        assert subprocess.run([*command, "--out", str(out)]).returncode == 0
+        assert main([*arguments, "--out", str(out)]) == 0
     (found, (rounds, state)), (expected, (_, expected_state)) = children(killed), children(whole)
     assert rounds == 3
     assert found == expected
+    assert state.keys() == expected_state.keys()
     for name, values in expected_state.items():
         np.testing.assert_array_equal(state[name], values, err_msg=name)
     assert (killed / "best.json").read_bytes() == (whole / "best.json").read_bytes()
-    assert any((killed / "tensorboard").iterdir())
-    with closing(sqlite3.connect(killed / "retrained.sqlite")) as retrained:
-        assert retrained.execute("select state from children").fetchall() == [("finished",)] * 2
+
+
+def test_the_best_trained_anew_are_in_the_report_and_the_winner_is_best_json(tmp_path):
+    out = tmp_path / "out"
+    command = ["search", *TINY, "--children", "4", "--policy", "random", "--tensorboard"]
+    command += ["--retrain", "2", "--retrain-budget", "steps=8", "--out", str(out)]
+    assert main(command) == 0
+    with closing(Journal(out / "retrained.sqlite")) as journal:
+        records = journal.children()
+        winner, other = sorted(records, key=lambda record: (-record.reward, record.number))
+    assert winner.genotype == Genotype.load(out / "best.json").to_dict()
+    report = (out / "report.html").read_text()
+    assert (
+        f"the winner is <b>{winner.genotype['name']}</b> with a reward of {winner.reward:.4f}" in report
+    )
+    assert f"{other.reward:.4f}" in report
+    assert any((out / "tensorboard").iterdir())
 
 
 def test_a_search_by_shared_weights_goes_on_and_trains_its_best_from_scratch(tmp_path):
@@ -150,16 +169,57 @@ def test_a_search_by_shared_weights_goes_on_and_trains_its_best_from_scratch(tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--options", "speed=3"], "Expected options of the policy ppo. Received: .*'speed'"),
-        (["--options", "clip=x"], "Expected a number for clip. Received: 'x'"),
+        (["--options", "speed=3"], "Expected options of the policy ppo: .*clip.* Received: speed"),
+        (["--options", "seed=3"], "Expected options of the policy ppo: .* Received: seed"),
+        (["--options", "clip=x"], "Expected clip: .*number. Received: 'x'"),
+        (["--options", "clip=-1"], "Expected clip: .* above 0 and below 1. Received: clip=-1"),
+        (["--options", "learning_rate=nan"], "Expected learning_rate: .*number.* Received: 'nan'"),
+        (["--options", "learning_rate=0"], "Expected learning_rate: a finite number above 0"),
+        (["--options", "entropy_weight=inf"], "Expected entropy_weight: .* Received: 'inf'"),
+        (["--options", "epochs=1.5"], "Expected epochs: an int of at least 1. Received: epochs=1.5"),
+        (["--policy", "random", "--options", "x=1"], "policy random: none. Received: x"),
+        (
+            ["--policy", "evolution", "--options", "sample=101"],
+            "Expected sample: at most population=100",
+        ),
         (["--space", "operations=conv_9x9"], "conv_9x9"),
-        (["--budget", "steps=0"], "Expected steps and batch_size of at least 1"),
-        (["--budget", "step=1"], "Expected a field of cells, filters, .* Received: 'step'"),
-        (["--children", "0"], "Expected children of at least 1"),
-        (["--held-out", "1"], "Received: .*held_out=1.0"),
-        (["--stop-hopeless", "2"], "Expected a quantile above 0 and below 1"),
-        (["--shared-steps", "0"], "Expected shared_steps of at least 1"),
-        (["--shared-steps", "9", "--stop-hopeless", "0.5"], "and no stop_hopeless"),
+        (["--space", "operations=identity,identity"], "each once. Received: identity, identity"),
+        (["--space", "blocks=13"], "Expected blocks: an int of at least 1 and of at most 12"),
+        (["--space", "cells=3"], "Expected cells: an int of at least 1 and of at most 2"),
+        (["--space", "block=3"], "Expected FIELD=VALUE with a field of blocks, .* Received: 'block=3'"),
+        (["--import", "no_such_module"], "the name of a Python module .* Received: 'no_such_module'"),
+        (["--import", "no_such.py"], "no_such.py: expected a Python file. Received: no such file"),
+        (["--budget", "steps=0"], "Expected steps: an int of at least 1"),
+        (["--budget", "parts=301"], "Expected parts: at most steps=300"),
+        (["--budget", "momentum=1"], "Expected momentum: .* below 1"),
+        (["--budget", "step=1"], "Expected FIELD=VALUE with a field of cells, .* Received: 'step=1'"),
+        (["--children", "0"], "Expected children: an int of at least 1. Received: children=0"),
+        (["--minibatch", "0"], "Expected minibatch: an int of at least 1"),
+        (
+            ["--processes", "0"],
+            "Expected processes: an int of at least 1 or none. Received: processes=0",
+        ),
+        (["--retrain", "-1"], "Expected retrain_best: an int of at least 0"),
+        (["--retrain", "1", "--retrain-budget", "steps=0"], "Expected steps: an int of at least 1"),
+        (["--images", "0"], "Expected images: an int of at least 1 or none. Received: images=0"),
+        (
+            ["--image-size", "0"],
+            "Expected image_size: an int of at least 1 and of at most 1024 or none",
+        ),
+        (["--image-size", "1000000"], "at most 1024 or none. Received: image_size=1000000"),
+        (
+            ["--seed", "-1"],
+            "Expected seed: an int of at least 0 and below 4294967296. Received: seed=-1",
+        ),
+        (["--held-out", "1"], "Expected held_out: .* Received: held_out=1.0"),
+        (["--held-out", "nan"], "Expected held_out: .* Received: held_out=nan"),
+        (
+            ["--stop-hopeless", "2"],
+            "Expected stop_hopeless: a finite number above 0 and below 1 or none",
+        ),
+        (["--shared-steps", "0"], "Expected shared_steps: an int of at least 1 or none"),
+        (["--shared-steps", "9", "--stop-hopeless", "0.5"], "Expected no stop_hopeless with"),
+        (["--compare", "no-such-folder"], "no-such-folder/journal.sqlite: expected the journal"),
         (["--images", "10"], "expected enough images of a class to hold out"),
     ],
 )
@@ -172,6 +232,150 @@ def test_what_cannot_be_searched_is_told_in_one_line_and_leaves_nothing(
     assert line.startswith("nasnet-zoo: ")
     assert re.search(message, line)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """The folder of a finished search."""
+    out = tmp_path_factory.mktemp("searched") / "out"
+    command = ["search", *TINY, "--policy", "random", "--out", str(out), "--children", "4"]
+    assert main(command) == 0
+    return out
+
+
+def refused(command, out, capfd):
+    """The one line of a command that ends in an error and changes nothing in its folder."""
+
+    def contents():
+        # What SQLite reads a journal by is none of its contents.
+        files = (
+            p for p in out.rglob("*") if p.is_file() and not re.search("-(shm|wal)$|lock$", p.name)
+        )
+        return {path: path.read_bytes() for path in files}
+
+    before = contents()
+    capfd.readouterr()
+    assert main([*command, "--out", str(out)]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert contents() == before
+    return line
+
+
+GO_ON = ["search", *TINY, "--policy", "random", "--children", "6"]
+
+
+def test_a_second_search_of_a_folder_is_refused_while_the_first_runs(searched, capfd):
+    with locked(searched):
+        assert f"{searched}: expected a folder in which nothing else runs" in (
+            refused(GO_ON, searched, capfd)
+        )
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path, capfd):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "with journal.sqlite). Received: one with notes.txt" in refused(GO_ON, tmp_path, capfd)
+    assert os.listdir(tmp_path) == ["notes.txt"]
+    (tmp_path / "notes.txt").rename(tmp_path / "journal.sqlite")
+    assert "expected the journal of a search. Received: file is not" in refused(GO_ON, tmp_path, capfd)
+
+
+@pytest.mark.parametrize("under", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(tmp_path, under, capfd):
+    (tmp_path / "file").write_text("mine")
+    command = ["search", "--data", "no such data", "--out", str(tmp_path / under)]
+    assert main(command) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "expected a folder" in line
+    assert "no such data" not in line
+
+
+@pytest.mark.parametrize("name", ["journal.sqlite", "settings.json"])
+def test_a_search_does_not_begin_anew_over_its_results(searched, tmp_path, name, capfd):
+    out = tmp_path / "out"
+    shutil.copytree(searched, out)
+    if name == "journal.sqlite":
+        (out / name).unlink()
+        assert "with journal.sqlite). Received: one with best.json" in refused(GO_ON, out, capfd)
+        (out / name).touch()
+        (out / "settings.json").unlink()
+        assert f"{out / name}: expected the journal of a search. Received: an empty one" in (
+            refused(GO_ON, out, capfd)
+        )
+        return
+    settings = json.loads((out / name).read_text())
+    (out / name).write_text(json.dumps(settings | {"budget.steps": 7}))
+    assert f"{out / name}: expected budget.steps=4, as in journal.sqlite. Received: budget.steps=7" in (
+        refused(GO_ON, out, capfd)
+    )
+    (out / name).write_text("{")
+    assert f"{out / name}: expected settings of a search in JSON" in refused(GO_ON, out, capfd)
+
+
+def test_a_search_of_another_space_is_no_comparison(searched, tmp_path, capfd):
+    command = ["search", "--data", "digits", "--compare", str(searched), "--out", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert "begun there, with blocks=1. Received: blocks=5" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+SCRIPT = """
+from nasnet_zoo.search import SearchSpace
+from nasnet_zoo.search.child import Budget
+from nasnet_zoo.search.folder import Settings, search_folder
+
+budget = Budget(steps=4, filters=2, stem_filters=2, batch_size=16, parts=2)
+space = SearchSpace(1, ("identity", "max_3x3"), cells=1)
+settings = Settings("random", space=space, budget=budget, images=200)
+search_folder("digits", "out", settings, 1, processes=2)
+"""
+
+
+def test_a_script_without_a_main_guard_is_told_so_and_leaves_nothing(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if re.match(r"\w*Error", line)]
+    assert lines == [
+        'RuntimeError: Expected a script that searches below `if __name__ == "__main__":`, as every '
+        "worker process runs the rest of it. Received: a script that searches without this guard"
+    ]
+    assert done.stderr.count("Traceback") == 1
+    assert os.listdir(tmp_path / "out") == [".lock"]
+
+
+OPERATIONS = """
+from dataclasses import dataclass
+
+from keras import ops
+
+from nasnet_zoo.cells import register_operation
+from nasnet_zoo.cells.operations import conv
+from nasnet_zoo.cells.primitives import Primitive
+
+@dataclass(frozen=True)
+class Sine(Primitive):
+    def __call__(self, x, weights, training, hyper):
+        return ops.sin(x), ()
+
+register_operation("sine", lambda stride, channels, filters: (*conv(1, stride), Sine()))
+"""
+
+
+@pytest.mark.usefixtures("registry")
+def test_an_imported_file_registers_operations_to_search_with(tmp_path, capfd):
+    (tmp_path / "my_sines.py").write_text(OPERATIONS)
+    out = tmp_path / "out"
+    command = ["search", *TINY, "--policy", "random", "--out", str(out), "--children", "2"]
+    command += ["--space", "blocks=1", "cells=1", "operations=sine"]
+    assert main(command) == 1
+    assert "Received: ['sine']" in capfd.readouterr().err
+    assert main([*command, "--import", str(tmp_path / "my_sines.py")]) == 0
+    assert {child[4] for child in children(out)[0]} == {"finished"}
+    assert Genotype.load(out / "best.json").normal.blocks[0].operations == ("sine", "sine")
+    (tmp_path / "json.py").write_text("")
+    assert main([*command, "--import", str(tmp_path / "json.py")]) == 1
+    assert "json.py: expected a file whose name no other module has" in capfd.readouterr().err
 
 
 def test_settings_in_one_level_name_every_field():
