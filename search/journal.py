@@ -114,7 +114,7 @@ class Journal:
         if settings is None and not os.path.exists(path):
             raise self._error("no such file")
         name = os.fspath(path) if settings is not None else f"{Path(path).absolute().as_uri()}?mode=rw"
-        try:
+        with self._reading():
             self._database = sqlite3.connect(name, isolation_level=None, uri=settings is None)
             if settings is not None:
                 self._database.execute("pragma journal_mode = wal")
@@ -124,8 +124,6 @@ class Journal:
                 found = _schema(self._database)
             self._check_file(found)
             ((text,),) = self._database.execute("select settings from run").fetchall() or [(None,)]
-        except sqlite3.DatabaseError as error:
-            raise self._error(str(error)) from None
         #: What the search was begun with.
         self.settings: dict[str, Any] = self._parsed(text, "the settings of the search")
         if settings is not None:
@@ -168,6 +166,14 @@ class Journal:
     def close(self) -> None:
         """Closes the file."""
         self._database.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Names the file in errors of the database."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise self._error(str(error)) from None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -252,7 +258,8 @@ class Journal:
 
     def policy(self) -> tuple[int, dict[str, np.ndarray]] | None:
         """The rounds done and the policy's state after them; None before the first is done."""
-        row = self._database.execute("select rounds, state from policy").fetchone()
+        with self._reading():
+            row = self._database.execute("select rounds, state from policy").fetchone()
         if row is None:
             return None
         rounds, blob = row
@@ -267,7 +274,8 @@ class Journal:
 
     def told(self) -> list[dict[str, float]]:
         """What the policy told of each round that is done, such as its entropy."""
-        rows = self._database.execute("select told from rounds order by number")
+        with self._reading():
+            rows = self._database.execute("select told from rounds order by number").fetchall()
         return [self._parsed(told, "the figures of a minibatch") for (told,) in rows]
 
     # === Going on ===
@@ -283,7 +291,9 @@ class Journal:
             ValueError: naming the child and what is wrong.
         """
         by_number: dict[int, Record] = {}
-        for row in self._database.execute("select * from children order by number"):
+        with self._reading():
+            rows = self._database.execute("select * from children order by number").fetchall()
+        for row in rows:
             try:
                 record = _record(row)
                 check_fields(record)
@@ -309,7 +319,8 @@ class Journal:
                 raise self._error(f"{len(records)} children and no policy")
             return
         done, _ = saved
-        numbers = [number for (number,) in self._database.execute("select number from rounds")]
+        with self._reading():
+            numbers = [number for (number,) in self._database.execute("select number from rounds")]
         if sorted(numbers) != list(range(done)) or len(self.told()) != done:
             raise self._error(f"a policy after {done} minibatches, and figures of {len(numbers)}")
         rounds = [record.round for record in records]

@@ -191,8 +191,9 @@ class RegularizedEvolution:
         counts = [count_of(state.get(name, np.array(-1)), name) for name in ("asked", "told")]
         members = min(counts[1], self.population)
         shape = (members, len(self.space.choices)) if members else (0,)
-        arrays = {"tokens": np.zeros(shape, np.int32), "rewards": np.zeros(members)}
-        check_state(state, {**self.state(), **arrays})
+        count, tokens = np.array(0), np.zeros(shape, np.int32)
+        rewards = np.zeros(members)
+        check_state(state, {"asked": count, "told": count, "tokens": tokens, "rewards": rewards})
         for child in state["tokens"]:
             self.space.check(child)
         self._asked, self._told = counts
