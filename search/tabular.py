@@ -47,6 +47,9 @@ class TabularBenchmark:
         mult_adds: int64 (children,), on one image.
         seconds: float32 (children,), that the training took.
         about: how it was made, as JSON holds it.
+
+    Raises:
+        ValueError: if the columns do not fit each other or the space.
     """
 
     space: SearchSpace
@@ -59,6 +62,21 @@ class TabularBenchmark:
     about: dict[str, Any]
 
     def __post_init__(self) -> None:
+        children = len(self.tokens)
+        curves = (children, *self.rewards.shape[1:2])
+        shapes = {
+            "tokens": (children, len(self.space.choices)),
+            "rewards": curves,
+            "losses": curves,
+        }
+        for name in _COLUMNS:
+            found, expected = getattr(self, name).shape, shapes.get(name, (children,))
+            if found != expected:
+                raise ValueError(f"Expected {name} of the shape {expected}. Received: {found}")
+        if not ((self.rewards >= 0) & (self.rewards <= 1)).all():
+            raise ValueError(f"Expected rewards in [0, 1]. Received: up to {self.rewards.max()}")
+        for child in self.tokens:
+            self.space.check(child)
         rows = {tuple(child): row for row, child in enumerate(self.tokens.tolist())}
         object.__setattr__(self, "_rows", rows)
 

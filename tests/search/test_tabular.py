@@ -79,6 +79,24 @@ def test_a_saved_table_is_the_same(table, tmp_path):
         TabularBenchmark.load(tmp_path / "no.npz")
 
 
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("rewards", lambda values: values + 1, "Expected rewards in .0, 1."),
+        ("rewards", lambda values: values * np.nan, "Expected rewards in .0, 1."),
+        ("losses", lambda values: values[:, :1], "Expected losses of the shape"),
+        ("seconds", lambda values: values[1:], "Expected seconds of the shape"),
+        ("tokens", lambda values: values + 1, "Expected 5 ints from 0"),
+        ("tokens", lambda values: values[:, :4], "Expected tokens of the shape"),
+    ],
+)
+def test_a_table_whose_columns_do_not_fit_is_refused(table, tmp_path, column, change, message):
+    object.__setattr__(table, column, change(getattr(table, column)))
+    table.save(tmp_path / "t.npz")
+    with pytest.raises(ValueError, match=f"t.npz: expected a tabular benchmark. Received: {message}"):
+        TabularBenchmark.load(tmp_path / "t.npz")
+
+
 def test_what_is_not_in_the_table_is_told(table):
     space = SearchSpace(blocks=1, operations=("conv_1x1",), combinations=("add",), cells=1)
     with pytest.raises(ValueError, match="Expected a genotype of SearchSpace"):
