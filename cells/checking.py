@@ -57,7 +57,7 @@ def check_fields(instance: Any) -> None:
     Raises:
         ValueError: naming the first field that does not fit, what was expected and what was received.
     """
-    for name, annotation in _hints(type(instance)).items():
+    for name, annotation in _hints(type(instance)).items():  # type: ignore[arg-type]
         if name in {field.name for field in dataclasses.fields(instance)}:
             check(name, getattr(instance, name), annotation)
 

@@ -115,7 +115,7 @@ def _image(runtime: Runtime, image_size: tuple[int, int] | None) -> np.ndarray:
             f"Expected image_size (--image-size) to fit images of {runtime.image_shape}. "
             f"Received: {image_size}"
         )
-    shape = *size, runtime.image_shape[2]
+    shape: list[Any] = [*size, runtime.image_shape[2]]
     values = np.random.default_rng(0).integers(0, 256, (1, *shape))
     return (values if runtime.image_dtype == "uint8" else values / 127.5 - 1).astype(
         runtime.image_dtype

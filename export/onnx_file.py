@@ -170,11 +170,11 @@ class _Writer:
         self.integers = self.scales is not None and op.kind in INTEGER_KINDS
         if self.integers:
             inputs = [self.quantized(n, i) for n, i in zip(op.inputs, inputs, strict=True)]
-        # What lies below the least of a scale becomes that: where it is 0, as a rule, a ReLU is done.
-        has_relu = op.relu and not (self.integers and self.scales[op.output].zero_point == -128)
-        made = getattr(self, f"_{op.kind}")(
-            op, inputs, f"{op.output}/linear" if has_relu else op.output
-        )
+        # Rounding to a scale whose least number is 0 is a ReLU.
+        scale = self.scales[op.output] if self.scales is not None and self.integers else None
+        has_relu = op.relu and (scale is None or scale.zero_point != -128)
+        name = f"{op.output}/linear" if has_relu else op.output
+        made = getattr(self, f"_{op.kind}")(op, inputs, name)
         if has_relu and self.integers:
             made = self._relu(op, [self.quantized(op.output, made)], op.output)
         if self.integers:

@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if type(error).__name__ == "ResourceExhaustedError":  # of TensorFlow
             told = "out of memory; smaller images, batches or networks need less"
             return _failed(told, with_traceback)
-        told = f"a defect of nasnet-zoo; --traceback shows where. {type(error).__name__}: {error}"
+        defect = "a defect of nasnet-zoo, or of operations that it was given; --traceback shows where"
+        told = f"{defect}. {type(error).__name__}: {error}"
         return _failed(told, with_traceback)
     finally:
         warnings.formatwarning = formatwarning
