@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from nasnet_zoo import __version__
 from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, Seed, Share, parse
+from nasnet_zoo.cells.operations import import_operations
 from nasnet_zoo.quiet import start_backend
 
 _DATA = (
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_backend()
     formatwarning, warnings.formatwarning = warnings.formatwarning, _warning
     try:
+        for module in getattr(arguments, "modules", ()):
+            import_operations(module)
         arguments.run(arguments)
     except KeyboardInterrupt as stop:
         return _failed(str(stop) or "stopped", with_traceback, 130)
@@ -75,7 +78,7 @@ def _failed(told: str, with_traceback: bool, status: int = 1) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with the option that all commands have."""
+    """A parser whose errors are one line, with the options that all commands have."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -84,6 +87,14 @@ class _Parser(argparse.ArgumentParser):
             action="store_true",
             default=argparse.SUPPRESS,
             help="show where an error was raised, before its line",
+        )
+        self.add_argument(
+            "--import",
+            dest="modules",
+            action="append",
+            default=argparse.SUPPRESS,
+            metavar="MODULE",
+            help="a Python module, or a .py file, that registers operations; its code is run",
         )
 
     def error(self, message: str) -> NoReturn:
@@ -189,14 +200,6 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         metavar="FIELD=VALUE",
         help="what is searched: blocks=5 (at most 12) cells=2 operations=NAME,NAME,... "
         "combinations=add,concat",
-    )
-    search.add_argument(
-        "--import",
-        dest="modules",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="run a Python module or .py file that registers operations to search with (repeatable)",
     )
     search.add_argument(
         "--budget",
@@ -523,14 +526,11 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.cells.operations import import_operations
     from nasnet_zoo.fields import numbers, with_fields
     from nasnet_zoo.search.child import Budget
     from nasnet_zoo.search.folder import Settings, search_folder
     from nasnet_zoo.search.space import SearchSpace
 
-    for module in arguments.modules:
-        import_operations(module)
     settings = Settings(
         policy=arguments.policy,
         options=numbers(arguments.options),

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from importlib.metadata import version
 import pytest
 import tensorflow as tf
 
-from nasnet_zoo.cells import NASNET_A, NASNET_B, Cost, Genotype
+from nasnet_zoo.cells import NASNET_A, NASNET_B, OPERATIONS, Cost, Genotype
 from nasnet_zoo.cli import main
 from nasnet_zoo.models import NASNetA_1_384_FashionMNIST
 from nasnet_zoo.quiet import quiet_stderr
@@ -69,6 +70,25 @@ def test_memory_that_tensorflow_cannot_have_is_one_line(monkeypatch, capfd):
     monkeypatch.setattr("nasnet_zoo.tables.models_table", fail)
     assert main(["models"]) == 1
     assert capfd.readouterr().err.splitlines()[-1].startswith("nasnet-zoo: out of memory")
+
+
+def test_operations_of_a_module_are_known_to_every_command(tmp_path, capfd):
+    (tmp_path / "mine.py").write_text(
+        "from nasnet_zoo.cells import register_operation\n"
+        "from nasnet_zoo.cells.operations import separable\n"
+        "register_operation('sep_9x9', lambda stride, channels, filters: separable(9, stride))\n"
+    )
+    cell = {"blocks": [{"inputs": [0, 1], "operations": ["sep_9x9", "identity"]}]}
+    genotype, out = tmp_path / "mine.json", tmp_path / "m.tflite"
+    genotype.write_text(json.dumps({"normal": cell, "reduction": cell}))
+    command = ["export", "nasnet_a_1_384_fashion_mnist", "--genotype", str(genotype), "--out", str(out)]
+    assert main(command) == 1
+    assert "Received: 'sep_9x9'" in capfd.readouterr().err
+    try:
+        assert main([*command, "--import", str(tmp_path / "mine.py")]) == 0
+    finally:
+        OPERATIONS.pop("sep_9x9", None)
+    assert "values as simulated" in capfd.readouterr().out
 
 
 def test_warnings_of_a_command_are_shown(tmp_path):
