@@ -22,7 +22,7 @@ from .from_keras import functional, image_shape, rescales
 from .graph import InferenceGraph
 from .litert_file import write_litert
 from .onnx_file import DEFAULT_OPSET, check_opset, write_onnx
-from .plain import WRITERS, check_backend, model_module, replacing_export
+from .plain import WRITERS, WRITTEN_BY, card_path, check_backend, model_module, replacing_export
 from .quantization import as_model_input
 from .runtimes import load_runtime
 from .verification import (
@@ -179,7 +179,7 @@ def export(
             temporary,
         )
     result = ExportResult(**vars(found), seconds=seconds)
-    write_text(path.with_name(path.name + ".md"), _card(result, metadata, names))
+    write_text(card_path(path), _card(result, metadata, names))
     return result
 
 
@@ -328,7 +328,7 @@ def _card(result: ExportResult, metadata: dict[str, str], names: tuple[str, ...]
         f"# {metadata['name']}",
         "",
         f"{result.format} file, {result.size:,} bytes, {result.quantization}, of a model with "
-        f"{int(metadata['parameters']):,} parameters. Written by nasnet-zoo.",
+        f"{int(metadata['parameters']):,} parameters. {WRITTEN_BY}",
         "",
         f"- Input `image`: (batch, {metadata['image_shape'][1:-1]}), {metadata['image']}.",
         f"- Output: {', '.join(f'`{name}`' for name in names)}, {metadata['output']}.",

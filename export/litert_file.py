@@ -189,7 +189,7 @@ class _Writer:
             signatureDefs=[signature],
         )
         model.buffers = [_Buffer(s, data) for data in self.buffers]
-        return _packed(model, sum(data.nbytes for data in self.buffers if data is not None))
+        return packed(model, sum(data.nbytes for data in self.buffers if data is not None))
 
     def image(self) -> int:
         """The tensor of the image; bytes become what the model takes."""
@@ -562,14 +562,15 @@ def with_metadata(file: bytes, metadata: Mapping[str, str]) -> memoryview:
     data = [buffer.data for buffer in model.buffers]
     model.metadata = [*(model.metadata or ()), s.MetadataT(METADATA_NAME, len(data))]
     model.buffers = [_Buffer(s, held) for held in (*data, _told(metadata))]
-    return _packed(model, len(file))
+    return packed(model, len(file))
 
 
 def _told(metadata: Mapping[str, str]) -> np.ndarray:
     return np.frombuffer(json.dumps(dict(metadata)).encode(), np.uint8)
 
 
-def _packed(model: Any, size: int) -> memoryview:
+def packed(model: Any, size: int) -> memoryview:
+    """The bytes of a model in the schema's object form, of about ``size`` bytes."""
     flatbuffers = import_extra("flatbuffers", "export")
     builder = flatbuffers.Builder(size + (1 << 20))
     builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)

@@ -113,6 +113,7 @@ def replacing_export(path: Path, format: str) -> AbstractContextManager[Path]:  
         ValueError: if something else than a SavedModel is in the place of one.
         OSError: if the folder to write it in is not there.
     """
+    check_card(path)
     if format != "saved_model":
         return replacing(path)
     check_parent(path)
@@ -121,6 +122,25 @@ def replacing_export(path: Path, format: str) -> AbstractContextManager[Path]:  
             f"Expected a new folder or an earlier SavedModel. Received: {os.fspath(path)!r}"
         )
     return replacing_folder(path)
+
+
+#: The line of a model card that says whose it is.
+WRITTEN_BY = "Written by nasnet-zoo."
+
+
+def card_path(path: Path) -> Path:
+    """The path of a file's model card."""
+    return path.with_name(path.name + ".md")
+
+
+def check_card(path: Path) -> None:
+    """Raises a `ValueError` where a file's model card would replace a file that is none of ours."""
+    card = card_path(path)
+    if card.exists() and WRITTEN_BY not in card.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(
+            f"{path}: expected a name whose model card, {card.name}, is new or an earlier one. "
+            "Received: the name of a file of another kind"
+        )
 
 
 def check_backend() -> None:

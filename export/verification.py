@@ -60,7 +60,7 @@ _WRITERS = {"litert": litert_file, "onnx": onnx_file}
 _FORMATS = {"TensorFlow": "saved_model", "LiteRT": "litert", "ONNX Runtime": "onnx"}
 # Of the images that are compared at a time: Keras keeps everything that it computes from them.
 _PIXELS = 1 << 18
-# Images on which all values are compared: a wrong weight shows on any of them.
+# Images on which all values are compared, fewer of large ones: a wrong weight shows on any of them.
 _WATCHED = 4
 # Probabilities below are equal in the signal-to-noise ratio.
 _LEAST_PROBABILITY = 1e-7
@@ -395,27 +395,23 @@ def _compare_values(
     for rewrite in writer.REWRITES[quantization]:
         graph = rewrite(graph)
     watch = WATCHES[file_format](written, graph)
+    count = min(_WATCHED, max(_PIXELS // 2 // (images.shape[1] * images.shape[2]), 1))
+    chosen = slice(None, None, -(-len(images) // count))
+    values = watch(images[chosen])
+    pairs = [(output[chosen], wanted[chosen]) for output, wanted in zip(outputs, expected, strict=True)]
     farthest = 0.0
-    chosen = slice(None, None, -(-len(images) // _WATCHED))
-    images = images[chosen]
-    pairs = [(a[chosen], b[chosen]) for a, b in zip(outputs, expected, strict=True)]
-    step = max(_PIXELS // 2 // (images.shape[1] * images.shape[2]), 1)
-    for start in range(0, len(images), step):
-        batch = slice(start, start + step)
-        values = watch(images[batch])
-        found = [(output[batch], wanted[batch]) for output, wanted in pairs]
-        try:
-            for name, nearness in _nearnesses(graph, writer, quantization, values, found):
-                if not nearness <= MAX_NEARNESS:
-                    raise VerificationError(
-                        f"{path}: expected {name} to be what its operation makes of its inputs, within "
-                        f"{MAX_NEARNESS:.0%} of what quantisation changes. Received: {nearness:.0%}"
-                    )
-                farthest = max(farthest, nearness)
-        except KeyError as missing:
-            raise VerificationError(
-                f"{path}: expected the values of this model. Received: a file without {missing}"
-            ) from None
+    try:
+        for name, nearness in _nearnesses(graph, writer, quantization, values, pairs):
+            if not nearness <= MAX_NEARNESS:
+                raise VerificationError(
+                    f"{path}: expected {name} to be what its operation makes of its inputs, within "
+                    f"{MAX_NEARNESS:.0%} of what quantisation changes. Received: {nearness:.0%}"
+                )
+            farthest = max(farthest, nearness)
+    except KeyError as missing:
+        raise VerificationError(
+            f"{path}: expected the values of this model. Received: a file without {missing}"
+        ) from None
     return len(graph.ops), farthest
 
 

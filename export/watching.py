@@ -5,6 +5,8 @@ A copy of the file whose outputs are all of its values runs on the same kernels 
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from nasnet_zoo.extras import import_extra
 from nasnet_zoo.quiet import quiet_stderr
 
 from .graph import InferenceGraph
+from .litert_file import packed
 from .quantization import INTEGER_KINDS, Scale
 
 _ZERO_OF_BYTES = 128
@@ -56,7 +59,6 @@ def watch_litert(path: Path, graph: InferenceGraph) -> Watch:
     """
     schema = import_extra("ai_edge_litert.schema_py_generated", "export")
     interpreter_module = import_extra("ai_edge_litert.interpreter", "export")
-    flatbuffers = import_extra("flatbuffers", "export")
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
     (subgraph,) = model.subgraphs
     for tensor in subgraph.tensors:
@@ -69,10 +71,14 @@ def watch_litert(path: Path, graph: InferenceGraph) -> Watch:
     names = {index: graph.outputs[k] for k, index in enumerate(subgraph.outputs)}
     subgraph.outputs = [index for operator in subgraph.operators for index in operator.outputs]
     model.signatureDefs = None
-    builder = flatbuffers.Builder(path.stat().st_size + (1 << 20))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    with quiet_stderr():  # it logs that it has a delegate
-        interpreter = interpreter_module.Interpreter(model_content=bytes(builder.Output()))
+    outputs = subgraph.outputs
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # A file and not its bytes: the runtime reads it where it lies.
+        watched = Path(folder) / "watched.tflite"
+        watched.write_bytes(packed(model, path.stat().st_size))
+        del model, subgraph
+        with quiet_stderr():  # it logs that it has a delegate
+            interpreter = interpreter_module.Interpreter(os.fspath(watched))
     (image,) = interpreter.get_input_details()
     details = interpreter.get_output_details()
 
@@ -82,9 +88,9 @@ def watch_litert(path: Path, graph: InferenceGraph) -> Watch:
         interpreter.set_tensor(image["index"], images)
         interpreter.invoke()
         values = FileValues({graph.image: images.astype(np.float32)})
-        for index, output in zip(subgraph.outputs, details, strict=True):
+        for index, output in zip(outputs, details, strict=True):
             name = names.get(index, output["name"]).removesuffix("/float32")
-            array = interpreter.get_tensor(output["index"])
+            array = interpreter.tensor(output["index"])()
             step, zero_point = output["quantization"]
             if array.dtype == np.float32:
                 values.floats[name] = array
@@ -114,20 +120,21 @@ def watch_onnx(path: Path, graph: InferenceGraph) -> Watch:
     del model.graph.output[:]
     for name in (*integers.values(), *floats.values()):
         model.graph.output.append(onnx.ValueInfoProto(name=name))
-    constants = {c.name: c for c in model.graph.initializer}
-
-    def scale_of(name: str) -> Scale:
-        step, zero = (
-            onnx.numpy_helper.to_array(constants[f"{stored[name]}/{part}"]) for part in ("step", "zero")
+    constants = {c.name: onnx.numpy_helper.to_array(c) for c in model.graph.initializer if not c.dims}
+    scales = {
+        name: Scale(
+            float(constants[f"{stored[name]}/step"]),
+            int(constants[f"{stored[name]}/zero"]) - _ZERO_OF_BYTES,
         )
-        return Scale(float(step), int(zero) - _ZERO_OF_BYTES)
-
-    scales = {name: scale_of(name) for name in integers}
+        for name in integers
+    }
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        watched = os.fspath(Path(folder) / "watched.onnx")
+        onnx.save(model, watched)
+        del model
+        session = onnxruntime.InferenceSession(watched, options, providers=["CPUExecutionProvider"])
 
     def run(images: np.ndarray) -> FileValues:
         found = session.run([*integers.values(), *floats.values()], {"image": images})

@@ -416,6 +416,15 @@ def test_a_bad_argument_leaves_the_old_file(model, tmp_path, arguments, message)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(path.name, b"old")]
 
 
+def test_a_card_replaces_nothing_but_a_card(model, tmp_path):
+    (tmp_path / "README.md").write_text("years of work")
+    with pytest.raises(ValueError, match="README: expected a name whose model card, README.md, is new"):
+        export(model, tmp_path / "README", "saved_model")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["years of work"]
+    export(model, tmp_path / "model.tflite")
+    export(model, tmp_path / "model.tflite")
+
+
 @pytest.mark.parametrize("opset", [12, 99])
 def test_an_opset_out_of_range(model, tmp_path, opset):
     with pytest.raises(ValueError, match="Expected an opset from 13 to"):
