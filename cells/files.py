@@ -137,7 +137,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
     # The suffix is kept: some writers choose their format by it.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        with _writing(path, temporary):
+        with writing(path, temporary):
             yield temporary
             temporary.replace(path)
     finally:
@@ -151,7 +151,7 @@ def replacing_folder(path: PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     replaced = path.with_name(f".{os.getpid()}.old.{path.name}")
     try:
-        with _writing(path, temporary):
+        with writing(path, temporary):
             yield temporary
             if path.exists():
                 path.rename(replaced)
@@ -162,8 +162,17 @@ def replacing_folder(path: PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def _writing(path: Path, temporary: Path) -> Iterator[None]:
-    """Makes errors in writing ``temporary`` name the path that was asked for."""
+def writing(path: PathLike, temporary: PathLike | None = None) -> Iterator[None]:
+    """Makes errors in writing name the path that was asked for.
+
+    Args:
+        path: that was asked for.
+        temporary: what is written in its stead. Default: the path itself.
+
+    Raises:
+        OSError: of the same class.
+    """
+    temporary = path if temporary is None else temporary
     try:
         yield
     except OSError as error:
@@ -195,7 +204,7 @@ def locked(folder: PathLike) -> Iterator[None]:
         OSError: if the folder cannot be made or written to.
     """
     folder = Path(folder)
-    with _writing(folder, folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / _LOCK, timeout=0)
         try:

@@ -333,7 +333,7 @@ def build_model(
                 cell.depth,
                 len(plan.cells),
                 drop_path_version,
-                name="drop_path",
+                name=f"{cell.name}_drop_path",
             )
         x = Cell(
             cell.cell,

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from nasnet_zoo.cells.files import replacing
 from nasnet_zoo.models import from_architecture
-from nasnet_zoo.training.train import claim, dtype_policy, fit_resumable, make_optimizer
+from nasnet_zoo.training.train import claimed, dtype_policy, fit_resumable, make_optimizer
 
 from .coco import CocoImages
 from .evaluation import detect, evaluate
@@ -112,39 +112,40 @@ def train_detector(
         raise ValueError(
             f"Expected at least {recipe.batch_size} images to train on. Received: {len(train.examples)}"
         )
-    claim(
-        out,
-        recipe,
-        train_images=len(train.examples),
-        test_images=len(test.examples),
-        class_names=list(train.class_names),
-        start_from=None if start_from is None else os.fspath(start_from),
-        seed=seed,
-    )
-    keras.utils.set_random_seed(seed)
-    with dtype_policy(recipe.precision):
-        detector = build_detector(recipe, train.class_names, seed)
-    if start_from is not None:
-        copy_weights(load_detector(start_from), detector)
-    optimizer = make_optimizer(recipe, steps)
-    optimizer.build(detector.trainable_variables)
-    detector.compile(optimizer, jit_compile=False)
-    fit_resumable(
-        detector,
-        out,
-        lambda start: training_batches(train, size, recipe.batch_size, seed, start, flip=recipe.flip),
-        steps,
-        recipe.epochs,
-        [CocoEvaluation(test, size)],
-        tensorboard=tensorboard,
-        verbose=verbose,
-    )
-    # What is used and exported computes in float32 and keeps its activations.
-    plain = dataclasses.replace(recipe, weights=None, gradient_checkpointing=False)
-    trained = build_detector(plain, train.class_names, seed)
-    copy_weights(detector, trained)
-    with replacing(out / "detector.keras") as temporary:
-        trained.save(temporary)
+    settings = {
+        "train_images": len(train.examples),
+        "test_images": len(test.examples),
+        "class_names": list(train.class_names),
+        "start_from": None if start_from is None else os.fspath(start_from),
+        "seed": seed,
+    }
+    with claimed(out, recipe, settings):
+        keras.utils.set_random_seed(seed)
+        with dtype_policy(recipe.precision):
+            detector = build_detector(recipe, train.class_names, seed)
+        if start_from is not None:
+            copy_weights(load_detector(start_from), detector)
+        optimizer = make_optimizer(recipe, steps)
+        optimizer.build(detector.trainable_variables)
+        detector.compile(optimizer, jit_compile=False)
+        fit_resumable(
+            detector,
+            out,
+            lambda start: training_batches(
+                train, size, recipe.batch_size, seed, start, flip=recipe.flip
+            ),
+            steps,
+            recipe.epochs,
+            [CocoEvaluation(test, size)],
+            tensorboard=tensorboard,
+            verbose=verbose,
+        )
+        # What is used and exported computes in float32 and keeps its activations.
+        plain = dataclasses.replace(recipe, weights=None, gradient_checkpointing=False)
+        trained = build_detector(plain, train.class_names, seed)
+        copy_weights(detector, trained)
+        with replacing(out / "detector.keras") as temporary:
+            trained.save(temporary)
     return trained
 
 

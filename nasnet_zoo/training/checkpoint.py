@@ -3,64 +3,119 @@
 from __future__ import annotations
 
 import os
-import zipfile
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.cells.files import reading, replacing
+
+_ROUNDS = "rounds"
 
 
 class NotFiniteError(ArithmeticError):
     """The loss or a weight became infinite or no number."""
 
 
-def _state(model: keras.Model) -> list[keras.Variable]:
-    """The weights, statistics, drop path's steps, random states, and the optimizer's variables."""
-    return [*model.variables, *model.optimizer.variables]
-
-
-def save_checkpoint(model: keras.Model, path: str | os.PathLike[str]) -> None:
+def save_checkpoint(model: keras.Model, path: str | os.PathLike[str], rounds: int) -> None:
     """Writes a compiled model's whole training state in one step.
+
+    Args:
+        model: compiled, its optimizer built.
+        path: of the checkpoint.
+        rounds: number of rounds of training that are done.
 
     Raises:
         NotFiniteError: if a value is infinite or no number; what was there before is kept.
+        OSError: if the file cannot be written; likewise.
     """
-    state = {f"{k:05}": np.asarray(variable) for k, variable in enumerate(_state(model))}
-    for variable, values in zip(_state(model), state.values(), strict=True):
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-            raise NotFiniteError(f"{variable.path} is not finite")
+    state = {key: np.asarray(variable) for key, variable in _state(model).items()}
+    for key, values in state.items():
+        if not _finite(values):
+            raise NotFiniteError(f"{key} is not finite")
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **state)  # type: ignore[arg-type]
+        np.savez(file, **{_ROUNDS: np.asarray(rounds)}, **state)  # type: ignore[arg-type]
 
 
 def restore_checkpoint(model: keras.Model, path: str | os.PathLike[str]) -> int:
     """Restores what `save_checkpoint` wrote into a model compiled alike.
 
+    The model is changed only if the whole checkpoint fits.
+
     Returns:
-        The number of training steps taken.
+        The number of rounds of training that are done.
 
     Raises:
-        ValueError: if the file is broken, or another model's.
+        OSError: if the file cannot be read.
+        ValueError: if the file is broken, or naming the variable that does not fit the model.
     """
-    variables = _state(model)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            state = [file[name] for name in sorted(file.files)]
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: expected a checkpoint. Received: {error}") from None
-    expected = [tuple(variable.shape) for variable in variables]
-    received = [values.shape for values in state]
-    if expected != received:
-        raise ValueError(
-            f"{path}: expected the checkpoint of this model, with {len(expected)} variables. "
-            f"Received: {len(received)}, or of other shapes"
-        )
-    for variable, values in zip(variables, state, strict=True):
-        variable.assign(values)
-    return int(model.optimizer.iterations)
+    variables, found = _state(model), _read(path)
+    rounds = found.pop(_ROUNDS, None)
+    if rounds is None or rounds.shape or rounds.dtype.kind != "i" or rounds < 0:
+        raise _unfit(path, f"{_ROUNDS} {rounds}")
+    for what, keys in (
+        ("none of", variables.keys() - found.keys()),
+        ("an unknown", found.keys() - variables.keys()),
+    ):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise _unfit(path, f"{what} {min(keys)}{more}")
+    for key, variable in variables.items():
+        values, dtype = found[key], np.asarray(variable).dtype
+        if values.shape != tuple(variable.shape) or values.dtype != dtype:
+            raise _unfit(
+                path,
+                f"{key} of {values.dtype} {values.shape} instead of {dtype} {tuple(variable.shape)}",
+            )
+        if not _finite(values):
+            raise _unfit(path, f"{key} that is not finite")
+        if key.endswith("bn_variance") and values.min(initial=0) < 0:
+            raise _unfit(path, f"{key} that is negative")
+    for key, variable in variables.items():
+        variable.assign(found[key])
+    return int(rounds)
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    with reading(path, "a checkpoint"), open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        # zipfile and NumPy raise errors of many kinds on broken archives.
+        except Exception as error:
+            raise ValueError(f"{path}: expected a checkpoint. Received: {error}") from None
+
+
+def _unfit(path: str | os.PathLike[str], received: str) -> ValueError:
+    return ValueError(f"{path}: expected the checkpoint of this model. Received: one with {received}")
+
+
+def _finite(values: np.ndarray) -> bool:
+    return not np.issubdtype(values.dtype, np.floating) or bool(np.isfinite(values).all())
+
+
+def _state(model: keras.Model) -> dict[str, keras.Variable]:
+    """By name: weights, statistics, drop path's steps, random states, the optimizer's variables."""
+    return {**_named("model", model.variables), **_named("optimizer", model.optimizer.variables)}
+
+
+def _named(owner: str, variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+    """Variables by their paths, without the numbers that Keras counts up within a process."""
+    named: dict[str, keras.Variable] = {}
+    counts: Counter[str] = Counter()
+    for variable in variables:
+        first, *rest = variable.path.split("/")
+        if owner == "optimizer" or first.startswith("seed_generator"):
+            first = re.sub(r"_\d+$", "", first)
+        path = "/".join((owner, first, *rest))
+        # Without their numbers the paths of random states are not unique.
+        named[f"{path}#{counts[path]}" if counts[path] else path] = variable
+        counts[path] += 1
+    return named
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -87,4 +142,4 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves."""
-        save_checkpoint(self.model, self._path)
+        save_checkpoint(self.model, self._path, epoch + 1)

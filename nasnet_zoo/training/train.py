@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from nasnet_zoo.cells.files import replacing, write_text
+from nasnet_zoo.cells.checking import PositiveInt, Seed, checked
+from nasnet_zoo.cells.files import check_ours, locked, read_json, replacing, write_text
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.models import from_architecture
 
 from .checkpoint import Checkpoint, NotFiniteError, restore_checkpoint
+from .history import History, truncate_history
 from .input import evaluation_batches, training_batches
 from .recipes import Recipe
 from .schedules import learning_rate
@@ -28,13 +30,14 @@ from .sources import ImageSource, broken_images_named, open_source
 _CHECKPOINT, _HISTORY, _RUN = "checkpoint.npz", "history.csv", "run.json"
 
 
+@checked
 def train(
     recipe: Recipe,
     data: ImageSource | ImageData | str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    seed: int = 0,
-    checkpoints_per_epoch: int = 1,
+    seed: Seed = 0,
+    checkpoints_per_epoch: PositiveInt = 1,
     deterministic: bool = False,
     tensorboard: bool = False,
     verbose: int | None = None,
@@ -64,10 +67,6 @@ def train(
         ValueError: if the data does not fit the recipe, or ``out`` holds another run.
         NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
     """
-    if checkpoints_per_epoch < 1:
-        raise ValueError(
-            f"Expected checkpoints_per_epoch of at least 1. Received: {checkpoints_per_epoch}"
-        )
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     source, out = open_source(data), Path(out)
@@ -78,43 +77,40 @@ def train(
             f"{source.name}: expected images for at least one step of {recipe.batch_size} between two "
             f"checkpoints. Received: {source.train_size} images, {checkpoints_per_epoch=}"
         )
-    claim(
-        out,
-        recipe,
-        data=source.name,
-        train_images=source.train_size,
-        test_images=source.test_size,
-        class_names=list(source.class_names),
-        seed=seed,
-        checkpoints_per_epoch=checkpoints_per_epoch,
-    )
-    keras.utils.set_random_seed(seed)
-    rounds = recipe.epochs * checkpoints_per_epoch
-    with dtype_policy(recipe.precision):
-        model = build(recipe, source, steps * rounds)
-    compile_model(model, recipe, steps * checkpoints_per_epoch)
+    settings = {
+        "data": source.name,
+        "train_images": source.train_size,
+        "test_images": source.test_size,
+        "class_names": list(source.class_names),
+        "seed": seed,
+        "checkpoints_per_epoch": checkpoints_per_epoch,
+    }
+    with claimed(out, recipe, settings):
+        keras.utils.set_random_seed(seed)
+        rounds = recipe.epochs * checkpoints_per_epoch
+        with dtype_policy(recipe.precision):
+            model = build(recipe, source, steps * rounds)
+        compile_model(model, recipe, steps * checkpoints_per_epoch)
 
-    def batches(start: int) -> tf.data.Dataset:
-        return _targets(training_batches(source, recipe, seed, start, deterministic), model)
+        def batches(start: int) -> tf.data.Dataset:
+            return _targets(training_batches(source, recipe, seed, start, deterministic), model)
 
-    test_size = recipe.architecture.image_size
-    testing = _targets(evaluation_batches(source, test_size, recipe.central_crop), model)
-    with broken_images_named(source):
-        fit_resumable(
-            model,
-            out,
-            batches,
-            steps,
-            rounds,
-            [keras.callbacks.SwapEMAWeights()] if recipe.ema is not None else [],
-            validation_data=testing,
-            tensorboard=tensorboard,
-            verbose=verbose,
-        )
-    trained = for_inference(model, recipe, source)
-    for name, save in (("model.weights.h5", trained.save_weights), ("model.keras", trained.save)):
-        with replacing(out / name) as temporary:
-            save(temporary)
+        test_size = recipe.architecture.image_size
+        testing = _targets(evaluation_batches(source, test_size, recipe.central_crop), model)
+        with broken_images_named(source):
+            fit_resumable(
+                model,
+                out,
+                batches,
+                steps,
+                rounds,
+                [keras.callbacks.SwapEMAWeights()] if recipe.ema is not None else [],
+                validation_data=testing,
+                tensorboard=tensorboard,
+                verbose=verbose,
+            )
+        trained = for_inference(model, recipe, source)
+        _save(trained, out)
     return trained
 
 
@@ -144,16 +140,21 @@ def fit_resumable(
         verbose: see `train`.
 
     Raises:
+        ValueError: if the checkpoint or the history is broken, or not of this run.
         NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
     """
     done = 0
     if (out / _CHECKPOINT).exists():
-        done = restore_checkpoint(model, out / _CHECKPOINT) // steps
-        _truncate_history(out / _HISTORY, done)
+        done = restore_checkpoint(model, out / _CHECKPOINT)
+        if done > rounds:
+            raise ValueError(
+                f"{out / _CHECKPOINT}: expected at most {rounds} rounds of training. Received: {done}"
+            )
+        truncate_history(out / _HISTORY, done)
     if done == rounds:
         model.optimizer.finalize_variable_values(model.trainable_weights)
         return
-    callbacks = [*callbacks, keras.callbacks.CSVLogger(out / _HISTORY, append=done > 0)]
+    callbacks = [*callbacks, History(out / _HISTORY)]
     if tensorboard:
         import_extra("tensorboard", "train")
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", update_freq="epoch"))
@@ -265,6 +266,17 @@ def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> ke
     return trained
 
 
+def _save(trained: keras.Model, out: Path) -> None:
+    with replacing(out / "model.keras") as temporary:
+        trained.save(temporary)
+    # Of the same bytes: HDF5's own writing to a full disk crashes the process.
+    with (
+        zipfile.ZipFile(out / "model.keras") as archive,
+        replacing(out / "model.weights.h5") as temporary,
+    ):
+        temporary.write_bytes(archive.read("model.weights.h5"))
+
+
 @contextmanager
 def dtype_policy(policy: str) -> Iterator[None]:
     """Keras's global dtype policy within a block."""
@@ -276,38 +288,41 @@ def dtype_policy(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def claim(out: Path, recipe: Recipe, **settings: Any) -> None:
-    """Notes in a folder what is run there, or checks that it is this.
+@contextmanager
+def claimed(out: Path, recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Holds a folder for a run, noted in it, and for this process.
 
     Args:
         out: the folder, made if it is not there.
         recipe: of the run.
-        **settings: what else has to be the same, as JSON holds it.
+        settings: what else has to be the same when the run goes on, as JSON holds it.
 
     Raises:
-        ValueError: naming what is different, if another run was begun there.
+        ValueError: if it holds other files, naming what is different if another run was begun there, or
+            if another process holds it.
     """
-    path = out / _RUN
-    if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        run = {"recipe": recipe.to_dict(), **settings}
-        write_text(path, json.dumps(run, indent=2) + "\n")
-        return
-    earlier = json.loads(path.read_text(encoding="utf-8"))
-    before = {**earlier, **earlier["recipe"]}
-    for name, value in {**recipe.to_dict(), **settings}.items():
-        if before.get(name) != value:
+    path, run = out / _RUN, {"recipe": recipe.to_dict(), **settings}
+    check_ours(out, _RUN, "a training run")
+    with locked(out):
+        if path.exists():
+            _check_same(path, run)
+        else:
+            write_text(path, json.dumps(run, indent=2) + "\n")
+        yield
+
+
+def _check_same(path: Path, run: Mapping[str, Any]) -> None:
+    earlier = read_json(path, "a training run")
+    if not isinstance(earlier, dict) or not isinstance(earlier.get("recipe"), dict):
+        raise ValueError(f"{path}: expected a training run in JSON. Received: one without a recipe")
+    before, now = ({**told["recipe"], **told} for told in (earlier, run))
+    for name, value in now.items():
+        if name == "recipe":
+            continue
+        if name not in before:
+            raise ValueError(f"{path}: expected a training run in JSON. Received: one without {name}")
+        if before[name] != value:
             raise ValueError(
-                f"{out}: expected the run that was begun there, with {name}={before.get(name)!r}. "
+                f"{path.parent}: expected the run that was begun there, with {name}={before[name]!r}. "
                 f"Received: {name}={value!r}"
             )
-
-
-def _truncate_history(path: Path, done: int) -> None:
-    """Takes out the lines of epochs after the checkpoint: they are run again."""
-    if not path.exists():
-        return
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) < done])

@@ -10,18 +10,14 @@ import time
 import keras
 import numpy as np
 import pytest
+from limits import files_of_at_most
 
 import nasnet_zoo
 from nasnet_zoo.cells import Cell, ScheduledDropPath
+from nasnet_zoo.cells.files import locked
 from nasnet_zoo.cli import main
 from nasnet_zoo.data import load_data
 from nasnet_zoo.training import RECIPES, Recipe, train
-from nasnet_zoo.training.checkpoint import (
-    Checkpoint,
-    NotFiniteError,
-    restore_checkpoint,
-    save_checkpoint,
-)
 from nasnet_zoo.training.sources import open_source
 from nasnet_zoo.training.train import build, compile_model, for_inference
 
@@ -70,6 +66,16 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
     )
     images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 1)).astype("float32")
     np.testing.assert_allclose(weights(images), model(images), atol=1e-6)
+    # A finished run writes its models again, or tells that the disk is full.
+    model_file, checkpoint = out / "model.keras", (out / "checkpoint.npz").read_bytes()
+    whole = model_file.read_bytes()
+    with files_of_at_most(20_000):
+        assert main(train_digits) == 1
+    assert capfd.readouterr().err == (
+        f"nasnet-zoo: {model_file}: expected to write it. Received: file too large\n"
+    )
+    assert model_file.read_bytes() == whole
+    assert (out / "checkpoint.npz").read_bytes() == checkpoint
     # Training can start from them, for other classes too.
     tuned = dataclasses.replace(RECIPES["digits"], weights=str(out / "model.weights.h5"))
     fewer = dataclasses.replace(load_data("digits"), class_names=tuple("0123456789abc"))
@@ -143,71 +149,52 @@ def test_a_folder_holds_one_run(tmp_path):
         train(RECIPES["digits"], "digits", tmp_path)
 
 
+def test_a_folder_of_others_is_left_alone(tmp_path):
+    others = {"history.csv": "my,own\n", "model.keras": "my own"}
+    for name, text in others.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match="expected a new or empty folder.* Received: one with history"):
+        train(RECIPES["digits"], "digits", tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == others
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": RECIPES["digits"].to_dict()}))
+    with locked(tmp_path), pytest.raises(ValueError, match="Received: one that another run holds"):
+        train(RECIPES["digits"], "digits", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "a training run in JSON. Received: nothing"),
+        (b"[]", "a training run in JSON. Received: one without a recipe"),
+        (b'{"recipe": {}, "seed": 0}', "a training run in JSON. Received: one without model"),
+        (b"\xff\xfe", "a training run in JSON. Received: bytes that are no text"),
+        (b"[" * 100_000, "a training run in JSON. Received: lists nested too deeply"),
+    ],
+)
+def test_a_broken_note_of_the_run_is_named(tmp_path, content, message):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"run.json: expected {message}"):
+        train(RECIPES["digits"], "digits", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", -1), ("seed", 2**32), ("checkpoints_per_epoch", 0)]
+)
+def test_arguments_out_of_range_are_refused(name, value, tmp_path):
+    with pytest.raises(
+        ValueError, match=f"Expected {name}: an int of at least .* Received: {name}={value}"
+    ):
+        train(RECIPES["digits"], "digits", tmp_path, **{name: value})
+
+
 def test_too_few_images_for_a_step_are_refused_before_anything_is_written(tmp_path):
     recipe = RECIPES["digits"].with_batch_size(2000)
     with pytest.raises(ValueError, match="at least one step of 2000 .* Received: 1438 images"):
         train(recipe, "digits", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-# === Checkpoints ===
-
-
-def small_model(optimizer, inputs=3):
-    inputs = keras.Input((inputs,))
-    x = keras.layers.Dropout(0.5)(keras.layers.Dense(4, activation="relu")(inputs))
-    model = keras.Model(inputs, keras.layers.Dense(1)(x))
-    model.compile(optimizer, "mse")
-    optimizer.build(model.trainable_variables)
-    return model
-
-
-def optimizers():
-    return [
-        keras.optimizers.SGD(0.01, momentum=0.9, use_ema=True, ema_momentum=0.5),
-        keras.optimizers.RMSprop(0.01, momentum=0.9),
-        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01, momentum=0.9)),
-    ]
-
-
-@pytest.mark.parametrize("which", range(3))
-def test_a_checkpoint_holds_all_that_the_next_step_depends_on(which, tmp_path):
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 1))
-    model, other = small_model(optimizers()[which]), small_model(optimizers()[which])
-    for _ in range(3):
-        model.train_on_batch(x, y)
-    save_checkpoint(model, tmp_path / "c.npz")
-    assert restore_checkpoint(other, tmp_path / "c.npz") == 3
-    for _ in range(3):
-        assert model.train_on_batch(x, y) == other.train_on_batch(x, y)
-    for one, two in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
-def test_another_models_or_a_broken_checkpoint_is_refused(tmp_path):
-    model = small_model(optimizers()[0])
-    save_checkpoint(model, tmp_path / "c.npz")
-    with pytest.raises(ValueError, match=r"c.npz: expected the checkpoint of this model"):
-        restore_checkpoint(small_model(optimizers()[0], inputs=4), tmp_path / "c.npz")
-    whole = (tmp_path / "c.npz").read_bytes()
-    (tmp_path / "c.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"c.npz: expected a checkpoint"):
-        restore_checkpoint(model, tmp_path / "c.npz")
-
-
-def test_a_loss_that_is_no_number_stops_and_the_last_good_checkpoint_stays(tmp_path):
-    path = tmp_path / "c.npz"
-    model = small_model(keras.optimizers.SGD(0.01))
-    x, y = np.ones((8, 3)), np.ones((8, 1))
-    model.fit(x, y, batch_size=4, verbose=0, callbacks=[Checkpoint(path)])
-    good = path.read_bytes()
-    with pytest.raises(NotFiniteError, match="the loss is nan at step 3"):
-        model.fit(x, y * np.nan, batch_size=4, verbose=0, callbacks=[Checkpoint(path)])
-    with pytest.raises(NotFiniteError, match="is not finite"):
-        save_checkpoint(model, path)
-    assert path.read_bytes() == good
-    assert restore_checkpoint(model, path) == 2
 
 
 # === Networks ===

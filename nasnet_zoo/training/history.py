@@ -1,0 +1,64 @@
+"""The history of a training run: a CSV file with a line for every epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from nasnet_zoo.cells.files import read_text, write_text, writing
+
+
+class History(keras.callbacks.Callback):
+    """Appends a line to a file after every epoch of `fit`: its number, then its logs by name.
+
+    Args:
+        path: of the file; the first epoch makes it anew.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self._path = Path(path)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes."""
+        names = sorted(logs or {})
+        line = [epoch, *(float((logs or {})[name]) for name in names)]
+        with writing(self._path), open(self._path, "a" if epoch else "w", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            if not epoch:
+                rows.writerow(["epoch", *names])
+            rows.writerow(line)
+
+
+def truncate_history(path: str | os.PathLike[str], done: int) -> None:
+    """Takes out what is written after the first epochs: they are run again.
+
+    Args:
+        path: of the file. One that is not there is left so.
+        done: number of epochs to keep.
+
+    Raises:
+        ValueError: if these epochs are not all there.
+        OSError: if the file cannot be read or written.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    try:
+        rows = [row for row in csv.reader(io.StringIO(read_text(path, "a history in CSV"))) if row]
+    except csv.Error as error:
+        raise ValueError(f"{path}: expected a history in CSV. Received: {error}") from None
+    kept = rows[: done + 1]
+    for number, row in enumerate(kept[1:]):
+        if row[0] != str(number) or len(row) != len(kept[0]):
+            raise ValueError(f"{path}: expected a line for epoch {number}. Received: {','.join(row)!r}")
+    if len(kept) <= done:
+        raise ValueError(f"{path}: expected lines for {done} epochs. Received: {max(0, len(kept) - 1)}")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(kept)
+    write_text(path, text.getvalue())
