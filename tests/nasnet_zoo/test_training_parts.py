@@ -270,10 +270,26 @@ def test_features_that_do_not_exist_are_refused():
 
 
 @pytest.mark.tensorflow
-def test_the_fused_batch_norm_is_the_plain_one():
+def test_networks_of_doubles_train_as_those_of_floats(policy):
+    images, labels = batch()
+    losses = []
+    floats = small(zoo.NASNET_A)
+    policy("float64")
+    doubles = small(zoo.NASNET_A)
+    assert {w.dtype for w in doubles.weights} == {"float64"}
+    doubles.set_weights(floats.get_weights())
+    for model in (floats, doubles):
+        model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+        losses.append([float(model.train_on_batch(images, labels)) for _ in range(2)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_fused_batch_norm_is_the_plain_one(dtype):
     rng = np.random.default_rng(0)
-    x = rng.normal(1, 2, (3, 5, 4, 6)).astype("float32")
-    scale, offset = rng.normal(size=(2, 6)).astype("float32")
-    fused = BATCH_NORM_KERNELS["tensorflow"](x, scale, offset, 1e-3)
+    x = rng.normal(1, 2, (3, 5, 4, 6)).astype(dtype)
+    scale, offset = rng.normal(size=(2, 6)).astype(dtype)
+    fused = BATCH_NORM_KERNELS["tensorflow"](keras.ops.array(x), scale, offset, 1e-3)
     for ours, expected in zip(fused, normalise_batch(x, scale, offset, 1e-3), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)

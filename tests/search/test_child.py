@@ -4,7 +4,6 @@ import pytest
 import tensorflow as tf
 
 from nasnet_zoo.cells import CIFAR, OPERATIONS, Block, CellGenotype, Genotype
-from nasnet_zoo.cells.primitives import BATCH_NORM_KERNELS
 from nasnet_zoo.models import from_architecture
 from nasnet_zoo.network import network_graph
 from nasnet_zoo.search import SearchSpace
@@ -34,11 +33,8 @@ def genotypes(count):
 
 
 @pytest.fixture(params=["float32", "float64"])
-def dtype(request, monkeypatch):
+def dtype(request):
     """The type of a network's numbers."""
-    if request.param == "float64":
-        # TensorFlow's fused batch norm does not know it.
-        monkeypatch.delitem(BATCH_NORM_KERNELS, "tensorflow")
     before = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx(request.param)
     keras.config.set_dtype_policy(request.param)
