@@ -74,6 +74,8 @@ def checked(function: F) -> F:
                 check(name, value, hints[name])
         return function(*args, **kwargs)
 
+    # Keras reads the arguments of a layer's ``__init__`` without looking behind decorators.
+    call.__signature__ = signature  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import keras
+from annotated_types import Interval
 from keras import ops
 
-DROP_PATH_VERSIONS = ("v1", "v2", "v3", "constant")
+from .checking import NonNegativeInt, PositiveInt, Seed, checked
+
+DropPathVersion = Literal["v1", "v2", "v3", "constant"]
+KeepProbability = Annotated[float, Interval(gt=0, le=1)]
 
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
@@ -41,26 +45,20 @@ class ScheduledDropPath(keras.layers.Layer):
         x = ScheduledDropPath(keep_final=0.6, total_steps=10_000, cell=3, cells=20)(x)
     """
 
+    @checked
     def __init__(
         self,
-        keep_final: float,
-        total_steps: int,
-        cell: int = 0,
-        cells: int = 1,
-        version: str = "v3",
-        seed: int | None = None,
+        keep_final: KeepProbability,
+        total_steps: PositiveInt,
+        cell: NonNegativeInt = 0,
+        cells: PositiveInt = 1,
+        version: DropPathVersion = "v3",
+        seed: Seed | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0.0 < keep_final <= 1.0:
-            raise ValueError(f"Expected keep_final in (0, 1]. Received: {keep_final=}")
-        if total_steps < 1:
-            raise ValueError(f"Expected total_steps of at least 1. Received: {total_steps=}")
-        if not 0 <= cell < cells:
-            raise ValueError(f"Expected cell from 0 to cells - 1. Received: {cell=}, {cells=}")
-        if version not in DROP_PATH_VERSIONS:
-            expected = ", ".join(DROP_PATH_VERSIONS)
-            raise ValueError(f"Expected version one of {expected}. Received: {version=}")
+        if cell >= cells:
+            raise ValueError(f"Expected cell below cells. Received: {cell=}, {cells=}")
         self.keep_final = keep_final
         self.cell = cell
         self.cells = cells
@@ -125,7 +123,8 @@ class DropPathSchedule(keras.callbacks.Callback):
         ValueError: if the length of the `fit` is not known and ``total_steps`` is not given.
     """
 
-    def __init__(self, total_steps: int | None = None) -> None:
+    @checked
+    def __init__(self, total_steps: PositiveInt | None = None) -> None:
         super().__init__()
         self.total_steps = total_steps
 

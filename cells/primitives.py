@@ -23,6 +23,8 @@ from typing import Any, ClassVar, NamedTuple
 import keras
 from keras import ops
 
+from .checking import NonNegativeFloat, PositiveFloat, Share, check_fields
+
 Tensor = Any
 Shape = tuple[int | None, int | None, int]
 Pair = tuple[int, int]
@@ -37,18 +39,24 @@ class Hyperparameters:
 
     Args:
         bn_momentum: decay of the moving statistics, in [0, 1].
-        bn_epsilon: added to the variance by batch norm.
-        l2: weight decay added to the loss for every convolution and dense kernel.
+        bn_epsilon: added to the variance by batch norm, above 0.
+        l2: weight decay, at least 0, added to the loss for every convolution and dense kernel.
         initializer_scale: kernels are drawn from a truncated normal of variance
             ``initializer_scale / fan_out`` (TF-Slim's variance scaling).
 
     The defaults are those of the released ImageNet models; `CIFAR` holds those for CIFAR-10.
+
+    Raises:
+        ValueError: if a value is out of range.
     """
 
-    bn_momentum: float = 0.9997
-    bn_epsilon: float = 1e-3
-    l2: float = 0.0
-    initializer_scale: float = 2.0
+    bn_momentum: Share = 0.9997
+    bn_epsilon: PositiveFloat = 1e-3
+    l2: NonNegativeFloat = 0.0
+    initializer_scale: PositiveFloat = 2.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def kernel_stddev(self, shape: tuple[int, ...]) -> float:
         """Standard deviation of the normal whose draws within two of it initialise a kernel."""

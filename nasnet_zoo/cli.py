@@ -305,6 +305,11 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument(
         "--crop", type=float, default=1.0, help="share of the shorter side looked at (default: 1.0)"
     )
+    evaluate.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="the model's class names, one in each line (default: those that it holds)",
+    )
     evaluate.add_argument("--json", metavar="FILE", help="write the figures as JSON too")
     evaluate.add_argument("--picture", metavar="FILE", help="draw the confusion matrix too")
     evaluate.set_defaults(run=_evaluate)
@@ -588,9 +593,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from nasnet_zoo.evaluation import evaluate
+    from nasnet_zoo.cells.files import check_writable
+    from nasnet_zoo.data import read_class_names
+    from nasnet_zoo.evaluation import check_picture, evaluate
 
-    found = evaluate(arguments.model, arguments.data, arguments.image_size, arguments.crop)
+    if arguments.json:
+        check_writable(arguments.json)
+    if arguments.picture:
+        check_picture(arguments.picture)
+    names = None if arguments.classes is None else read_class_names(arguments.classes)
+    found = evaluate(arguments.model, arguments.data, arguments.image_size, arguments.crop, names)
     table = Table("class", "images", "recall", "precision", box=None)
     for column in table.columns[1:]:
         column.justify = "right"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nasnet_zoo.cells.files import read_text
 from nasnet_zoo.extras import import_extra
 
 # Pillow is told which formats to try: some that it knows run other programs on the file.
@@ -90,6 +91,19 @@ def load_data(source: str | os.PathLike[str], limit: int | None = None) -> Image
     if has_idx_files(folder):
         return limited(load_idx(folder), limit)
     return load_folder(folder, limit=limit)
+
+
+def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of classes, in their order, from a text file with one in each line.
+
+    Raises:
+        ValueError: if there are none.
+        OSError: if the file cannot be read.
+    """
+    names = tuple(line for line in read_text(path, "class names").splitlines() if line)
+    if not names:
+        raise ValueError(f"{path}: expected the name of a class in each line. Received: no lines")
+    return names
 
 
 def load_digits() -> ImageData:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
+from annotated_types import Interval
 
-from nasnet_zoo.cells.files import replacing, write_text
+from nasnet_zoo.cells.checking import PositiveInt, checked
+from nasnet_zoo.cells.files import check_writable, replacing, write_text
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.models import class_names as stored_names
 from nasnet_zoo.models import load_model
 from nasnet_zoo.training.input import as_bytes, evaluation_batches
 from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_source
@@ -99,11 +102,27 @@ class Evaluation:
             figure.savefig(temporary, dpi=150)
 
 
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Checks, before work begins, that `Evaluation.save_picture` can write a file.
+
+    Raises:
+        ImportError: if Matplotlib is not installed.
+        ValueError: if the file's suffix is of no format that it writes.
+        OSError: if the file cannot be written.
+    """
+    formats = import_extra("matplotlib.backend_bases", "train").FigureCanvasBase.filetypes
+    if Path(path).suffix[1:].lower() not in formats:
+        raise ValueError(f"{path}: expected a picture of type {', '.join(formats)}. Received: {path}")
+    check_writable(path)
+
+
+@checked
 def evaluate(
     model: keras.Model | str | os.PathLike[str],
     data: ImageSource | ImageData | str | os.PathLike[str],
-    image_size: int | None = None,
-    crop: float = 1.0,
+    image_size: PositiveInt | None = None,
+    crop: Annotated[float, Interval(gt=0, le=1)] = 1.0,
+    class_names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Evaluates a classifier on the test images of a data set.
 
@@ -113,13 +132,17 @@ def evaluate(
             may take bytes.
         data: see `nasnet_zoo.training.open_source`.
         image_size: height and width in pixels. Default: the model's.
-        crop: share of the shorter side that is looked at.
+        crop: share of the shorter side that is looked at, in (0, 1].
+        class_names: of the model, in the order of its outputs. Default: those that it holds. Without
+            any, the data's are taken for the model's.
 
     Raises:
-        ValueError: if the file is no model, or the model does not fit the data.
+        ValueError: if the file is no classifier, or the model does not fit the data: naming the first
+            class that is another one.
     """
-    predict, shape = _predictor(model)
+    predict, shape, held = _predictor(model)
     source = open_source(data)
+    _check_classes(held if class_names is None else class_names, source)
     size = image_size or shape[0]
     if size is None:
         raise ValueError("Expected image_size for a model of any image size. Received: None")
@@ -133,23 +156,47 @@ def evaluate(
         return evaluate_predictions(pairs, source.class_names)
 
 
+def _check_classes(expected: Sequence[str] | None, source: ImageSource) -> None:
+    if expected is None:
+        return
+    for number, (of_model, of_data) in enumerate(zip(expected, source.class_names, strict=False)):
+        if of_model != of_data:
+            raise ValueError(
+                f"{source.name}: expected the model's classes, in its order: class {number} is "
+                f"{of_model!r}. Received: {of_data!r}"
+            )
+    if len(expected) != len(source.class_names):
+        raise ValueError(
+            f"{source.name}: expected the model's {len(expected)} classes. "
+            f"Received: {len(source.class_names)}"
+        )
+
+
 def _predictor(
     model: keras.Model | str | os.PathLike[str],
-) -> tuple[Callable[[np.ndarray], Any], tuple[int | None, ...]]:
-    """The function from images to outputs, and the shape (height, width, channels) of an image."""
+) -> tuple[Callable[[np.ndarray], Any], tuple[int | None, ...], tuple[str, ...] | None]:
+    """The function from images to outputs, an image's (height, width, channels), the class names."""
     if not isinstance(model, keras.Model):
         path = Path(model)
         if path.suffix != ".keras":
             runtime = load_runtime(path)
+            if len(runtime.outputs) != 1:
+                raise ValueError(
+                    f"{path}: expected a classifier, with one output. "
+                    f"Received: {', '.join(runtime.outputs)}"
+                )
             if runtime.image_dtype == "uint8":
-                return lambda images: runtime.predict(as_bytes(images)), tuple(runtime.image_shape)
-            return runtime.predict, tuple(runtime.image_shape)
+                return lambda images: runtime.predict(as_bytes(images)), runtime.image_shape, None
+            return runtime.predict, runtime.image_shape, None
         model = load_model(path)
-    shape = model.input_shape
-    if not isinstance(shape, tuple) or len(shape) != 4:
-        raise ValueError(f"Expected a model with one image input. Received: {shape=}")
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or len(model.outputs) != 1:
+        raise ValueError(
+            "Expected a classifier: a model with one image input and one output. "
+            f"Received: {type(model).__name__} {model.name!r}"
+        )
     keras_model = model
-    return lambda images: keras_model.predict_on_batch(images), shape[1:]
+    return lambda images: keras_model.predict_on_batch(images), shape[1:], stored_names(keras_model)
 
 
 def evaluate_predictions(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -21,10 +21,16 @@ from nasnet_zoo.cells import (
     Genotype,
     Hyperparameters,
 )
-from nasnet_zoo.network import Architecture, build_model
+from nasnet_zoo.cells.checking import PositiveInt, checked
+from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
+from nasnet_zoo.classifier import Dense
+from nasnet_zoo.network import Architecture, Dropout, StemKind, build_model
 from nasnet_zoo.weights import load_weights
 
 InputShape = tuple[int | None, int | None, int]
+Pooling = Literal["avg", "max"]
+PoolPadding = Literal["same", "keras"]
+Activation = str | Callable[..., Any] | None
 
 _ARGUMENTS = """
     Args:
@@ -51,6 +57,8 @@ _ARGUMENTS = """
             and computes what is inside them again: less memory for more time.
         hyperparameters: batch norm's constants and the like, if not the architecture's.
         background: what becomes of class 0 of 1001-class weights; see `load_weights`.
+        class_names: one for each class, in the order of the outputs. They are stored with the
+            model; see `class_names`.
 
     Returns:
         A functional `keras.Model` from float images, scaled by `preprocess_input`, to class
@@ -62,18 +70,19 @@ _ARGUMENTS = """
 """
 
 
+@checked
 def NASNet(
     genotype: Genotype | str | os.PathLike[str],
-    cells: int,
-    filters: int,
-    stem: str = "imagenet",
-    stem_filters: int = 32,
+    cells: PositiveInt,
+    filters: PositiveInt,
+    stem: StemKind = "imagenet",
+    stem_filters: PositiveInt = 32,
     *,
     skip_reduction_layer_input: bool = False,
     repeat_stem: bool = False,
     count_reduction_cells: bool = False,
-    image_size: int | None = None,
-    dropout: float = 0.0,
+    image_size: PositiveInt | None = None,
+    dropout: Dropout = 0.0,
     name: str = "nasnet",
     **arguments: Any,
 ) -> keras.Model:
@@ -114,40 +123,34 @@ def NASNet(
     return from_architecture(architecture, name=name, **arguments)
 
 
+@checked
 def from_architecture(
     architecture: Architecture,
     input_shape: InputShape | None = None,
     include_top: bool = True,
     weights: str | os.PathLike[str] | None = None,
     input_tensor: Any = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | None = "softmax",
+    pooling: Pooling | None = None,
+    classes: PositiveInt = 1000,
+    classifier_activation: Activation = "softmax",
     name: str | None = None,
     *,
-    pool_padding: str = "same",
+    pool_padding: PoolPadding = "same",
     auxiliary_head: bool = False,
-    drop_path_keep: float = 1.0,
-    drop_path_steps: int | None = None,
-    drop_path_version: str = "v3",
+    drop_path_keep: KeepProbability = 1.0,
+    drop_path_steps: PositiveInt | None = None,
+    drop_path_version: DropPathVersion = "v3",
     gradient_checkpointing: bool = False,
     hyperparameters: Hyperparameters | None = None,
     background: str = "drop",
+    class_names: Sequence[str] | None = None,
 ) -> keras.Model:
     """Builds the model of an architecture; the arguments are those of `NASNetMobile`."""
-    if pool_padding not in ("same", "keras"):
-        raise ValueError(f"Expected pool_padding 'same' or 'keras'. Received: {pool_padding=}")
-    if pooling not in (None, "avg", "max"):
-        raise ValueError(f"Expected pooling None, 'avg' or 'max'. Received: {pooling=}")
-    if not isinstance(classes, int) or classes < 1:
-        raise ValueError(f"Expected classes of at least 1. Received: {classes=}")
     if auxiliary_head and not include_top:
         raise ValueError(
             "Expected include_top=True with auxiliary_head=True. Received: include_top=False"
         )
-    if not 0.0 < drop_path_keep <= 1.0:
-        raise ValueError(f"Expected drop_path_keep in (0, 1]. Received: {drop_path_keep=}")
-    if drop_path_keep < 1.0 and not drop_path_steps:
+    if drop_path_keep < 1.0 and drop_path_steps is None:
         raise ValueError(
             "Expected drop_path_steps, the number of training steps over which drop path grows, "
             f"with drop_path_keep below 1. Received: {drop_path_keep=}, {drop_path_steps=}"
@@ -173,10 +176,12 @@ def from_architecture(
         drop_path_steps=drop_path_steps,
         drop_path_version=drop_path_version,
         gradient_checkpointing=gradient_checkpointing,
+        class_names=class_names,
         name=name,
     )
     if weights is not None:
-        load_weights(model, weights, background).warn(stacklevel=3)
+        # The third caller is that of `from_architecture`, the second is what checks its arguments.
+        load_weights(model, weights, background).warn(stacklevel=4)
     return model
 
 
@@ -494,6 +499,22 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
         raise ValueError(f"{name}: expected a Keras model. Received: {error}") from None
 
 
+def class_names(model: keras.Model) -> tuple[str, ...] | None:
+    """The names of the classes that a model's outputs stand for, in their order.
+
+    Args:
+        model: a Keras model, new or loaded.
+
+    Returns:
+        What the model was built or trained with, or None if it does not hold names.
+    """
+    outputs = {id(output) for output in keras.tree.flatten(getattr(model, "outputs", None) or [])}
+    for layer in model.layers:
+        if isinstance(layer, Dense) and id(layer.output) in outputs:
+            return layer.class_names
+    return None
+
+
 def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
     """The named builder of a preset, with the signature of `keras.applications`."""
     preset = PRESETS[model]
@@ -503,19 +524,20 @@ def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
         include_top: bool = True,
         weights: str | os.PathLike[str] | None = None,
         input_tensor: Any = None,
-        pooling: str | None = None,
-        classes: int = preset.classes,
-        classifier_activation: str | None = "softmax",
+        pooling: Pooling | None = None,
+        classes: PositiveInt = preset.classes,
+        classifier_activation: Activation = "softmax",
         name: str = model,
         *,
-        pool_padding: str = "same",
+        pool_padding: PoolPadding = "same",
         auxiliary_head: bool = False,
-        drop_path_keep: float = 1.0,
-        drop_path_steps: int | None = None,
-        drop_path_version: str = "v3",
+        drop_path_keep: KeepProbability = 1.0,
+        drop_path_steps: PositiveInt | None = None,
+        drop_path_version: DropPathVersion = "v3",
         gradient_checkpointing: bool = False,
         hyperparameters: Hyperparameters | None = None,
         background: str = "drop",
+        class_names: Sequence[str] | None = None,
     ) -> keras.Model:
         return from_architecture(
             preset.architecture,
@@ -535,6 +557,7 @@ def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
             gradient_checkpointing=gradient_checkpointing,
             hyperparameters=hyperparameters,
             background=background,
+            class_names=class_names,
         )
 
     size, channels = preset.architecture.image_size, preset.architecture.channels

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import keras
+from annotated_types import Interval
 
+from nasnet_zoo import classifier
 from nasnet_zoo.cells import (
     CIFAR,
     IMAGENET,
@@ -29,6 +31,7 @@ from nasnet_zoo.cells import (
     cell_graph,
     graph_cost,
 )
+from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, check_fields, checked
 from nasnet_zoo.cells.graph import join_graph
 from nasnet_zoo.cells.operations import Primitives
 from nasnet_zoo.cells.primitives import (
@@ -42,6 +45,9 @@ from nasnet_zoo.cells.primitives import (
 )
 
 STACKS = 3
+
+StemKind = Literal["imagenet", "cifar"]
+Dropout = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,9 @@ class Architecture:
             ``h_{i-1}`` what the reduction cell took as its own (Large); otherwise the state that
             the reduction cell took as ``h_i``.
         image_size: height and width in pixels that the architecture is meant for. It fixes the
-            auxiliary head's kernel; any other size can be used.
-        dropout: rate before the classifier.
+            auxiliary head's kernel; any other size can be used. 0 stands for 224, or for 32 with
+            the CIFAR stem.
+        dropout: rate before the classifier, in [0, 1).
         hyperparameters: batch norm's constants and the like. Default: those of the stem's data set.
         repeat_stem: if true, the first cell takes the stem's output as its ``h_{i-1}`` too and
             adapts it as any other (ENAS, DARTS); otherwise the raw ``h_i`` stands in.
@@ -73,26 +80,25 @@ class Architecture:
     """
 
     genotype: Genotype
-    cells: int
-    filters: int
-    stem: str
-    stem_filters: int
+    cells: PositiveInt
+    filters: PositiveInt
+    stem: StemKind
+    stem_filters: PositiveInt
     skip_reduction_layer_input: bool = False
-    image_size: int = 0
-    dropout: float = 0.0
+    image_size: NonNegativeInt = 0
+    dropout: Dropout = 0.0
     hyperparameters: Hyperparameters | None = None
     repeat_stem: bool = False
     count_reduction_cells: bool = False
-    channels: int = 3
+    channels: PositiveInt = 3
 
     def __post_init__(self) -> None:
-        if self.stem not in ("imagenet", "cifar"):
-            raise ValueError(f"Expected stem 'imagenet' or 'cifar'. Received: stem={self.stem!r}")
-        least_filters = 4 if self.stem == "imagenet" else 1
-        for name, least in (("cells", 1), ("filters", least_filters), ("stem_filters", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"Expected {name} of at least {least}. Received: {name}={value!r}")
+        check_fields(self)
+        if self.stem == "imagenet" and self.filters < 4:
+            raise ValueError(
+                "Expected filters: an int of at least 4 with the ImageNet stem, whose first cell has a "
+                f"quarter of them. Received: filters={self.filters}"
+            )
         imagenet = self.stem == "imagenet"
         if self.hyperparameters is None:
             object.__setattr__(self, "hyperparameters", IMAGENET if imagenet else CIFAR)
@@ -284,8 +290,9 @@ def network_graph(architecture: Architecture, classes: int) -> Graph:
     return Graph(("image",), tuple(nodes), ("Logits",))
 
 
+@checked
 def architecture_cost(
-    architecture: Architecture, classes: int = 1000, image_size: int | None = None
+    architecture: Architecture, classes: PositiveInt = 1000, image_size: PositiveInt | None = None
 ) -> Cost:
     """Parameters and multiply-adds of a network with its classifier.
 
@@ -311,6 +318,7 @@ def build_model(
     drop_path_steps: int | None = None,
     drop_path_version: str = "v3",
     gradient_checkpointing: bool = False,
+    class_names: Sequence[str] | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """Builds the Keras model of an architecture on the tensor ``inputs``.
@@ -357,7 +365,7 @@ def build_model(
     if include_top:
         if a.dropout:
             x = keras.layers.Dropout(a.dropout, name="dropout")(x)
-        x = _classifier(a, classes, classifier_activation)(x)
+        x = _classifier(a, classes, classifier_activation, class_names)(x)
     inputs = keras.utils.get_source_inputs(inputs)[0]
     if not auxiliary_head:
         return keras.Model(inputs, x, name=name)
@@ -369,10 +377,13 @@ def build_model(
     return keras.Model(inputs, [x, auxiliary(last_before_reduction)], name=name)
 
 
-def _classifier(a: Architecture, classes: int, activation: str | None) -> keras.layers.Dense:
+def _classifier(
+    a: Architecture, classes: int, activation: str | None, class_names: Sequence[str] | None
+) -> keras.layers.Dense:
     assert a.hyperparameters is not None
-    return keras.layers.Dense(
+    return classifier.Dense(
         classes,
+        class_names,
         activation=activation,
         kernel_initializer=keras.initializers.VarianceScaling(
             a.hyperparameters.initializer_scale, "fan_out"

@@ -10,18 +10,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import MISSING, dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
 
 from nasnet_zoo.cells import Genotype
-from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.cells.checking import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    check_fields,
+    checked,
+)
+from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
+from nasnet_zoo.cells.files import read_json, write_text
 from nasnet_zoo.models import find_preset
-from nasnet_zoo.network import Architecture
+from nasnet_zoo.network import Architecture, auxiliary_kernel
 
-CROPS = ("none", "pad", "distorted")
-SCHEDULES = ("cosine", "exponential")
-OPTIMIZERS = ("sgd", "rmsprop")
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+#: What is left of a running mean after a step.
+Decay = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -32,30 +42,31 @@ class Recipe:
         model: a name from `nasnet_zoo.list_models()`.
         epochs: passes over the training images.
         batch_size: images per step.
-        learning_rate: the highest one, after the warm-up.
+        learning_rate: the highest one, after the warm-up; above 0.
         genotype: cells to build the network of, instead of the model's; its dict will do.
         cells: N, instead of the model's.
         filters: F, instead of the model's.
         stem_filters: of the first convolution, instead of the model's.
         weights: what the network starts from, as in `nasnet_zoo.NASNet`; None for random weights.
         image_size: height and width in pixels. Default: the model's.
-        bn_momentum: decay of batch norm's moving statistics, instead of the model's.
+        bn_momentum: decay of batch norm's moving statistics, in [0, 1], instead of the model's.
         optimizer: "sgd" (momentum) or "rmsprop" (with momentum).
-        momentum: of either optimizer.
+        momentum: of either optimizer, in [0, 1).
         nesterov: whether SGD looks ahead.
-        rho: RMSProp's decay.
-        epsilon: RMSProp's.
+        rho: RMSProp's decay, in [0, 1).
+        epsilon: RMSProp's, above 0.
         schedule: "cosine", half a period down to 0, or "exponential", steps by ``decay_rate``.
-        decay_rate: factor of the exponential schedule.
-        decay_epochs: epochs between its steps.
-        warmup_epochs: epochs in which the learning rate grows linearly from 0.
-        clip_norm: the largest global norm of the gradients, or None.
+        decay_rate: factor of the exponential schedule, in (0, 1].
+        decay_epochs: epochs between its steps, above 0.
+        warmup_epochs: epochs in which the learning rate grows linearly from 0; fewer than ``epochs``.
+        clip_norm: the largest global norm of the gradients, above 0, or None.
         l2: the sum of ``l2 * w**2`` over all kernels is added to the loss.
         label_smoothing: share of a label spread over all classes, in [0, 1).
         auxiliary_weight: of the auxiliary head's loss; 0 for no auxiliary head.
         drop_path_keep: see `nasnet_zoo.ScheduledDropPath`; 1 for none.
         drop_path_version: see `nasnet_zoo.ScheduledDropPath`.
-        ema: decay of the moving average of the weights that is evaluated and saved, or None.
+        ema: decay, in [0, 1), of the moving average of the weights that is evaluated and saved, or
+            None.
         crop: "none"; "pad", ``pad`` pixels of black around the image, then a random crop of its
             size; or "distorted", a random part of 5 to 100 % of the area, 3:4 to 4:3, resized.
         pad: pixels of the "pad" crop.
@@ -71,71 +82,56 @@ class Recipe:
     """
 
     model: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
     genotype: Genotype | None = None
-    cells: int | None = None
-    filters: int | None = None
-    stem_filters: int | None = None
+    cells: PositiveInt | None = None
+    filters: PositiveInt | None = None
+    stem_filters: PositiveInt | None = None
     weights: str | None = None
-    image_size: int | None = None
-    bn_momentum: float | None = None
-    optimizer: str = "sgd"
-    momentum: float = 0.9
+    image_size: PositiveInt | None = None
+    bn_momentum: Share | None = None
+    optimizer: Literal["sgd", "rmsprop"] = "sgd"
+    momentum: Decay = 0.9
     nesterov: bool = False
-    rho: float = 0.9
-    epsilon: float = 1.0
-    schedule: str = "cosine"
-    decay_rate: float = 0.97
-    decay_epochs: float = 2.4
-    warmup_epochs: float = 0.0
-    clip_norm: float | None = None
-    l2: float = 0.0
-    label_smoothing: float = 0.0
-    auxiliary_weight: float = 0.0
-    drop_path_keep: float = 1.0
-    drop_path_version: str = "v3"
-    ema: float | None = None
-    crop: str = "none"
-    pad: int = 4
+    rho: Decay = 0.9
+    epsilon: PositiveFloat = 1.0
+    schedule: Literal["cosine", "exponential"] = "cosine"
+    decay_rate: Annotated[float, Interval(gt=0, le=1)] = 0.97
+    decay_epochs: PositiveFloat = 2.4
+    warmup_epochs: NonNegativeFloat = 0.0
+    clip_norm: PositiveFloat | None = None
+    l2: NonNegativeFloat = 0.0
+    label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    auxiliary_weight: NonNegativeFloat = 0.0
+    drop_path_keep: KeepProbability = 1.0
+    drop_path_version: DropPathVersion = "v3"
+    ema: Decay | None = None
+    crop: Literal["none", "pad", "distorted"] = "none"
+    pad: NonNegativeInt = 4
     flip: bool = False
     color: bool = False
-    cutout: int = 0
-    precision: str = "float32"
+    cutout: NonNegativeInt = 0
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     gradient_checkpointing: bool = False
-    steps_per_execution: int = 1
+    steps_per_execution: PositiveInt = 1
 
     def __post_init__(self) -> None:
-        find_preset(self.model)
         if isinstance(self.genotype, dict):
             object.__setattr__(self, "genotype", Genotype.from_dict(self.genotype))
-        for name, choices in (
-            ("crop", CROPS),
-            ("schedule", SCHEDULES),
-            ("optimizer", OPTIMIZERS),
-            ("precision", PRECISIONS),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"Expected {name} one of {', '.join(choices)}. Received: {getattr(self, name)!r}"
-                )
-        for name, low, high in (
-            ("epochs", 1, None),
-            ("batch_size", 1, None),
-            ("learning_rate", 0, None),
-            ("warmup_epochs", 0, self.epochs),
-            ("l2", 0, None),
-            ("label_smoothing", 0, 1),
-            ("auxiliary_weight", 0, None),
-            ("pad", 0, None),
-            ("cutout", 0, None),
-            ("steps_per_execution", 1, None),
-        ):
-            value = getattr(self, name)
-            if not low <= value or (high is not None and not value < high):
-                below = "" if high is None else f" and below {high}"
-                raise ValueError(f"Expected {name} of at least {low}{below}. Received: {value}")
+        check_fields(self)
+        find_preset(self.model)
+        if not isinstance(self.genotype, Genotype | None):
+            raise ValueError(f"Expected genotype: cells, or none. Received: genotype={self.genotype!r}")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"Expected warmup_epochs below epochs. Received: warmup_epochs={self.warmup_epochs}, "
+                f"epochs={self.epochs}"
+            )
+        architecture = self.architecture
+        if self.auxiliary_weight:
+            auxiliary_kernel(architecture)
 
     @property
     def architecture(self) -> Architecture:
@@ -161,7 +157,8 @@ class Recipe:
         """Share of an image's shorter side that is tested on ([S] after distorted crops)."""
         return 0.875 if self.crop == "distorted" else 1.0
 
-    def with_batch_size(self, batch_size: int) -> Recipe:
+    @checked
+    def with_batch_size(self, batch_size: PositiveInt) -> Recipe:
         """The recipe for another batch size, its learning rate scaled in proportion."""
         rate = self.learning_rate * batch_size / self.batch_size
         return dataclasses.replace(self, batch_size=batch_size, learning_rate=rate)
@@ -181,17 +178,26 @@ def load_recipe(name: str | os.PathLike[str]) -> Recipe:
 
     Raises:
         ValueError: if there is no such recipe, or the file does not hold one.
+        OSError: if the file cannot be read.
     """
     name = os.fspath(name)
     if name in RECIPES:
         return RECIPES[name]
     if not name.endswith(".json"):
         raise ValueError(f"Expected {', '.join(RECIPES)} or a .json file. Received: {name!r}")
+    found, expected = read_json(name, "a recipe"), f"{name}: expected a recipe in JSON."
+    if not isinstance(found, dict):
+        raise ValueError(f"{expected} Received: no object with fields")
+    known = {field.name: field for field in dataclasses.fields(Recipe)}
+    missing = [n for n, field in known.items() if field.default is MISSING and n not in found]
+    unknown = sorted(found.keys() - known.keys())
+    if missing or unknown:
+        fault = f"one without {missing[0]}" if missing else f"one with the unknown field {unknown[0]!r}"
+        raise ValueError(f"{expected} Received: {fault}")
     try:
-        with open(name, encoding="utf-8") as file:
-            return Recipe(**json.load(file))
-    except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{name}: expected a recipe in JSON. Received: {error}") from None
+        return Recipe(**found)
+    except ValueError as error:
+        raise ValueError(f"{expected} {error}") from None
 
 
 _CIFAR = Recipe(

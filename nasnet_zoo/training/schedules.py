@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from nasnet_zoo.cells.checking import PositiveInt, checked
+
 from .recipes import Recipe
 
 
@@ -19,7 +21,10 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         steps: of the warm-up, at least 1.
     """
 
-    def __init__(self, after: keras.optimizers.schedules.LearningRateSchedule, steps: int) -> None:
+    @checked
+    def __init__(
+        self, after: keras.optimizers.schedules.LearningRateSchedule, steps: PositiveInt
+    ) -> None:
         super().__init__()
         self.after, self.steps = after, steps
 

@@ -61,7 +61,8 @@ def train(
         verbose: as in `fit`. Default: a progress bar on a terminal, else a line for an epoch.
 
     Returns:
-        The trained model for inference, with class probabilities as output.
+        The trained model for inference, with class probabilities as output. It holds the names of the
+        data's classes, see `nasnet_zoo.models.class_names`.
 
     Raises:
         ValueError: if the data does not fit the recipe, or ``out`` holds another run.
@@ -258,6 +259,7 @@ def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> ke
         a,
         (a.image_size, a.image_size, source.channels),
         classes=len(source.class_names),
+        class_names=source.class_names,
         name=recipe.model,
     )
     values = {variable.path: variable for variable in model.weights}

@@ -1,13 +1,20 @@
+import dataclasses
+
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from limits import files_of_at_most
 
 import nasnet_zoo
 from nasnet_zoo.cli import main
 from nasnet_zoo.data import ImageData
+from nasnet_zoo.detection.recipes import find_recipe
+from nasnet_zoo.detection.training import build_detector
 from nasnet_zoo.evaluation import evaluate, evaluate_predictions
 from nasnet_zoo.export import export
+from nasnet_zoo.models import class_names
 
 pytestmark = pytest.mark.tensorflow
 NAMES = ("cat", "dog", "fox")
@@ -78,6 +85,111 @@ def test_a_model_and_its_files_are_evaluated_alike(data, tmp_path):
         assert found.calibration_error == pytest.approx(in_keras.calibration_error, abs=1e-4)
     in_keras.save_picture(tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A file of a model of the classes cat, dog and fox."""
+    model = nasnet_zoo.NASNet(
+        nasnet_zoo.NASNET_A, 1, 2, "cifar", 2, input_shape=(10, 10, 3), classes=3, class_names=NAMES
+    )
+    path = tmp_path_factory.mktemp("named") / "m.keras"
+    model.save(path)
+    return path
+
+
+def test_class_names_travel_with_the_model(named):
+    again = keras.models.load_model(named)  # Keras's own, in its safe mode
+    assert class_names(again) == NAMES
+    # Files of weights are those of a model without names, and fit each other.
+    plain = nasnet_zoo.NASNet(nasnet_zoo.NASNET_A, 1, 2, "cifar", 2, input_shape=(10, 10, 3), classes=3)
+    again.save_weights(named.with_name("m.weights.h5"))
+    plain.load_weights(named.with_name("m.weights.h5"))
+    np.testing.assert_array_equal(plain.get_weights()[-2], again.get_weights()[-2])
+    assert class_names(plain) is None
+    features = keras.Model(again.input, again.get_layer("global_pool").output)
+    assert class_names(features) is None
+    assert class_names(nasnet_zoo.inference_model(again)) == NAMES
+
+
+@pytest.mark.parametrize("names", [("cat", "dog"), "cat", ("cat", "dog", 3)])
+def test_names_that_are_not_those_of_the_classes_are_refused(names):
+    with pytest.raises(ValueError, match="Expected class_names: .* Received: "):
+        nasnet_zoo.NASNet(
+            nasnet_zoo.NASNET_A, 1, 2, "cifar", 2, input_shape=(10, 10, 3), classes=3, class_names=names
+        )
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("dog", "cat", "fox"), "in its order: class 0 is 'cat'. Received: 'dog'"),
+        (("cat", "dog", "wolf"), "class 2 is 'fox'. Received: 'wolf'"),
+        ((*NAMES, "wolf"), "the model's 3 classes. Received: 4"),
+    ],
+)
+def test_other_classes_than_the_models_are_refused(named, data, names, message):
+    other = dataclasses.replace(data, class_names=names)
+    with pytest.raises(ValueError, match=f"noise: expected .*{message}"):
+        evaluate(named, other)
+    evaluate(named, data)
+    if len(names) == 3:
+        found = evaluate(named, other, class_names=names)
+        np.testing.assert_array_equal(found.confusion, evaluate(named, data).confusion)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"crop": 2}, "crop: a finite number above 0 and of at most 1"),
+        ({"crop": float("nan")}, "crop: a finite number"),
+        ({"image_size": 0}, "image_size: an int of at least 1 or none"),
+        ({"image_size": -1}, "image_size: an int of at least 1 or none"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(named, data, arguments, message):
+    with pytest.raises(ValueError, match=f"Expected {message}.* Received: "):
+        evaluate(named, data, **arguments)
+
+
+def test_a_command_checks_before_it_works_what_it_writes_and_tells_a_full_disk(tmp_path, capfd):
+    """A limit on the size of files stands in for the full disk: `write` fails alike."""
+    model = nasnet_zoo.NASNet(nasnet_zoo.NASNET_A, 1, 2, "cifar", 2, input_shape=(8, 8, 1), classes=10)
+    path = tmp_path / "m.keras"
+    model.save(path)
+    command = ["evaluate", str(path), "--data", "digits"]
+
+    def run(*arguments):
+        status = main([*command, *map(str, arguments)])
+        output = capfd.readouterr()
+        return status, output.out, output.err
+
+    for option in ("--json", "--picture"):
+        status, out, error = run(option, tmp_path / "none" / "x.png")
+        assert (status, out) == (1, "")
+        assert error.startswith(f"nasnet-zoo: {tmp_path}/none/x.png: expected a file in an existing")
+    status, out, error = run("--picture", tmp_path / "x.doc")
+    assert (status, out) == (1, "")
+    assert "x.doc: expected a picture of type " in error
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"{name}\n" for name in "abcdefghij"))
+    assert "class 0 is 'a'. Received: '0'" in run("--classes", names)[2]
+    for option, name in (("--json", "x.json"), ("--picture", "x.png")):
+        with files_of_at_most(1000):
+            status, _, error = run(option, tmp_path / name)
+        assert status == 1
+        assert error == (
+            f"nasnet-zoo: {tmp_path / name}: expected to write it. Received: file too large\n"
+        )
+        assert not (tmp_path / name).exists()
+
+
+def test_a_detector_is_no_classifier(tmp_path):
+    detector = build_detector(find_recipe("pasted"), ["a", "b"])
+    detector.save(tmp_path / "detector.keras")
+    message = "Expected a classifier: .* Received: FasterRCNN"
+    with pytest.raises(ValueError, match=message):
+        evaluate(tmp_path / "detector.keras", "digits")
 
 
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path, capfd):

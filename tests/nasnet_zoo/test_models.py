@@ -235,6 +235,11 @@ def test_input_tensor_and_pooling():
         {"pool_padding": "valid"},
         {"classes": 0},
         {"classes": 2.5},
+        {"classes": True},
+        {"include_top": 1},
+        {"drop_path_keep": float("nan"), "drop_path_steps": 1},
+        {"drop_path_keep": 0.5, "drop_path_steps": 0},
+        {"drop_path_version": "v4"},
         {"drop_path_keep": 0.0},
         {"drop_path_keep": 0.5},
         {"auxiliary_head": True, "include_top": False},
@@ -250,7 +255,16 @@ def test_arguments_out_of_range_are_refused(arguments):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"cells": 0}, {"filters": 0}, {"stem": "mnist"}, {"image_size": 8, "auxiliary_head": True}],
+    [
+        {"cells": 0},
+        {"cells": 1.0},
+        {"filters": 0},
+        {"stem": "mnist"},
+        {"image_size": 0},
+        {"image_size": 8, "auxiliary_head": True},
+        {"dropout": 1.0},
+        {"dropout": float("nan")},
+    ],
 )
 def test_architectures_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match="Expected .*Received: "):
@@ -273,3 +287,21 @@ def test_predictions_are_decoded_with_keras_names(monkeypatch):
         "class_7",
         "class_3",
     ]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"bn_momentum": 2},
+        {"bn_epsilon": -1},
+        {"bn_epsilon": 0},
+        {"l2": -1},
+        {"l2": float("inf")},
+        {"initializer_scale": 0},
+    ],
+    ids=str,
+)
+def test_hyperparameters_out_of_range_are_refused(field):
+    name = next(iter(field))
+    with pytest.raises(ValueError, match=f"Expected {name}: a finite number .* Received: {name}="):
+        zoo.Hyperparameters(**field)

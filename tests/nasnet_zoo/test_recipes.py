@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import keras
 import numpy as np
@@ -110,9 +111,9 @@ def test_fields_are_read_from_text():
         ("epochs=x", "Expected epochs: an int.*. Received: 'x'"),
         ("flip=yes", "Expected flip: true or false. Received: 'yes'"),
         ("epoch=1", "a field of model, .* Received: 'epoch=1'"),
-        ("epochs=0", "Expected epochs of at least 1. Received: 0"),
-        ("crop=centre", "Expected crop one of none, pad, distorted. Received: 'centre'"),
-        ("label_smoothing=1", "at least 0 and below 1. Received: 1"),
+        ("epochs=0", "Expected epochs: an int of at least 1. Received: '0'"),
+        ("crop=centre", "Expected crop: one of none, pad, distorted. Received: 'centre'"),
+        ("label_smoothing=1", "at least 0 and below 1. Received: '1'"),
         ("learning_rate=nan", "Expected learning_rate: a finite number.*. Received: 'nan'"),
         ("model=resnet", "Expected one of nasnet_mobile, .* Received: model='resnet'"),
     ],
@@ -130,13 +131,69 @@ def test_a_recipe_takes_the_cells_of_a_genotype(tmp_path):
     assert recipe.architecture == dataclasses.replace(architecture, genotype=NASNET_C)
 
 
-def test_a_file_that_is_no_recipe_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bn_momentum": 2}, "bn_momentum: a finite number of at least 0 and of at most 1 or none"),
+        ({"l2": -1}, "l2: a finite number of at least 0"),
+        ({"clip_norm": -1}, "clip_norm: a finite number above 0 or none"),
+        ({"clip_norm": float("nan")}, "clip_norm: a finite number"),
+        ({"decay_epochs": 0}, "decay_epochs: a finite number above 0"),
+        ({"rho": 5}, "rho: a finite number of at least 0 and below 1"),
+        ({"image_size": 0}, "image_size: an int of at least 1 or none"),
+        ({"learning_rate": -1}, "learning_rate: a finite number above 0"),
+        ({"learning_rate": float("inf")}, "learning_rate: a finite number"),
+        ({"epochs": 2.5}, "epochs: an int of at least 1"),
+        ({"batch_size": "64"}, "batch_size: an int of at least 1"),
+        ({"flip": 1}, "flip: true or false"),
+        ({"drop_path_keep": 0}, "drop_path_keep: a finite number above 0 and of at most 1"),
+        ({"drop_path_version": "v4"}, "drop_path_version: one of v1, v2, v3, constant"),
+        ({"precision": "float8"}, "precision: one of float32, mixed_float16, mixed_bfloat16"),
+        ({"ema": 1}, "ema: a finite number of at least 0 and below 1 or none"),
+        ({"genotype": "darts"}, "genotype: cells, or none"),
+        ({"warmup_epochs": 6}, "warmup_epochs below epochs"),
+        ({"filters": 2, "model": "nasnet_mobile"}, "filters: an int of at least 4 with the ImageNet"),
+        ({"image_size": 4, "auxiliary_weight": 0.4}, "an image_size whose map at the auxiliary head"),
+    ],
+)
+def test_values_out_of_range_are_refused(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=f"Expected {message}.* Received: .*{next(iter(changes))}"):
+        dataclasses.replace(RECIPES["digits"], **changes)
     path = tmp_path / "recipe.json"
-    path.write_text('{"model": "nasnet_mobile", "speed": 3}')
-    with pytest.raises(ValueError, match="recipe.json: expected a recipe in JSON. Received: .*speed"):
+    path.write_text(json.dumps({**RECIPES["digits"].to_dict(), **changes}))
+    with pytest.raises(ValueError, match=r"^\S*recipe.json: expected a recipe in JSON"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [
+        (b'{"model": "nasnet_mobile", "epochs": 1, "batch_size": 1}', "one without learning_rate"),
+        (b"", "nothing"),
+        (b"[1]", "no object with fields"),
+        (b"\xff{}", "bytes that are no text"),
+        (b"[" * 100_000, "lists nested too deeply"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_named(content, received, tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=f"recipe.json: expected a recipe in JSON. Received: {received}"
+    ):
+        load_recipe(path)
+
+
+def test_unknown_recipes_and_fields_are_refused(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({**RECIPES["digits"].to_dict(), "speed": 3}))
+    with pytest.raises(ValueError, match="Received: one with the unknown field 'speed'"):
         load_recipe(path)
     with pytest.raises(ValueError, match="Expected cifar10, .* or a .json file. Received: 'imagenet'"):
         load_recipe("imagenet")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="recipe.json: expected a recipe in JSON"):
+        load_recipe(path)
 
 
 def test_a_recipe_is_plain_data():
