@@ -7,18 +7,21 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.cells.files import read_text
+from nasnet_zoo.cells.checking import PositiveInt, checked
+from nasnet_zoo.cells.files import read_text, reading
 from nasnet_zoo.extras import import_extra
 
 # Pillow is told which formats to try: some that it knows run other programs on the file.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
+_ORIENTATION = 0x0112  # in EXIF
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _TEST_SHARE = 0.2
 
@@ -70,19 +73,21 @@ class ImageData:
                 )
 
 
-def load_data(source: str | os.PathLike[str], limit: int | None = None) -> ImageData:
+@checked
+def load_data(
+    source: str | os.PathLike[str], limit: PositiveInt | None = None, image_size: PositiveInt = 32
+) -> ImageData:
     """Loads a data set by what it is.
 
     Args:
         source: "digits", or the path of a folder of IDX files or of class folders.
         limit: the most images to keep to train and to test, evenly from all classes.
+        image_size: height and width in pixels to read the images of class folders at.
 
     Raises:
         ValueError: if the source is neither, or holds something broken.
         ImportError: if the optional package that it needs is not installed.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"Expected a limit of at least 1. Received: {limit=}")
     if source == "digits":
         return limited(load_digits(), limit)
     folder = Path(source)
@@ -90,7 +95,7 @@ def load_data(source: str | os.PathLike[str], limit: int | None = None) -> Image
         raise ValueError(f"Expected 'digits' or the path of a folder. Received: {os.fspath(source)!r}")
     if has_idx_files(folder):
         return limited(load_idx(folder), limit)
-    return load_folder(folder, limit=limit)
+    return load_folder(folder, image_size, limit)
 
 
 def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -208,8 +213,9 @@ def _idx_values(stream: Any, path: Path, dimensions: int) -> np.ndarray:
 # === Class folders ===
 
 
+@checked
 def load_folder(
-    folder: str | os.PathLike[str], image_size: int = 32, limit: int | None = None
+    folder: str | os.PathLike[str], image_size: PositiveInt = 32, limit: PositiveInt | None = None
 ) -> ImageData:
     """Reads images sorted into one folder per class.
 
@@ -227,7 +233,6 @@ def load_folder(
         ValueError: if there are no classes or no images, or naming the image that cannot be read.
         ImportError: if Pillow is not installed.
     """
-    import_extra("PIL", "demo")
     (paths, labels), (test_paths, test_labels), names = class_files(folder)
     chosen, test_chosen = balanced(labels, limit), balanced(test_labels, limit)
     return ImageData(
@@ -244,20 +249,19 @@ def load_folder(
 Files = tuple[list[Path], np.ndarray]
 
 
-def class_files(
-    folder: str | os.PathLike[str], suffixes: Sequence[str] = _SUFFIXES
-) -> tuple[Files, Files, tuple[str, ...]]:
-    """Finds the image files of class folders.
+def class_files(folder: str | os.PathLike[str]) -> tuple[Files, Files, tuple[str, ...]]:
+    """Finds the image files of class folders, those in folders inside them too.
 
     Args:
         folder: see `load_folder`; the images to test on may be in ``val`` instead of ``test``.
-        suffixes: of the names of image files, in lower case.
 
     Returns:
         The paths and int64 labels of the images to train on, those to test on, and the class names.
 
     Raises:
-        ValueError: if there are no classes or no images.
+        ValueError: if there are no classes, a class has no images to train on, there are none to test
+            on, or naming a link that leads nowhere or in a circle.
+        OSError: if a folder cannot be read.
     """
     folder = Path(folder)
     test_root = next((root for root in (folder / "test", folder / "val") if root.is_dir()), None)
@@ -266,51 +270,143 @@ def class_files(
     names = _subfolders(root)
     if len(names) < 2:
         raise ValueError(f"{root}: expected at least two class folders. Received: {names}")
-    paths, labels = _image_paths(root, names, suffixes)
+    paths, labels = _image_paths(root, names)
+    counts = np.bincount(labels, minlength=len(names))
+    if not counts.all():
+        empty = root / names[int(counts.argmin())]
+        raise ValueError(f"{empty}: expected images ({', '.join(_SUFFIXES)}). Received: none")
     if test_root is not None and is_split:
         unknown = sorted(set(_subfolders(test_root)) - set(names))
         if unknown:
             raise ValueError(f"{test_root}: expected the classes of train. Received: {unknown}")
-        return (paths, labels), _image_paths(test_root, names, suffixes), tuple(names)
+        test_files = _image_paths(test_root, names)
+        if not test_files[0]:
+            raise ValueError(f"{test_root}: expected images in the class folders. Received: none")
+        return (paths, labels), test_files, tuple(names)
     train, test = split(labels, _TEST_SHARE)
+    if not len(test):
+        raise ValueError(
+            f"{root}: expected at least 3 images in a class, as a fifth of each class is held out to "
+            f"test. Received: at most {counts.max()}"
+        )
     held_out = [paths[k] for k in test], labels[test]
     return ([paths[k] for k in train], labels[train]), held_out, tuple(names)
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    with reading(folder, "a folder of class folders"):
+        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    for path in entries:
+        _check_link(path)
+    return sorted(path.name for path in entries if path.is_dir())
 
 
-def _image_paths(root: Path, names: Sequence[str], suffixes: Sequence[str]) -> Files:
+def _image_paths(root: Path, names: Sequence[str]) -> Files:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        files = sorted(p for p in (root / name).glob("*") if p.suffix.lower() in suffixes)
-        paths += files
-        labels += [label] * len(files)
-    if not paths:
-        raise ValueError(f"{root}: expected images in the class folders. Received: none")
+        if (root / name).is_dir():
+            files = sorted(_images_below(root / name, ()))
+            paths += files
+            labels += [label] * len(files)
     return paths, np.array(labels, np.int64)
 
 
+def _images_below(folder: Path, around: tuple[str, ...]) -> Iterator[Path]:
+    """The image files in a folder and in those inside it; links are followed."""
+    real = os.path.realpath(folder)
+    if real in around:
+        raise ValueError(
+            f"{folder}: expected a folder of images. Received: a link to a folder around it"
+        )
+    with reading(folder, "a folder of images"):
+        entries = list(os.scandir(folder))
+    for entry in entries:
+        if entry.is_dir():
+            if not entry.name.startswith("."):
+                yield from _images_below(Path(entry.path), (*around, real))
+        elif os.path.splitext(entry.name)[1].lower() in _SUFFIXES:
+            if entry.is_symlink():
+                _check_link(Path(entry.path))
+            yield Path(entry.path)
+
+
+def _check_link(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"{path}: expected a file or a folder. Received: a link that leads nowhere")
+
+
 def _read_images(paths: Sequence[Path], size: int) -> np.ndarray:
+    from PIL import Image, ImageOps
+
     images = np.empty((len(paths), size, size, 3), np.uint8)
     for k, path in enumerate(paths):
-        images[k] = _read_image(path, size)
+        image = Image.fromarray(read_pixels(path, at_least=size))
+        images[k] = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return images
 
 
-def _read_image(path: Path, size: int) -> np.ndarray:
-    from PIL import Image, ImageOps
+def read_pixels(path: str | os.PathLike[str], at_least: int | None = None) -> np.ndarray:
+    """Decodes an image file: the one way in which all parts of this package read images.
 
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            image.draft("RGB", (size, size))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
-    # Pillow's decoders raise many kinds of error on broken files.
-    except Exception as error:
-        raise ValueError(f"{path}: expected a readable image. Received: {error}") from None
+    Numbers of 16 bits keep their upper 8, transparency is left out, of several frames the first is
+    taken, and an image that a camera marked as lying on its side (EXIF) is turned upright.
+
+    Args:
+        path: of a PNG, JPEG, BMP, GIF, WebP, PNM or TIFF file, whatever its name says.
+        at_least: height and width in pixels below which it does not matter how large the result is:
+            a JPEG may be decoded at a fraction of its size, for speed.
+
+    Returns:
+        uint8 (height, width, 3) in RGB.
+
+    Raises:
+        ValueError: naming the file, if it cannot be decoded.
+        OSError: if it cannot be opened.
+        ImportError: if Pillow is not installed.
+    """
+    with _opened(path) as image:
+        if at_least is not None:
+            image.draft("RGB", (at_least, at_least))
+        if _orientation(image) != 1:
+            image = import_extra("PIL.ImageOps", "train").exif_transpose(image)
+        if image.mode.startswith("I"):
+            # Pillow would cut off what is above 255.
+            numbers = np.asarray(image)
+            if numbers.min() < 0 or numbers.max() > 65535:
+                raise ValueError("numbers of more than 16 bits")
+            return np.repeat((numbers >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+        if image.mode == "F":
+            raise ValueError("floating-point numbers")
+        return np.asarray(image.convert("RGB"))
+
+
+def is_plain_jpeg(path: str | os.PathLike[str]) -> bool:
+    """Whether an image file is an upright JPEG in grey or colour: other libraries read these alike.
+
+    Raises:
+        ValueError: naming the file, if it is no image.
+    """
+    with _opened(path) as image:
+        return image.format == "JPEG" and image.mode in ("L", "RGB") and _orientation(image) == 1
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    pillow = import_extra("PIL.Image", "train")
+    with reading(path, "an image"), open(path, "rb") as file:
+        try:
+            with pillow.open(file, formats=_FORMATS) as image:
+                yield image
+        # Pillow's decoders raise many kinds of error on broken files.
+        except Exception as error:
+            unknown = isinstance(error, import_extra("PIL", "train").UnidentifiedImageError)
+            received = f"none of {', '.join(_FORMATS)}" if unknown else error
+            raise ValueError(f"{path}: expected a readable image. Received: {received}") from None
+
+
+def _orientation(image: Any) -> int:
+    return image.getexif().get(_ORIENTATION, 1)
 
 
 # === Subsets ===

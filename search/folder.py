@@ -154,7 +154,7 @@ def search_folder(
     check_ours(out, _JOURNAL, "a search")
     policy = settings.make_policy()
     random = None if compare is None else _compared(Path(compare), settings.space)
-    data = _load(data, settings.images)
+    data = _load(data, settings.images, settings.image_size)
     images = search_images(data, settings.held_out, settings.image_size)
     seen = {
         "data": data.name,
@@ -214,11 +214,13 @@ def scaled(images: np.ndarray, image_size: int | None = None) -> np.ndarray:
     return resized(images, (height, width)).numpy()
 
 
-def _load(data: ImageData | str | os.PathLike[str], limit: int | None) -> ImageData:
+def _load(
+    data: ImageData | str | os.PathLike[str], limit: int | None, image_size: int | None
+) -> ImageData:
     if isinstance(data, ImageData):
         return limited(data, limit)
     if data == "digits" or Path(data).is_dir():
-        return load_data(data, limit)
+        return load_data(data, limit, image_size or 32)
     source = open_source(data)
     if not isinstance(source, ArraySource):
         raise ValueError(

@@ -15,13 +15,20 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from nasnet_zoo.data import ImageData, class_files, has_idx_files, load_digits, load_idx
+from nasnet_zoo.data import (
+    ImageData,
+    class_files,
+    has_idx_files,
+    is_plain_jpeg,
+    load_digits,
+    load_idx,
+    read_pixels,
+)
 from nasnet_zoo.extras import import_extra
 
 #: Data sets with images of one size are held in memory up to this many bytes.
 _IN_MEMORY = 1 << 30
 _SHUFFLE_BUFFER = 10_000
-_FILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 
 class ImageSource(Protocol):
@@ -122,7 +129,8 @@ class FolderSource:
     channels = 3
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        train, test, self.class_names = class_files(folder, _FILE_SUFFIXES)
+        import_extra("PIL", "train")
+        train, test, self.class_names = class_files(folder)
         self._train, self._test = train, test
         self.name = Path(folder).resolve().name
         self.train_size, self.test_size = len(train[0]), len(test[0])
@@ -146,8 +154,9 @@ class FolderSource:
         """Raises a `ValueError` that names the first file that cannot be read."""
         for path in (*self._train[0], *self._test[0]):
             try:
-                read_image(tf.constant(os.fspath(path)))
+                read_image(tf.constant(os.fsencode(path)))
             except tf.errors.OpError as error:
+                read_pixels(path)  # tells it in one line
                 reason = error.message.split(" [Op:")[0].split("}} ")[-1]
                 message = f"{path}: expected a readable image. Received: {reason}"
                 raise ValueError(message) from None
@@ -158,19 +167,36 @@ def broken_images_named(source: ImageSource) -> Iterator[None]:
     """Makes an error of the input pipeline one that names the file that it comes from."""
     try:
         yield
-    except tf.errors.InvalidArgumentError:
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnknownError):
         if isinstance(source, FolderSource):
             source.check()
         raise
 
 
 def _constants(paths: Sequence[Path], labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-    return tf.constant([os.fspath(path) for path in paths]), tf.constant(labels, tf.int64)
+    return tf.constant([os.fsencode(path) for path in paths]), tf.constant(labels, tf.int64)
 
 
 def read_image(path: tf.Tensor) -> tf.Tensor:
-    """An image file as uint8 (height, width, 3)."""
-    return tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+    """An image file as uint8 (height, width, 3), see `nasnet_zoo.data.read_pixels`."""
+
+    def looked_at(name: np.ndarray | bytes) -> np.bool_:
+        return np.bool_(is_plain_jpeg(_path(name)))
+
+    def read(name: np.ndarray | bytes) -> np.ndarray:
+        return read_pixels(_path(name))
+
+    # TensorFlow decodes without Python's lock, with this method as Pillow does.
+    image = tf.cond(
+        tf.numpy_function(looked_at, [path], tf.bool, stateful=False),
+        lambda: tf.io.decode_jpeg(tf.io.read_file(path), 3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.numpy_function(read, [path], tf.uint8, stateful=False),
+    )
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def _path(name: np.ndarray | bytes) -> str:
+    return os.fsdecode(np.asarray(name).item())
 
 
 class TfdsSource:

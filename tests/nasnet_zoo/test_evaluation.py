@@ -157,6 +157,7 @@ def test_a_command_checks_before_it_works_what_it_writes_and_tells_a_full_disk(t
     model = nasnet_zoo.NASNet(nasnet_zoo.NASNET_A, 1, 2, "cifar", 2, input_shape=(8, 8, 1), classes=10)
     path = tmp_path / "m.keras"
     model.save(path)
+    capfd.readouterr()
     command = ["evaluate", str(path), "--data", "digits"]
 
     def run(*arguments):

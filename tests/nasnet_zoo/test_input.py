@@ -193,8 +193,23 @@ def test_a_broken_image_is_named(folder):
     (folder / "dog" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     recipe = dataclasses.replace(PLAIN, batch_size=2)
     source = open_source(folder)
-    message = r"dog/2\.png: expected a readable image. Received: Invalid PNG"
+    message = r"dog/2\.png: expected a readable image. Received: none of PNG, JPEG"
     with pytest.raises(ValueError, match=message), broken_images_named(source):
+        list(training_batches(source, recipe).take(8).as_numpy_iterator())
+
+
+def test_an_image_that_is_gone_or_cut_short_is_named(folder):
+    recipe = dataclasses.replace(PLAIN, batch_size=2)
+    for name in ("3.jpg", "4.jpg"):
+        Image.new("RGB", (40, 40), "red").save(folder / "dog" / name)
+        (folder / "dog" / name).with_suffix(".png").unlink()
+    source = open_source(folder)
+    cut = folder / "dog" / "3.jpg"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"dog/3\.jpg: expected"), broken_images_named(source):
+        list(training_batches(source, recipe).take(8).as_numpy_iterator())
+    cut.unlink()
+    with pytest.raises(OSError, match=r"dog/3\.jpg: expected an image"), broken_images_named(source):
         list(training_batches(source, recipe).take(8).as_numpy_iterator())
 
 
