@@ -91,7 +91,7 @@ def load_data(
     if source == "digits":
         return limited(load_digits(), limit)
     folder = Path(source)
-    if not folder.is_dir():
+    if not os.fspath(source) or not folder.is_dir():
         raise ValueError(f"Expected 'digits' or the path of a folder. Received: {os.fspath(source)!r}")
     if has_idx_files(folder):
         return limited(load_idx(folder), limit)

@@ -7,6 +7,7 @@ that a run which is resumed sees what it would have seen.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,10 +71,8 @@ def open_source(data: ImageSource | ImageData | str | os.PathLike[str]) -> Image
     name = os.fspath(data)
     if name == "digits":
         return ArraySource(load_digits())
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return ArraySource(load_idx(name)) if has_idx_files(name) else FolderSource(name)
-    if os.sep in name or name.startswith("."):
-        raise ValueError(f"Expected the path of a folder. Received: {name!r}, which is none")
     return _open_tfds(name)
 
 
@@ -254,13 +253,20 @@ class TfdsSource:
 
 
 def _open_tfds(name: str) -> ImageSource:
+    nothing = ValueError(
+        "Expected 'digits', the path of a folder, or the name of a data set of TFDS. "
+        f"Received: {name!r}, which is no such folder and no such data set"
+    )
+    # What TFDS does not take for a name it parses otherwise, with errors of its own.
+    if not re.fullmatch(r"[A-Za-z]\w*(:\d+\.\d+\.\d+)?", name, re.ASCII):
+        raise nothing
     tfds = import_extra("tensorflow_datasets", "train")
     try:
         builder = tfds.builder(name)
     except tfds.core.registered.DatasetNotFoundError:
-        raise ValueError(
-            f"Expected 'digits', the path of a folder, or a data set of TFDS. Received: {name!r}"
-        ) from None
+        raise nothing from None
+    except AssertionError as error:  # another version than there is
+        raise ValueError(f"{name}: expected a data set of TFDS. Received: {error}") from None
     try:
         builder.download_and_prepare()
     except AssertionError as error:  # raised where files have to be fetched by hand
@@ -272,13 +278,19 @@ def from_tfds(builder: Any) -> ImageSource:
     """A source from a prepared TFDS builder: in memory where its images are small and of one size.
 
     Raises:
-        ValueError: if its examples are not images with a class label.
+        ValueError: if its examples are not images with a class label, or none are to train or test.
     """
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
         raise ValueError(
             f"{builder.info.name}: expected features 'image' and 'label' (a class). "
             f"Received: {sorted(features)}"
+        )
+    splits = set(builder.info.splits)
+    if "train" not in splits or not splits & {"validation", "test"}:
+        raise ValueError(
+            f"{builder.info.name}: expected the splits 'train' and 'validation' or 'test'. "
+            f"Received: {sorted(splits)}"
         )
     source = TfdsSource(builder)
     shape = features["image"].shape

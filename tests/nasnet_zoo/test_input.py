@@ -1,4 +1,6 @@
 import dataclasses
+import importlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,10 +215,19 @@ def test_an_image_that_is_gone_or_cut_short_is_named(folder):
         list(training_batches(source, recipe).take(8).as_numpy_iterator())
 
 
-@pytest.mark.parametrize("source", ["./missing", "no_such_data_set"])
+@pytest.mark.parametrize(
+    "source",
+    ["./missing", "no_such_data_set", "my pictures", "mnist(", "mnist:9", "Bäume", "a/b:c", "", "7"],
+)
 def test_what_is_no_data_is_refused(source):
-    with pytest.raises(ValueError, match="Expected .*folder.* Received"):
+    with pytest.raises(ValueError, match="which is no such folder and no such data set") as refused:
         open_source(source)
+    assert "\n" not in str(refused.value)
+
+
+def test_another_version_of_a_data_set_is_refused():
+    with pytest.raises(ValueError, match="mnist:9.9.9: expected a data set of TFDS. Received: "):
+        open_source("mnist:9.9.9")
 
 
 class Numbered(tfds.core.GeneratorBasedBuilder):
@@ -251,15 +262,48 @@ class NumberedFree(Numbered):
     shape = (None, None, 3)
 
 
-def test_a_small_tfds_data_set_is_found_by_name_and_held_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+@pytest.fixture
+def tfds_folder(tmp_path, monkeypatch):
+    """Where data sets opened by name are; TFDS reads the variable of the environment only once."""
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_a_small_tfds_data_set_is_found_by_name_and_held_in_memory(tfds_folder):
     source = open_source("numbered")
     assert isinstance(source, ArraySource)
+    assert (tfds_folder / "numbered" / "1.0.0").is_dir()
     assert (source.name, source.class_names) == ("numbered", ("a", "b", "c"))
     assert (source.train_size, source.test_size, source.channels) == (23, 7, 1)
     examples = source.training(0, 0).take(23).as_numpy_iterator()
     pairs = {(int(image[0, 0, 0]), int(label)) for _, image, label in examples}
     assert pairs == {(k, k % 3) for k in range(23)}
+
+
+def test_a_data_set_of_a_package_is_prepared_by_its_name(tmp_path, tfds_folder, monkeypatch):
+    """As TFDS's own ones are, whose lists of checksums lie in their package."""
+    package = tmp_path / "packaged"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "numbered_in_package.py").write_text(
+        "from test_input import Numbered\nclass NumberedInPackage(Numbered):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    importlib.import_module("packaged.numbered_in_package")
+    assert open_source("numbered_in_package").train_size == 23
+    assert (tfds_folder / "numbered_in_package" / "1.0.0").is_dir()
+
+
+def test_a_tfds_data_set_without_test_images_is_refused(tmp_path):
+    class NumberedToTrain(Numbered):
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(5)}
+
+    builder = NumberedToTrain(data_dir=tmp_path)
+    builder.download_and_prepare()
+    with pytest.raises(ValueError, match="expected the splits 'train' and .*. Received: \\['train'\\]"):
+        from_tfds(builder)
 
 
 def test_a_large_tfds_data_set_is_streamed_and_resumed(tmp_path):
