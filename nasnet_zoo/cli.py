@@ -13,7 +13,9 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
+
+from annotated_types import Interval
 
 from nasnet_zoo import __version__
 from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, Seed, Share, parse
@@ -269,7 +271,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--out", required=True, help="folder for the checkpoint, history and model")
     train.add_argument("--genotype", metavar="FILE", help="cells to use, such as a search's best.json")
     train.add_argument(
-        "--batch-size", type=int, help="other than the recipe's; the learning rate is scaled with it"
+        "--batch-size",
+        type=_number(PositiveInt),
+        help="other than the recipe's; the learning rate is scaled with it",
     )
     train.add_argument(
         "--set",
@@ -278,10 +282,10 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         metavar="FIELD=VALUE",
         help="change fields of the recipe, such as epochs=10 precision=mixed_bfloat16",
     )
-    train.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    train.add_argument("--seed", type=_number(Seed), default=0, help="of all draws (default: 0)")
     train.add_argument(
         "--checkpoints-per-epoch",
-        type=int,
+        type=_number(PositiveInt),
         default=1,
         help="checkpoints, each after an evaluation, in an epoch (default: 1)",
     )
@@ -301,9 +305,14 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     evaluate.add_argument("model", help="a .keras, .tflite or .onnx file or a SavedModel folder")
     evaluate.add_argument("--data", required=True, help=_DATA)
-    evaluate.add_argument("--image-size", type=int, help="pixels (default: the model's)")
     evaluate.add_argument(
-        "--crop", type=float, default=1.0, help="share of the shorter side looked at (default: 1.0)"
+        "--image-size", type=_number(PositiveInt), help="pixels (default: the model's)"
+    )
+    evaluate.add_argument(
+        "--crop",
+        type=_number(Annotated[float, Interval(gt=0, le=1)]),
+        default=1.0,
+        help="share of the shorter side looked at (default: 1.0)",
     )
     evaluate.add_argument(
         "--classes",

@@ -342,7 +342,7 @@ def _read_images(paths: Sequence[Path], size: int) -> np.ndarray:
     images = np.empty((len(paths), size, size, 3), np.uint8)
     for k, path in enumerate(paths):
         image = Image.fromarray(read_pixels(path, at_least=size))
-        images[k] = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        images[k] = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
     return images
 
 

@@ -176,27 +176,32 @@ def _predictor(
     model: keras.Model | str | os.PathLike[str],
 ) -> tuple[Callable[[np.ndarray], Any], tuple[int | None, ...], tuple[str, ...] | None]:
     """The function from images to outputs, an image's (height, width, channels), the class names."""
-    if not isinstance(model, keras.Model):
-        path = Path(model)
-        if path.suffix != ".keras":
-            runtime = load_runtime(path)
-            if len(runtime.outputs) != 1:
-                raise ValueError(
-                    f"{path}: expected a classifier, with one output. "
-                    f"Received: {', '.join(runtime.outputs)}"
-                )
-            if runtime.image_dtype == "uint8":
-                return lambda images: runtime.predict(as_bytes(images)), runtime.image_shape, None
-            return runtime.predict, runtime.image_shape, None
-        model = load_model(path)
+    if isinstance(model, keras.Model):
+        return _of_keras(model)
+    path = Path(model)
+    if path.suffix == ".keras":
+        return _of_keras(load_model(path))
+    runtime = load_runtime(path)
+    if len(runtime.outputs) != 1:
+        raise ValueError(
+            f"{path}: expected a classifier, with one output. Received: {', '.join(runtime.outputs)}"
+        )
+    shape, names = runtime.image_shape, runtime.class_names
+    if runtime.image_dtype == "uint8":
+        return lambda images: runtime.predict(as_bytes(images)), shape, names
+    return runtime.predict, shape, names
+
+
+def _of_keras(
+    model: keras.Model,
+) -> tuple[Callable[[np.ndarray], Any], tuple[int | None, ...], tuple[str, ...] | None]:
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or len(model.outputs) != 1:
         raise ValueError(
             "Expected a classifier: a model with one image input and one output. "
             f"Received: {type(model).__name__} {model.name!r}"
         )
-    keras_model = model
-    return lambda images: keras_model.predict_on_batch(images), shape[1:], stored_names(keras_model)
+    return lambda images: model.predict_on_batch(images), shape[1:], stored_names(model)
 
 
 def evaluate_predictions(

@@ -32,6 +32,7 @@ from nasnet_zoo.cells import (
     graph_cost,
 )
 from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, check_fields, checked
+from nasnet_zoo.cells.drop_path import DropPathVersion
 from nasnet_zoo.cells.graph import join_graph
 from nasnet_zoo.cells.operations import Primitives
 from nasnet_zoo.cells.primitives import (
@@ -312,11 +313,11 @@ def build_model(
     include_top: bool = True,
     pooling: str | None = None,
     classes: int = 1000,
-    classifier_activation: str | None = "softmax",
+    classifier_activation: Any = "softmax",
     auxiliary_head: bool = False,
     drop_path_keep: float = 1.0,
     drop_path_steps: int | None = None,
-    drop_path_version: str = "v3",
+    drop_path_version: DropPathVersion = "v3",
     gradient_checkpointing: bool = False,
     class_names: Sequence[str] | None = None,
     name: str | None = None,
@@ -378,7 +379,7 @@ def build_model(
 
 
 def _classifier(
-    a: Architecture, classes: int, activation: str | None, class_names: Sequence[str] | None
+    a: Architecture, classes: int, activation: Any, class_names: Sequence[str] | None
 ) -> keras.layers.Dense:
     assert a.hyperparameters is not None
     return classifier.Dense(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from limits import files_of_at_most
+from onnx import TensorProto, helper
 
 import nasnet_zoo
 from nasnet_zoo.cli import main
@@ -136,6 +137,36 @@ def test_other_classes_than_the_models_are_refused(named, data, names, message):
     if len(names) == 3:
         found = evaluate(named, other, class_names=names)
         np.testing.assert_array_equal(found.confusion, evaluate(named, data).confusion)
+
+
+@pytest.mark.parametrize("name", ["m.tflite", "m.onnx", "m"])
+def test_the_names_in_an_exported_file_are_compared_too(named, data, tmp_path, name):
+    export(nasnet_zoo.models.load_model(named), tmp_path / name, class_names=NAMES)
+    assert evaluate(tmp_path / name, data).images == 33
+    other = dataclasses.replace(data, class_names=("dog", "cat", "fox"))
+    with pytest.raises(ValueError, match="class 0 is 'cat'. Received: 'dog'"):
+        evaluate(tmp_path / name, other)
+
+
+def test_a_file_with_several_outputs_is_no_classifier(tmp_path):
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 8, 8, 1])
+    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8, 8, 1]) for n in ("a", "b")]
+    nodes = [helper.make_node("Relu", ["image"], [output.name]) for output in outputs]
+    graph = helper.make_graph(nodes, "two", [image], outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "two.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="two.onnx: expected a classifier, with one output. .*: a, b"):
+        evaluate(tmp_path / "two.onnx", "digits")
+
+
+@pytest.mark.parametrize(
+    "option", [["--crop", "2"], ["--crop", "nan"], ["--image-size", "0"], ["--image-size", "-1"]]
+)
+def test_options_out_of_range_are_wrong_usage(option, capfd):
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "m.keras", "--data", "digits", *option])
+    assert stopped.value.code == 2
+    assert f"argument {option[0]}: expected" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
