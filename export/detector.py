@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from nasnet_zoo.cells.checking import checked
 from nasnet_zoo.cells.files import write_text
 from nasnet_zoo.detection import FasterRCNN
+from nasnet_zoo.detection.input import ImageSize
 
 from .exporting import format_of
 from .from_keras import image_shape
@@ -63,12 +65,13 @@ class DetectorExport:
         )
 
 
+@checked
 def export_detector(
     detector: FasterRCNN,
     path: str | os.PathLike[str],
     format: str | None = None,  # noqa: A002
     *,
-    image_size: tuple[int, int],
+    image_size: tuple[ImageSize, ImageSize],
     images: np.ndarray | None = None,
 ) -> DetectorExport:
     """Writes a detector, its suppression included, as a file for a runtime, and compares it with Keras.
@@ -78,7 +81,8 @@ def export_detector(
     y_max, x_max) in pixels, ``classes`` int32 and ``scores`` (batch, detections), best first, and
     ``count`` (batch,) int32: what comes after it is zeros. LiteRT needs no operation of TensorFlow
     ("Flex"). It appears under its name only when its runtime has been seen to find what Keras finds,
-    within `SCORE_LIMIT`, `PIXEL_LIMIT` and `AGREEMENT`.
+    within `SCORE_LIMIT`, `PIXEL_LIMIT` and `AGREEMENT`. Where Keras finds nothing, nothing can be
+    compared, and the file is refused.
 
     Args:
         detector: in float32.
@@ -86,12 +90,12 @@ def export_detector(
         format: "saved_model", "litert" or "onnx". Default: by the path's suffix, ``.tflite``, ``.onnx``
             or none.
         image_size: (height, width) of the images, in pixels.
-        images: to compare on, uint8 (images, height, width, 3), best some with objects on them.
-            Default: two generated ones.
+        images: to compare on, uint8 (images, height, width, 3), with objects on them. Default: two
+            generated ones, on which a trained detector may find nothing.
 
     Raises:
-        ValueError: if an argument does not fit, the format lacks an operation, or the file is too far
-            from Keras.
+        ValueError: if an argument does not fit, the format lacks an operation, Keras finds nothing on
+            the images, a number is not finite, or the file is too far from Keras.
         OSError: if the file cannot be written.
         ImportError: if what the format needs is not installed.
     """
@@ -99,7 +103,7 @@ def export_detector(
     path = Path(path)
     format = format_of(path, format)  # noqa: A001
     shape = image_shape(detector.network, image_size)
-    images = _generated(shape) if images is None else images
+    images = _generated(shape) if images is None else np.asarray(images)
     if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
         raise ValueError(
             f"Expected uint8 images of shape (images, {', '.join(map(str, shape))}). "
@@ -146,12 +150,19 @@ def _compare(
     runtime = load_runtime(written)
     total, detections, pairs = 0, 0, np.zeros((0, 6))
     for image in images:
-        outputs = zip(runtime.outputs, runtime.predict_all(image[None]), strict=True)
-        found, expected = _rows(dict(outputs)), _rows(detector(as_model_input(image[None])))
+        outputs = dict(zip(runtime.outputs, runtime.predict_all(image[None]), strict=True))
+        expected = _rows(detector(as_model_input(image[None]), training=False), "Keras")
+        found = _rows(outputs, os.fspath(path))
         total += len(found) + len(expected)
         detections += len(expected)
         pairs = np.concatenate([pairs, _differences(found, expected)])
-    agreement = 2 * len(pairs) / total if total else 1.0
+    if not detections:
+        raise ValueError(
+            f"{path}: expected images with objects that the detector finds (images=, --images), or a "
+            f"detector of a lower score than {detector.score}. Received: images on which it finds "
+            f"nothing, so that nothing was compared"
+        )
+    agreement = 2 * len(pairs) / total
     if agreement < AGREEMENT:
         raise ValueError(
             f"{path}: expected {AGREEMENT:.0%} of the detections as in Keras, within "
@@ -163,11 +174,13 @@ def _compare(
     )
 
 
-def _rows(outputs: Mapping[str, Any]) -> np.ndarray:
+def _rows(outputs: Mapping[str, Any], source: str) -> np.ndarray:
     """The detections of one image, (count, 6): class, score and box."""
     count = int(outputs["count"][0])
-    parts = [np.asarray(outputs[name])[0, :count] for name in ("classes", "scores", "boxes")]
-    return np.column_stack(parts)
+    parts = [np.asarray(outputs[name])[0] for name in ("classes", "scores", "boxes")]
+    if not all(np.isfinite(part).all() for part in parts):
+        raise ValueError(f"Expected finite detections. Received: others, from {source}")
+    return np.column_stack([part[:count] for part in parts])
 
 
 def _differences(found: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -167,9 +167,37 @@ def test_it_learns_one_batch_by_heart():
         assert sorted(found["classes"][image, : found["count"][image]]) == sorted(true)
 
 
-def test_a_detector_needs_a_class():
-    with pytest.raises(ValueError, match="at least 1 class"):
-        FasterRCNN(network(), [])
+@pytest.mark.parametrize("class_names", [[], "red", ["a", "a"], [""], ["a", 3]])
+def test_every_class_has_a_name_of_its_own(class_names):
+    with pytest.raises(ValueError, match="Expected class_names: .* Received: class_names="):
+        FasterRCNN(network(), class_names)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("anchor_sizes", ()),
+        ("anchor_sizes", (0.0,)),
+        ("anchor_sizes", 16.0),
+        ("aspect_ratios", (float("inf"),)),
+        ("rpn_filters", 0),
+        ("candidates", 0),
+        ("candidates", 1_000_000),
+        ("proposals", 0),
+        ("rpn_nms_iou", 2.0),
+        ("rpn_samples", 0),
+        ("box_samples", 0),
+        ("crop_size", 1),
+        ("detections", 0),
+        ("nms_iou", -0.1),
+        ("score", float("nan")),
+        ("train_batch_norm", "yes"),
+        ("seed", -1),
+    ],
+)
+def test_what_is_out_of_range_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"Expected {name}: .* Received: {name}="):
+        detector(**{name: value})
 
 
 def test_only_our_networks_can_be_cut():
