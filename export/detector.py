@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,7 @@ def export_detector(
             f"Received: {images.dtype} {images.shape}"
         )
     metadata = _metadata(detector, shape)
+    expected = _expected(detector, images)
     start = time.perf_counter()
     # LiteRT has no operations that add a dimension to a tensor of two open ones.
     batch = 1 if format == "litert" else None
@@ -121,7 +122,7 @@ def export_detector(
     with replacing_export(path, format) as temporary:
         WRITERS[format](module, temporary, metadata)
         seconds = time.perf_counter() - start
-        result = _compare(detector, temporary, path, format, images, seconds)
+        result = _compare(temporary, path, format, images, expected, seconds)
     write_text(path.with_name(path.name + ".md"), _card(result, metadata))
     return result
 
@@ -138,30 +139,42 @@ def _generated(shape: tuple[int, ...]) -> np.ndarray:
     return images
 
 
+def _expected(detector: FasterRCNN, images: np.ndarray) -> list[np.ndarray]:
+    """The detections of Keras on each image.
+
+    Raises:
+        ValueError: if there are none, or they are not finite.
+    """
+    rows = [_rows(detector(as_model_input(image[None]), training=False), "Keras") for image in images]
+    if not any(map(len, rows)):
+        raise ValueError(
+            f"Expected images with objects that the detector finds (images=, --images), or a detector "
+            f"of a lower score than {detector.score}. Received: images on which it finds nothing, so "
+            f"that there is nothing to compare"
+        )
+    return rows
+
+
 def _compare(
-    detector: FasterRCNN,
     written: Path,
     path: Path,
     format: str,  # noqa: A002
     images: np.ndarray,
+    expected: Sequence[np.ndarray],
     seconds: float,
 ) -> DetectorExport:
-    """Runs a file beside Keras; raises a `ValueError` where they are too far apart."""
+    """Runs a file on images of which the detections of Keras are expected.
+
+    Raises:
+        ValueError: if those of the file are too far from them.
+    """
     runtime = load_runtime(written)
-    total, detections, pairs = 0, 0, np.zeros((0, 6))
-    for image in images:
-        outputs = dict(zip(runtime.outputs, runtime.predict_all(image[None]), strict=True))
-        expected = _rows(detector(as_model_input(image[None]), training=False), "Keras")
-        found = _rows(outputs, os.fspath(path))
-        total += len(found) + len(expected)
-        detections += len(expected)
-        pairs = np.concatenate([pairs, _differences(found, expected)])
-    if not detections:
-        raise ValueError(
-            f"{path}: expected images with objects that the detector finds (images=, --images), or a "
-            f"detector of a lower score than {detector.score}. Received: images on which it finds "
-            f"nothing, so that nothing was compared"
-        )
+    total, pairs = 0, np.zeros((0, 6))
+    for image, own in zip(images, expected, strict=True):
+        outputs = zip(runtime.outputs, runtime.predict_all(image[None]), strict=True)
+        found = _rows(dict(outputs), os.fspath(path))
+        total += len(found) + len(own)
+        pairs = np.concatenate([pairs, _differences(found, own)])
     agreement = 2 * len(pairs) / total
     if agreement < AGREEMENT:
         raise ValueError(
@@ -170,7 +183,15 @@ def _compare(
         )
     score, pixels = (float(part.max(initial=0.0)) for part in (pairs[:, 1], pairs[:, 2:]))
     return DetectorExport(
-        path, format, runtime.size, seconds, len(images), detections, agreement, pixels, score
+        path,
+        format,
+        runtime.size,
+        seconds,
+        len(images),
+        sum(map(len, expected)),
+        agreement,
+        pixels,
+        score,
     )
 
 

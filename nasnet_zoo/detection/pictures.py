@@ -73,8 +73,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
             yield image
     # Pillow's decoders raise many kinds of error on broken files.
     except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        reason = " ".join(reason.split())
+        of_system = getattr(error, "strerror", None)
+        reason = of_system.lower() if of_system else " ".join(str(error).split())
+        reason = reason or type(error).__name__
         raise ValueError(f"{os.fspath(path)}: expected an image. Received: {reason}") from None
 
 
