@@ -24,7 +24,7 @@ _DATA = (
 )
 
 _COCO = "annotations in COCO's format, and the folder of the images"
-_MALFORMED = "what becomes of annotations that make no sense (default: refuse)"
+_MALFORMED = "refuse malformed images and annotations, or leave them out (default: refuse)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

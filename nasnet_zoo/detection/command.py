@@ -21,8 +21,8 @@ def train_command(arguments: argparse.Namespace) -> None:
     """Trains a detector by the arguments of ``nasnet-zoo detect train``."""
     train_detector(
         with_fields(find_recipe(arguments.recipe), arguments.set),
-        CocoImages(*arguments.train, arguments.malformed),
-        CocoImages(*arguments.test, arguments.malformed),
+        CocoImages(*arguments.train, malformed=arguments.malformed),
+        CocoImages(*arguments.test, malformed=arguments.malformed),
         arguments.out,
         start_from=arguments.start_from,
         seed=arguments.seed,
@@ -33,7 +33,7 @@ def train_command(arguments: argparse.Namespace) -> None:
 def evaluate_command(arguments: argparse.Namespace) -> dict[str, float]:
     """Evaluates a detector by the arguments of ``nasnet-zoo detect evaluate``."""
     detector = load_detector(arguments.detector)
-    source = CocoImages(*arguments.test, arguments.malformed)
+    source = CocoImages(*arguments.test, malformed=arguments.malformed)
     if arguments.json:
         images = [example.path for example in source.examples]
         _check_results_file(arguments.json, [arguments.detector, arguments.test[0], *images])

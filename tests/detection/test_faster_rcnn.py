@@ -122,14 +122,16 @@ def test_without_boxes_only_background_is_learned():
 
 def test_a_crowd_teaches_no_boxes():
     boxes = np.float32([[[0, 0, 64, 96]]] * 2)
-    found = dict(zip(LOSSES, losses(detector(), boxes, np.full((2, 1), CROWD)), strict=True))
-    assert found["rpn_boxes"] == found["boxes"] == 0.0
+    for kind, teaches in ((CROWD, False), (0, True)):
+        found = dict(zip(LOSSES, losses(detector(), boxes, np.full((2, 1), kind)), strict=True))
+        assert (found["rpn_boxes"] > 0) is (found["boxes"] > 0) is teaches
 
 
 def test_a_detector_is_saved_whole(tmp_path):
     model = detector(score=0.0)
     model.save(tmp_path / "detector.keras")
     loaded = keras.saving.load_model(tmp_path / "detector.keras")
+    assert (np.array(model(images())["count"]) > 0).all()
     for name, values in model(images()).items():
         np.testing.assert_array_equal(values, loaded(images())[name])
 
