@@ -441,7 +441,7 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="of the recipe")
     train.add_argument("--from", dest="start_from", metavar="FILE", help="a .keras to start from")
     train.add_argument("--malformed", choices=("refuse", "skip"), default="refuse", help=_MALFORMED)
-    train.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    train.add_argument("--seed", type=_number(Seed), default=0, help="of all draws (default: 0)")
     train.add_argument("--tensorboard", action="store_true", help="write events to OUT/tensorboard")
     train.set_defaults(run=_detect_train)
 
@@ -460,7 +460,7 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("--json", metavar="FILE", help="write them as a list of boxes")
     predict.add_argument("--image-size", type=int, required=True, help="pixels of the longer side")
     predict.add_argument(
-        "--score", type=float, default=0.5, help="the least of a detection (default: 0.5)"
+        "--score", type=_number(Share), default=0.5, help="the least of a detection (default: 0.5)"
     )
     predict.set_defaults(run=_detect_predict)
 

@@ -1,6 +1,7 @@
 """COCO's format with every oddity of the real one: reading, the input pipeline, evaluation."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -408,6 +409,12 @@ def test_detections_elsewhere_are_worth_nothing(folder):
 def test_tfds_examples_become_coco_s(tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
 
+    # TFDS gives it as it is stored, and its boxes with it.
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
+    sideways, exif = tmp_path / "sideways.png", Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(sideways, exif=exif)
+
     class Boxed(tfds.core.GeneratorBasedBuilder):
         """Three images with boxes, as COCO's in TFDS."""
 
@@ -437,7 +444,7 @@ def test_tfds_examples_become_coco_s(tmp_path):
                 yield (
                     k,
                     {
-                        "image": np.full((20, 40, 3), 7, np.uint8),
+                        "image": os.fspath(sideways) if k == 1 else np.full((20, 40, 3), 7, np.uint8),
                         "image/id": 100 + k,
                         "objects": objects,
                     },
@@ -450,5 +457,8 @@ def test_tfds_examples_become_coco_s(tmp_path):
     by_id = {example.image_id: example for example in source.examples}
     assert sorted(by_id) == [100, 101, 102]
     np.testing.assert_allclose(by_id[101].boxes, [[2, 8, 12, 28]], rtol=1e-5)
+    np.testing.assert_array_equal(read_pixels(by_id[101].path), pixels)
     assert list(by_id[102].classes) == [CROWD, CROWD]
     assert source.class_names == ("person", "dog")
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
+        coco_from_tfds(builder, "train", tmp_path / "coco")

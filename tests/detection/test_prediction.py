@@ -159,8 +159,6 @@ def test_a_turned_photograph_is_seen_upright(detector, file, tmp_path):
         (["a.png", "--json", "folder"], "folder: expected the name of a file to write"),
         (["a.png", "--json", "a.png"], "Expected --json with a file of its own. Received: a.png"),
         (["a.png", "--json", "folder/../a.png"], "Expected --json with a file of its own"),
-        (["a.png", "--out", "out", "--score", "nan"], "Expected score: a finite number of at least 0"),
-        (["a.png", "--out", "out", "--score", "2"], "Expected score: a finite number of at least 0"),
         (["a.png", "--out", "out", "--image-size", "0"], "Expected size: an int of at least 16 and"),
         (["a.png", "--out", "out", "--image-size", "1000000"], "at most 4096. Received: size=1000000"),
     ],
@@ -179,6 +177,17 @@ def test_an_error_is_told_before_the_work(file, tmp_path, monkeypatch, capsys, a
     assert output.out == ""
     assert contents(tmp_path) == before
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("score", ["nan", "2", "-0.1", "x"])
+def test_a_score_is_a_share(detector, score, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["detect", "predict", "d.keras", "a.png", "--image-size", "64", "--score", score])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--score: a finite number of at least 0 and of at most 1. Received:" in line
+    if score != "x":
+        with pytest.raises(ValueError, match="Expected score: a finite number of at least 0"):
+            predict_files(detector, ["a.png"], SIZE, float(score))
 
 
 def test_a_detector_s_own_file_is_not_written_over(file, tmp_path, capsys):
