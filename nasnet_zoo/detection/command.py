@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from nasnet_zoo.cells.files import check_writable, reading, write_text
 from nasnet_zoo.fields import with_fields
@@ -21,8 +22,8 @@ def train_command(arguments: argparse.Namespace) -> None:
     """Trains a detector by the arguments of ``nasnet-zoo detect train``."""
     train_detector(
         with_fields(find_recipe(arguments.recipe), arguments.set),
-        CocoImages(*arguments.train, malformed=arguments.malformed),
-        CocoImages(*arguments.test, malformed=arguments.malformed),
+        _coco(arguments.train, arguments.malformed),
+        _coco(arguments.test, arguments.malformed),
         arguments.out,
         start_from=arguments.start_from,
         seed=arguments.seed,
@@ -33,7 +34,7 @@ def train_command(arguments: argparse.Namespace) -> None:
 def evaluate_command(arguments: argparse.Namespace) -> dict[str, float]:
     """Evaluates a detector by the arguments of ``nasnet-zoo detect evaluate``."""
     detector = load_detector(arguments.detector)
-    source = CocoImages(*arguments.test, malformed=arguments.malformed)
+    source = _coco(arguments.test, arguments.malformed)
     if arguments.json:
         images = [example.path for example in source.examples]
         _check_results_file(arguments.json, [arguments.detector, arguments.test[0], *images])
@@ -71,6 +72,11 @@ def predict_command(arguments: argparse.Namespace) -> None:
         print(line)
     if arguments.json:
         write_text(arguments.json, json.dumps(results))
+
+
+def _coco(parts: tuple[str, str], malformed: Literal["refuse", "skip"]) -> CocoImages:
+    annotations, images = parts
+    return CocoImages(annotations, images, malformed)
 
 
 def _check_results_file(path: str, inputs: Iterable[str | Path]) -> None:
