@@ -184,7 +184,7 @@ def test_a_score_is_a_share(detector, score, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["detect", "predict", "d.keras", "a.png", "--image-size", "64", "--score", score])
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--score: a finite number of at least 0 and of at most 1. Received:" in line
+    assert "--score: expected a finite number of at least 0 and of at most 1. Received:" in line
     if score != "x":
         with pytest.raises(ValueError, match="Expected score: a finite number of at least 0"):
             predict_files(detector, ["a.png"], SIZE, float(score))
