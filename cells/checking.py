@@ -25,7 +25,7 @@ import numbers
 import operator
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
@@ -85,8 +85,8 @@ def check(name: str, value: Any, annotation: Any) -> None:
     Args:
         name: of the field or parameter, for the message.
         value: to check.
-        annotation: of int, float, bool, str, `typing.Literal`, tuples and unions of these, and
-            `typing.Annotated` with bounds.
+        annotation: of int, float, bool, str, `typing.Literal`, tuples, sequences and unions of these,
+            and `typing.Annotated` with bounds.
 
     Raises:
         ValueError: with what was expected and what was received.
@@ -121,6 +121,8 @@ def describe(annotation: Any) -> str:
         if ... in typing.get_args(base):
             return f"a list, each {describe(kinds[0])}"
         return f"{len(kinds)} values: {', '.join(map(describe, kinds))}"
+    if typing.get_origin(base) is Sequence:
+        return f"a list, each {describe(typing.get_args(base)[0])}"
     if base in _NUMBERS:
         told = " and ".join(f"{word} {bound}" for word, _, bound in bounds)
         return f"{_NUMBERS[base][0]} {told}".rstrip()
@@ -135,12 +137,26 @@ def _fits(value: Any, annotation: Any) -> bool:
         return any(_fits(value, kind) for kind in typing.get_args(base))
     if typing.get_origin(base) is tuple:
         return _fits_tuple(value, typing.get_args(base))
+    if typing.get_origin(base) is Sequence:
+        (kind,) = typing.get_args(base)
+        return _is_list(value) and all(_fits(item, kind) for item in value)
     if base in _NUMBERS:
         known = isinstance(value, _NUMBERS[base][1]) and not isinstance(value, bool)
-        return known and math.isfinite(value) and all(holds(value, bound) for _, holds, bound in bounds)
+        return known and _is_finite(value) and all(holds(value, bound) for _, holds, bound in bounds)
     if base is type(None):
         return value is None
     return isinstance(value, base) if base in (bool, str) else True
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
 
 
 def _fits_tuple(value: Any, kinds: tuple[Any, ...]) -> bool:

@@ -83,6 +83,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6000, help="to train on; a tenth to test on")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.images < 10:
+        parser.error(f"expected at least 10 images. Received: {arguments.images}")
+    if arguments.out.exists() and (arguments.out.is_file() or any(arguments.out.iterdir())):
+        parser.error(f"{arguments.out}: expected a new or empty folder. Received: one with files")
     data = load_data(arguments.pictures)
     count, seed, names = arguments.images, arguments.seed, data.class_names
     train, test = data.train_images[..., 0], data.test_images[..., 0]

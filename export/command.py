@@ -12,9 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nasnet_zoo.cells.checking import check
 from nasnet_zoo.cells.files import check_writable, read_text, write_text
-from nasnet_zoo.detection.input import fitted, squared
-from nasnet_zoo.detection.prediction import read_file
+from nasnet_zoo.data import read_pixels
+from nasnet_zoo.detection.input import ImageSize, fitted, squared
 from nasnet_zoo.detection.training import load_detector
 from nasnet_zoo.models import create_model, load_model
 from nasnet_zoo.training.input import as_bytes, resized
@@ -95,9 +96,10 @@ def _known(labels: np.ndarray | None, model: keras.Model) -> np.ndarray | None:
 def export_detector_command(arguments: argparse.Namespace) -> DetectorExport:
     """Exports a detector by the arguments of ``nasnet-zoo detect export``."""
     path, size = Path(arguments.out), arguments.image_size
+    check("image_size", size, ImageSize)
     chosen = format_of(path, arguments.format)
     detector = load_detector(arguments.detector)
-    images = [squared(fitted(read_file(name), size)[0], size) for name in arguments.images]
+    images = [squared(fitted(read_pixels(name), size)[0], size) for name in arguments.images]
     return export_detector(
         detector,
         path,

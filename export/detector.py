@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from nasnet_zoo.cells.checking import checked
 from nasnet_zoo.cells.files import write_text
 from nasnet_zoo.detection import FasterRCNN
+from nasnet_zoo.detection.input import ImageSize
 
 from .exporting import format_of
 from .from_keras import image_shape
@@ -63,12 +65,13 @@ class DetectorExport:
         )
 
 
+@checked
 def export_detector(
     detector: FasterRCNN,
     path: str | os.PathLike[str],
     format: str | None = None,  # noqa: A002
     *,
-    image_size: tuple[int, int],
+    image_size: tuple[ImageSize, ImageSize],
     images: np.ndarray | None = None,
 ) -> DetectorExport:
     """Writes a detector, its suppression included, as a file for a runtime, and compares it with Keras.
@@ -78,7 +81,8 @@ def export_detector(
     y_max, x_max) in pixels, ``classes`` int32 and ``scores`` (batch, detections), best first, and
     ``count`` (batch,) int32: what comes after it is zeros. LiteRT needs no operation of TensorFlow
     ("Flex"). It appears under its name only when its runtime has been seen to find what Keras finds,
-    within `SCORE_LIMIT`, `PIXEL_LIMIT` and `AGREEMENT`.
+    within `SCORE_LIMIT`, `PIXEL_LIMIT` and `AGREEMENT`. Where Keras finds nothing, nothing can be
+    compared, and the file is refused.
 
     Args:
         detector: in float32.
@@ -86,12 +90,12 @@ def export_detector(
         format: "saved_model", "litert" or "onnx". Default: by the path's suffix, ``.tflite``, ``.onnx``
             or none.
         image_size: (height, width) of the images, in pixels.
-        images: to compare on, uint8 (images, height, width, 3), best some with objects on them.
-            Default: two generated ones.
+        images: to compare on, uint8 (images, height, width, 3), with objects on them. Default: two
+            generated ones, on which a trained detector may find nothing.
 
     Raises:
-        ValueError: if an argument does not fit, the format lacks an operation, or the file is too far
-            from Keras.
+        ValueError: if an argument does not fit, the format lacks an operation, Keras finds nothing on
+            the images, a number is not finite, or the file is too far from Keras.
         OSError: if the file cannot be written.
         ImportError: if what the format needs is not installed.
     """
@@ -99,13 +103,14 @@ def export_detector(
     path = Path(path)
     format = format_of(path, format)  # noqa: A001
     shape = image_shape(detector.network, image_size)
-    images = _generated(shape) if images is None else images
+    images = _generated(shape) if images is None else np.asarray(images)
     if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
         raise ValueError(
             f"Expected uint8 images of shape (images, {', '.join(map(str, shape))}). "
             f"Received: {images.dtype} {images.shape}"
         )
     metadata = _metadata(detector, shape)
+    expected = _expected(detector, images)
     start = time.perf_counter()
     # LiteRT has no operations that add a dimension to a tensor of two open ones.
     batch = 1 if format == "litert" else None
@@ -117,7 +122,7 @@ def export_detector(
     with replacing_export(path, format) as temporary:
         WRITERS[format](module, temporary, metadata)
         seconds = time.perf_counter() - start
-        result = _compare(detector, temporary, path, format, images, seconds)
+        result = _compare(temporary, path, format, images, expected, seconds)
     write_text(path.with_name(path.name + ".md"), _card(result, metadata))
     return result
 
@@ -134,24 +139,43 @@ def _generated(shape: tuple[int, ...]) -> np.ndarray:
     return images
 
 
+def _expected(detector: FasterRCNN, images: np.ndarray) -> list[np.ndarray]:
+    """The detections of Keras on each image.
+
+    Raises:
+        ValueError: if there are none, or they are not finite.
+    """
+    rows = [_rows(detector(as_model_input(image[None]), training=False), "Keras") for image in images]
+    if not any(map(len, rows)):
+        raise ValueError(
+            f"Expected images with objects that the detector finds (images=, --images), or a detector "
+            f"of a lower score than {detector.score}. Received: images on which it finds nothing, so "
+            f"that there is nothing to compare"
+        )
+    return rows
+
+
 def _compare(
-    detector: FasterRCNN,
     written: Path,
     path: Path,
     format: str,  # noqa: A002
     images: np.ndarray,
+    expected: Sequence[np.ndarray],
     seconds: float,
 ) -> DetectorExport:
-    """Runs a file beside Keras; raises a `ValueError` where they are too far apart."""
+    """Runs a file on images of which the detections of Keras are expected.
+
+    Raises:
+        ValueError: if those of the file are too far from them.
+    """
     runtime = load_runtime(written)
-    total, detections, pairs = 0, 0, np.zeros((0, 6))
-    for image in images:
+    total, pairs = 0, np.zeros((0, 6))
+    for image, own in zip(images, expected, strict=True):
         outputs = zip(runtime.outputs, runtime.predict_all(image[None]), strict=True)
-        found, expected = _rows(dict(outputs)), _rows(detector(as_model_input(image[None])))
-        total += len(found) + len(expected)
-        detections += len(expected)
-        pairs = np.concatenate([pairs, _differences(found, expected)])
-    agreement = 2 * len(pairs) / total if total else 1.0
+        found = _rows(dict(outputs), os.fspath(path))
+        total += len(found) + len(own)
+        pairs = np.concatenate([pairs, _differences(found, own)])
+    agreement = 2 * len(pairs) / total
     if agreement < AGREEMENT:
         raise ValueError(
             f"{path}: expected {AGREEMENT:.0%} of the detections as in Keras, within "
@@ -159,15 +183,25 @@ def _compare(
         )
     score, pixels = (float(part.max(initial=0.0)) for part in (pairs[:, 1], pairs[:, 2:]))
     return DetectorExport(
-        path, format, runtime.size, seconds, len(images), detections, agreement, pixels, score
+        path,
+        format,
+        runtime.size,
+        seconds,
+        len(images),
+        sum(map(len, expected)),
+        agreement,
+        pixels,
+        score,
     )
 
 
-def _rows(outputs: Mapping[str, Any]) -> np.ndarray:
+def _rows(outputs: Mapping[str, Any], source: str) -> np.ndarray:
     """The detections of one image, (count, 6): class, score and box."""
     count = int(outputs["count"][0])
-    parts = [np.asarray(outputs[name])[0, :count] for name in ("classes", "scores", "boxes")]
-    return np.column_stack(parts)
+    parts = [np.asarray(outputs[name])[0] for name in ("classes", "scores", "boxes")]
+    if not all(np.isfinite(part).all() for part in parts):
+        raise ValueError(f"Expected finite detections. Received: others, from {source}")
+    return np.column_stack([part[:count] for part in parts])
 
 
 def _differences(found: np.ndarray, expected: np.ndarray) -> np.ndarray:

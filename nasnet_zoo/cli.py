@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from annotated_types import Interval
@@ -28,7 +26,7 @@ _DATA = (
 )
 
 _COCO = "annotations in COCO's format, and the folder of the images"
-_MALFORMED = "what becomes of annotations that make no sense (default: refuse)"
+_MALFORMED = "refuse malformed images and annotations, or leave them out (default: refuse)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -457,7 +455,7 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="of the recipe")
     train.add_argument("--from", dest="start_from", metavar="FILE", help="a .keras to start from")
     train.add_argument("--malformed", choices=("refuse", "skip"), default="refuse", help=_MALFORMED)
-    train.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    train.add_argument("--seed", type=_number(Seed), default=0, help="of all draws (default: 0)")
     train.add_argument("--tensorboard", action="store_true", help="write events to OUT/tensorboard")
     train.set_defaults(run=_detect_train)
 
@@ -469,12 +467,15 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--json", metavar="FILE", help="write the detections in COCO's result format")
     evaluate.set_defaults(run=_detect_evaluate)
 
-    predict = actions.add_parser("predict", help="draw detections on images")
+    predict = actions.add_parser("predict", help="draw or list detections on images")
     predict.add_argument("detector", help="a detector.keras")
     predict.add_argument("images", nargs="+", help="image files")
-    predict.add_argument("--out", required=True, help="folder for the pictures")
+    predict.add_argument("--out", metavar="FOLDER", help="draw them on pictures in this folder")
+    predict.add_argument("--json", metavar="FILE", help="write them as a list of boxes")
     predict.add_argument("--image-size", type=int, required=True, help="pixels of the longer side")
-    predict.add_argument("--score", type=float, default=0.5, help="the least to draw (default: 0.5)")
+    predict.add_argument(
+        "--score", type=_number(Share), default=0.5, help="the least of a detection (default: 0.5)"
+    )
     predict.set_defaults(run=_detect_predict)
 
     export = actions.add_parser(
@@ -659,55 +660,24 @@ def _benchmark(arguments: argparse.Namespace) -> None:
         console.print(histogram(report), style="dim")
 
 
-def _coco(parts: list[str], malformed: str) -> Any:
-    from nasnet_zoo.detection.coco import CocoImages
-
-    annotations, images = parts
-    return CocoImages(annotations, images, malformed)
-
-
 def _detect_train(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.detection.recipes import find_recipe
-    from nasnet_zoo.detection.training import train_detector
-    from nasnet_zoo.fields import with_fields
+    from nasnet_zoo.detection.command import train_command
 
-    train_detector(
-        with_fields(find_recipe(arguments.recipe), arguments.set),
-        _coco(arguments.train, arguments.malformed),
-        _coco(arguments.test, arguments.malformed),
-        arguments.out,
-        start_from=arguments.start_from,
-        seed=arguments.seed,
-        tensorboard=arguments.tensorboard,
-    )
+    train_command(arguments)
     print(f"Wrote {arguments.out}/detector.keras")
 
 
 def _detect_evaluate(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.cells.files import write_text
-    from nasnet_zoo.detection.evaluation import detect, evaluate
-    from nasnet_zoo.detection.training import load_detector
+    from nasnet_zoo.detection.command import evaluate_command
 
-    source = _coco(arguments.test, arguments.malformed)
-    results = detect(load_detector(arguments.detector), source, arguments.image_size)
-    found = evaluate(source, results)
-    for name, value in found.items():
+    for name, value in evaluate_command(arguments).items():
         print(f"{name:6} {value:.3f}" if value >= 0 else f"{name:6} -")
-    if arguments.json:
-        write_text(arguments.json, json.dumps(results))
 
 
 def _detect_predict(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.detection.prediction import draw, predict_files
-    from nasnet_zoo.detection.training import load_detector
+    from nasnet_zoo.detection.command import predict_command
 
-    detector = load_detector(arguments.detector)
-    out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
-    size, score = arguments.image_size, arguments.score
-    for path, pixels, found in predict_files(detector, arguments.images, size, score):
-        draw(pixels, found, detector.class_names, out / path.name)
-        print(f"{path}: {len(found['scores'])} found, drawn in {out / path.name}")
+    predict_command(arguments)
 
 
 def _detect_export(arguments: argparse.Namespace) -> None:

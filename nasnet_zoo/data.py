@@ -22,6 +22,7 @@ from nasnet_zoo.extras import import_extra
 # Pillow is told which formats to try: some that it knows run other programs on the file.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 _ORIENTATION = 0x0112  # in EXIF
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _TEST_SHARE = 0.2
 
@@ -381,6 +382,29 @@ def read_pixels(path: str | os.PathLike[str], at_least: int | None = None) -> np
         return np.asarray(image.convert("RGB"))
 
 
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width in pixels of what `read_pixels` gives, from the head of the file.
+
+    Raises:
+        ValueError: naming the file, if it is no image.
+    """
+    with _opened(path) as image:
+        if image.format == "TIFF":
+            image.load()  # Pillow turns TIFF files itself, when it loads them
+        width, height = image.size
+        return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+
+
+def is_turned(path: str | os.PathLike[str]) -> bool:
+    """Whether an image file is seen otherwise than it is stored.
+
+    Raises:
+        ValueError: naming the file, if it is no image.
+    """
+    with _opened(path) as image:
+        return _orientation(image) != 1
+
+
 def is_plain_jpeg(path: str | os.PathLike[str]) -> bool:
     """Whether an image file is an upright JPEG in grey or colour: other libraries read these alike.
 
@@ -406,7 +430,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def _orientation(image: Any) -> int:
-    return image.getexif().get(_ORIENTATION, 1)
+    # Of the head of the file: the method of PNG would decode the whole image.
+    return import_extra("PIL.Image", "train").Image.getexif(image).get(_ORIENTATION, 1)
 
 
 # === Subsets ===

@@ -9,19 +9,37 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Interval
 
-from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.cells.checking import NonNegativeFloat, PositiveInt, check, checked
+from nasnet_zoo.cells.files import read_json, write_text
+from nasnet_zoo.data import is_turned, read_size
 from nasnet_zoo.extras import import_extra
 
 from .matching import CROWD
 
-_SHOWN = 3
+#: So many faults are told, each in so many letters.
+_SHOWN, _LENGTH = 3, 300
+
+#: What `pycocotools` can hold in an array.
+_Id = Annotated[int, Interval(ge=-(2**63), lt=2**63)]
+_CATEGORY = {"id": _Id, "name": str}
+_IMAGE = {"id": _Id, "file_name": str, "height": PositiveInt, "width": PositiveInt}
+_ANNOTATION = {
+    "id": _Id,
+    "image_id": _Id,
+    "category_id": _Id,
+    "bbox": tuple[float, float, float, float],
+    "area": NonNegativeFloat,
+    "iscrowd": bool | Literal[0, 1],
+}
+_OPTIONAL = ("area", "iscrowd")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,142 +49,237 @@ class Example:
     Args:
         image_id: COCO's.
         path: of the image file.
-        boxes: float32 (N, 4) of (y_min, x_min, y_max, x_max) in pixels.
+        boxes: float32 (N, 4) of (y_min, x_min, y_max, x_max) in pixels, cut at the image's borders.
         classes: int32 (N,), indices into `CocoImages.class_names`, or `CROWD`.
+        annotations: the N boxes as `pycocotools` takes them: with ``image_id``, ``category_id``,
+            ``bbox``, ``area`` and ``iscrowd``.
     """
 
     image_id: int
     path: Path
     boxes: np.ndarray
     classes: np.ndarray
+    annotations: tuple[Mapping[str, Any], ...]
 
 
 class CocoImages:
     """A data set in COCO's format.
 
-    Boxes are cut at the image's borders. Malformed are: a box that has no area in the image, a
-    category that is not listed, an annotation of an image that is not listed, an image whose file is
-    not there.
+    Boxes are in pixels of the upright image, turned as its EXIF orientation says, and are cut at its
+    borders. An annotation without ``area`` has that of its box; one without ``iscrowd`` is no crowd.
+
+    Malformed are: an image or an annotation that lacks a value or has one of another type; an id that
+    an earlier one has; an image whose file is missing, outside the folder, broken, or of another height
+    and width than the annotation file says; a box that has no area in its image; an annotation of an
+    image or a category that is not listed.
 
     Args:
         annotations: the JSON file.
         images: the folder of the image files.
-        malformed: "refuse", or "skip" to leave them out and name them in `faults`.
+        malformed: "refuse", or "skip" to leave them out and name them in `faults`. With an image go its
+            annotations.
 
     Raises:
-        ValueError: if the file is not COCO's format, or naming the first malformed ones if they are
-            refused.
+        ValueError: if the file is not COCO's format, a category is malformed, or naming the first
+            malformed images and annotations if they are refused.
+        OSError: if the file cannot be read.
 
     Attributes:
         class_names: the categories' names, in the order of their COCO ids.
+        category_ids: these ids.
         examples: one for each image, those without boxes too.
         faults: what is wrong with each malformed one that was left out.
     """
 
+    @checked
     def __init__(
         self,
         annotations: str | os.PathLike[str],
         images: str | os.PathLike[str],
-        malformed: str = "refuse",
+        malformed: Literal["refuse", "skip"] = "refuse",
     ) -> None:
-        if malformed not in ("refuse", "skip"):
-            raise ValueError(f"Expected malformed 'refuse' or 'skip'. Received: {malformed!r}")
-        self._path, folder = Path(annotations), Path(images)
-        found = _read(self._path)
-        categories = sorted(found["categories"], key=lambda category: category["id"])
-        self.class_names = tuple(category["name"] for category in categories)
-        self.category_ids = tuple(category["id"] for category in categories)
-        index = {category: k for k, category in enumerate(self.category_ids)}
+        path, folder = Path(annotations), Path(images)
+        found = _read(path)
+        categories = _categories(path, found["categories"])
+        self.category_ids, self.class_names = tuple(categories), tuple(categories.values())
 
         faults: list[str] = []
-        sizes = {image["id"]: (image["height"], image["width"]) for image in found["images"]}
-        boxes: dict[int, list[tuple[list[float], int]]] = {image: [] for image in sizes}
-        for annotation in found["annotations"]:
-            fault, box = _checked(annotation, sizes, index)
-            if fault:
-                faults.append(f"annotation {annotation['id']}: {fault}")
-                continue
-            kind = CROWD if annotation.get("iscrowd") else index[annotation["category_id"]]
-            boxes[annotation["image_id"]].append((box, kind))
-        self.examples = []
-        for image in found["images"]:
-            path = folder / image["file_name"]
-            if not path.is_file():
-                faults.append(f"image {image['id']}: no file {path}")
-                continue
-            own = boxes[image["id"]]
-            self.examples.append(
-                Example(
-                    image["id"],
-                    path,
-                    np.array([box for box, _ in own], np.float32).reshape(-1, 4),
-                    np.array([kind for _, kind in own], np.int32),
-                )
-            )
+        entries, files = {}, {}
+        for entry in _valid("image", found["images"], _IMAGE, faults):
+            with _noted(f"image {entry['id']}", faults):
+                files[entry["id"]] = _file(entry, folder)
+                entries[entry["id"]] = entry
+        listed = {entry["id"] for entry in found["images"] if _has_id(entry)}
+        kept: dict[int, list[tuple[dict[str, Any], np.ndarray]]] = {key: [] for key in entries}
+        for annotation in _valid("annotation", found["annotations"], _ANNOTATION, faults):
+            image = annotation["image_id"]
+            with _noted(f"annotation {annotation['id']}", faults):
+                if image not in listed:
+                    raise ValueError(f"unknown image {image}")
+                if annotation["category_id"] not in categories:
+                    raise ValueError(f"unknown category {annotation['category_id']}")
+                if image in entries:
+                    kept[image].append((_complete(annotation), _box(annotation, entries[image])))
         self.faults = tuple(faults)
         if faults and malformed == "refuse":
             more = f", and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-            raise ValueError(f"{self._path}: {'; '.join(faults[:_SHOWN])}{more}")
-        if not self.examples:
-            raise ValueError(f"{self._path}: expected images in {folder}. Received: none")
+            raise ValueError(f"{path}: {'; '.join(faults[:_SHOWN])}{more}")
+        if not entries:
+            raise ValueError(f"{path}: expected images in {folder}. Received: none")
+        self.examples = [self._example(key, files[key], kept[key]) for key in entries]
+
+    def _example(
+        self, image_id: int, path: Path, kept: list[tuple[dict[str, Any], np.ndarray]]
+    ) -> Example:
+        classes = [
+            CROWD if annotation["iscrowd"] else self.category_ids.index(annotation["category_id"])
+            for annotation, _ in kept
+        ]
+        boxes = np.array([box for _, box in kept], np.float32).reshape(-1, 4)
+        annotations = tuple(annotation for annotation, _ in kept)
+        return Example(image_id, path, boxes, np.array(classes, np.int32), annotations)
 
     def ground_truth(self) -> Any:
-        """What `pycocotools` evaluates against: all annotations, of the images that are here."""
+        """What `pycocotools` evaluates against: the images and annotations that are here."""
         coco = import_extra("pycocotools.coco", "detection")
+        truth = coco.COCO()
+        annotations = [a for example in self.examples for a in example.annotations]
+        truth.dataset = {
+            "images": [{"id": example.image_id} for example in self.examples],
+            # To `pycocotools` a true box of id 0 is one that nothing matches.
+            "annotations": [{**a, "id": number} for number, a in enumerate(annotations, start=1)],
+            "categories": [
+                {"id": key, "name": name}
+                for key, name in zip(self.category_ids, self.class_names, strict=True)
+            ],
+        }
         with contextlib.redirect_stdout(io.StringIO()):
-            truth = coco.COCO(os.fspath(self._path))
+            truth.createIndex()
         return truth
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for part, fields in (
-            ("images", ("id", "file_name", "height", "width")),
-            ("categories", ("id", "name")),
-            ("annotations", ("id", "image_id", "category_id", "bbox")),
-        ):
-            for entry in found[part]:
-                for field in fields:
-                    entry[field]
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: expected annotations in COCO's format. Received: {error!r}"
-        ) from None
+def _read(path: Path) -> dict[str, list[Any]]:
+    found = read_json(path, "annotations in COCO's format")
+    for part in ("images", "categories", "annotations"):
+        if not isinstance(found, dict) or not isinstance(found.get(part), list):
+            raise ValueError(
+                f"{path}: expected annotations in COCO's format, an object with a list of {part}. "
+                f"Received: {_kind(found.get(part)) if isinstance(found, dict) else _kind(found)}"
+            )
     return found
 
 
-def _checked(
-    annotation: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]], index: Mapping[int, int]
-) -> tuple[str | None, list[float]]:
-    """What is wrong with an annotation, or None, and its box within the image."""
-    if annotation["image_id"] not in sizes:
-        return f"unknown image {annotation['image_id']}", []
-    if annotation["category_id"] not in index:
-        return f"unknown category {annotation['category_id']}", []
-    height, width = sizes[annotation["image_id"]]
+def _kind(value: Any) -> str:
+    return "none" if value is None else f"a {type(value).__name__}"
+
+
+def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
+    """Names by id, in the order of the ids."""
+    faults: list[str] = []
+    names: dict[int, str] = {}
+    for entry in _valid("category", entries, _CATEGORY, faults):
+        name = names[entry["id"]] = entry["name"]
+        if not name or list(names.values()).count(name) > 1:
+            faults.append(f"category {entry['id']}: expected a name of its own. Received: {name!r}")
+    if faults or not names:
+        raise ValueError(f"{path}: {faults[0] if faults else 'expected categories. Received: none'}")
+    return dict(sorted(names.items()))
+
+
+def _valid(
+    kind: str, entries: list[Any], fields: Mapping[str, Any], faults: list[str]
+) -> Iterator[dict[str, Any]]:
+    """The entries with all fields and an id of their own; notes the faults of the others."""
+    seen: set[int] = set()
+    for number, entry in enumerate(entries):
+        place = f"{kind} {entry['id']}" if _has_id(entry) else f"{kind} at index {number}"
+        with _noted(place, faults):
+            if not isinstance(entry, dict):
+                raise ValueError(f"expected an object. Received: {_kind(entry)}")
+            for name, annotation in fields.items():
+                if name in entry:
+                    check(name, entry[name], annotation)
+                elif name not in _OPTIONAL:
+                    raise ValueError(f"expected {name}. Received: none")
+            if entry["id"] in seen:
+                raise ValueError("expected an id of its own. Received: one that an earlier one has")
+            seen.add(entry["id"])
+            yield entry
+
+
+@contextlib.contextmanager
+def _noted(place: str, faults: list[str]) -> Iterator[None]:
+    """Adds a `ValueError` to the faults."""
+    try:
+        yield
+    except ValueError as error:
+        fault = str(error)
+        fault = f"{place}: {fault[:1].lower()}{fault[1:]}"
+        faults.append(f"{fault[:_LENGTH]}..." if len(fault) > _LENGTH else fault)
+
+
+def _has_id(entry: Any) -> bool:
+    return isinstance(entry, dict) and type(entry.get("id")) is int
+
+
+def _file(entry: Mapping[str, Any], folder: Path) -> Path:
+    """The file of an image.
+
+    Raises:
+        ValueError: if it is not in the folder, or is not the image that the entry describes.
+    """
+    name = entry["file_name"]
+    if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
+        raise ValueError(f"expected a file_name within the folder of the images. Received: {name!r}")
+    path = folder / name
+    if not os.path.isfile(path):
+        raise ValueError(f"no file {path}")
+    height, width = read_size(path)
+    if (height, width) != (entry["height"], entry["width"]):
+        raise ValueError(
+            f"expected the height and width of the upright image, {height}x{width}. "
+            f"Received: {entry['height']}x{entry['width']}"
+        )
+    return path
+
+
+def _complete(annotation: Mapping[str, Any]) -> dict[str, Any]:
+    """What `pycocotools` needs of an annotation."""
+    _, _, w, h = annotation["bbox"]
+    values = {"area": w * h, "iscrowd": 0, **annotation}
+    return {name: values[name] for name in ("image_id", "category_id", "bbox", "area", "iscrowd")}
+
+
+def _box(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> np.ndarray:
+    """The part of a box within its image, (y_min, x_min, y_max, x_max).
+
+    Raises:
+        ValueError: if there is none.
+    """
     x, y, w, h = annotation["bbox"]
-    box = [max(y, 0), max(x, 0), min(y + h, height), min(x + w, width)]
+    height, width = image["height"], image["width"]
+    box = np.array([max(y, 0), max(x, 0), min(y + h, height), min(x + w, width)], np.float32)
     if not (box[0] < box[2] and box[1] < box[3]):
-        return f"no area in its image: {annotation['bbox']} of {width}x{height}", []
-    return None, box
+        raise ValueError(f"no area in its image: {annotation['bbox']} of {width}x{height}")
+    return box
 
 
 def coco_from_tfds(builder: Any, split: str, out: str | os.PathLike[str]) -> None:
     """Writes a split of a TFDS data set, such as ``coco/2017``, in COCO's format.
 
-    The image files are those that TFDS holds, not encoded anew. ``out`` gets ``annotations.json`` and
-    ``images/``.
+    The image files are those that TFDS holds. An image with an EXIF orientation, which TFDS does not
+    heed, is encoded anew without it. ``out`` gets ``annotations.json`` and ``images/``.
 
     Args:
         builder: a `tensorflow_datasets` builder whose data is prepared, with the features of COCO.
         split: such as "train".
-        out: a folder, made if it is not there.
+        out: a new or empty folder.
 
     Raises:
-        ValueError: if its examples have no boxes.
+        ValueError: if its examples have no boxes, or ``out`` holds something.
     """
     tfds = import_extra("tensorflow_datasets", "detection")
+    pillow = import_extra("PIL.Image", "detection")
     features = builder.info.features
     of_objects = features["objects"].feature if "objects" in features else {}
     if "image" not in features or not {"bbox", "label"} <= set(of_objects):
@@ -174,8 +287,10 @@ def coco_from_tfds(builder: Any, split: str, out: str | os.PathLike[str]) -> Non
             f"{builder.info.name}: expected features 'image' and 'objects' with 'bbox' and 'label'. "
             f"Received: {sorted(features)}"
         )
+    if os.path.lexists(out) and not (os.path.isdir(out) and not os.listdir(out)):
+        raise ValueError(f"{os.fspath(out)}: expected a new or empty folder. Received: one with files")
     folder = Path(out) / "images"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     names = of_objects["label"].names
     found: dict[str, list[dict[str, Any]]] = {
         "images": [],
@@ -187,11 +302,17 @@ def coco_from_tfds(builder: Any, split: str, out: str | os.PathLike[str]) -> Non
     examples = tfds.as_numpy(builder.as_dataset(split, decoders=decoders))
     for number, example in enumerate(examples):
         encoded, objects = example["image"], example["objects"]
-        height, width = np.asarray(decode(encoded)).shape[:2]
+        pixels = np.asarray(decode(encoded))
+        height, width = pixels.shape[:2]
         kind = ".png" if encoded[:4] == b"\x89PNG" else ".jpg"
         image_id = int(example.get("image/id", number))
         name = f"{image_id:012}{kind}"
         (folder / name).write_bytes(encoded)
+        if is_turned(folder / name):
+            (folder / name).unlink()
+            name = f"{image_id:012}.png"
+            grey = pixels.shape[-1] == 1
+            pillow.fromarray(pixels[..., 0] if grey else pixels).save(folder / name)
         found["images"].append({"id": image_id, "file_name": name, "height": height, "width": width})
         for k, (box, label) in enumerate(zip(objects["bbox"], objects["label"], strict=True)):
             y, x, y_end, x_end = (box * [height, width, height, width]).tolist()

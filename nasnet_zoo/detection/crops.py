@@ -29,7 +29,7 @@ def crop_and_resize(features: Any, boxes: Any, size: int) -> Any:
         extent = ops.cast(length - 1, "float32")
         at = (first[..., None] + (last - first)[..., None] * steps) * extent
         inside = ops.logical_and(at >= 0, at <= extent)
-        at = ops.minimum(ops.maximum(at, 0.0), extent)
+        at = ops.where(inside, at, 0.0)
         before = ops.floor(at)
         after = ops.minimum(before + 1, extent)
         return ops.cast(before, "int32"), ops.cast(after, "int32"), at - before, inside

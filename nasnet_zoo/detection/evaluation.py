@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
+from nasnet_zoo.cells.checking import PositiveInt, checked
 from nasnet_zoo.extras import import_extra
 
-from .coco import CocoImages
-from .input import evaluation_batches
+from .coco import CocoImages, Example
+from .input import ImageSize, broken_images_named, evaluation_batches
+from .prediction import detections
 
 #: COCO's numbers, in its order: average precision over IoU of 0.50 to 0.95, at 0.50 and at 0.75, of
 #: small, medium and large objects; average recall with 1, 10 and 100 detections, and by size.
@@ -22,8 +25,34 @@ METRICS = (
 )  # fmt: skip
 
 
+def check_class_names(
+    name: str, class_names: Sequence[str], other: str, other_names: Sequence[str]
+) -> None:
+    """Checks that two lists of classes are the same, in the same order.
+
+    Args:
+        name: of what has the expected classes, for the message.
+        class_names: the expected ones.
+        other: of what has to have them too.
+        other_names: the classes that it has.
+
+    Raises:
+        ValueError: naming the first difference.
+    """
+    for number, (expected, received) in enumerate(zip_longest(class_names, other_names)):
+        if expected != received:
+            raise ValueError(
+                f"{other}: expected the {len(class_names)} classes of {name}, with {expected!r} as "
+                f"class {number}. Received: {len(other_names)} classes, with {received!r}"
+            )
+
+
+@checked
 def detect(
-    detector: Callable[[Any], dict[str, Any]], source: CocoImages, size: int, batch_size: int = 8
+    detector: Callable[[Any], dict[str, Any]],
+    source: CocoImages,
+    size: ImageSize,
+    batch_size: PositiveInt = 8,
 ) -> list[dict[str, Any]]:
     """The detections of all images, in COCO's result format.
 
@@ -36,23 +65,35 @@ def detect(
     Returns:
         A dict of ``image_id``, ``category_id``, ``bbox`` (x, y, width, height) in pixels of the file,
         and ``score`` for every detection: what COCO's server takes as JSON.
+
+    Raises:
+        ValueError: if an argument is out of range, or naming an image that cannot be read.
+        NotFiniteError: if a number in the detector is infinite or no number.
     """
     results, examples = [], iter(source.examples)
-    for images, scales in evaluation_batches(source, size, batch_size):
-        found = {name: np.asarray(values) for name, values in detector(images).items()}
-        for k, scale in enumerate(scales.numpy()):
-            image_id = next(examples).image_id
-            for n in range(found["count"][k]):
-                y, x, y_end, x_end = (found["boxes"][k, n] / scale).tolist()
-                category = source.category_ids[found["classes"][k, n]]
-                results.append(
-                    {
-                        "image_id": image_id,
-                        "category_id": category,
-                        "bbox": [x, y, x_end - x, y_end - y],
-                        "score": float(found["scores"][k, n]),
-                    }
-                )
+    with broken_images_named():
+        for images, scales in evaluation_batches(source, size, batch_size):
+            found = detections(detector, images)
+            for k, scale in enumerate(scales.numpy()):
+                results += _results(source, next(examples), {n: v[k] for n, v in found.items()}, scale)
+    return results
+
+
+def _results(
+    source: CocoImages, example: Example, found: dict[str, np.ndarray], scale: float
+) -> list[dict[str, Any]]:
+    """The detections on an image, in COCO's result format."""
+    results = []
+    for n in range(found["count"]):
+        y, x, y_end, x_end = (found["boxes"][n] / scale).tolist()
+        results.append(
+            {
+                "image_id": example.image_id,
+                "category_id": source.category_ids[found["classes"][n]],
+                "bbox": [x, y, x_end - x, y_end - y],
+                "score": float(found["scores"][n]),
+            }
+        )
     return results
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import keras
+import numpy as np
+from annotated_types import Interval
 from keras import ops
 
 from nasnet_zoo.cells import Cell
+from nasnet_zoo.cells.checking import Seed, Share, checked
 from nasnet_zoo.network import Stem
 
 from .anchors import anchor_shapes, grid_anchors
@@ -16,6 +19,13 @@ from .boxes import area, best, clip, decode, encode, iou, suppress, suppress_in_
 from .crops import crop_and_resize
 from .halves import split_network
 from .matching import POSITIVE, match, sample
+
+#: Beyond these bounds the memory that a detector needs runs to tens of GB.
+Count = Annotated[int, Interval(ge=1, le=10_000)]
+Filters = Annotated[int, Interval(ge=1, le=4096)]
+CropSize = Annotated[int, Interval(ge=2, le=64)]
+AnchorSize = Annotated[float, Interval(ge=1, le=10_000)]
+AspectRatio = Annotated[float, Interval(ge=0.01, le=100)]
 
 LOSSES = ("rpn_objectness", "rpn_boxes", "classes", "boxes")
 
@@ -27,6 +37,7 @@ class FasterRCNN(keras.Model):
     It takes images (batch, height, width, channels) in [-1, 1], of any size, and gives a dict of
     ``boxes`` (batch, detections, 4), (y_min, x_min, y_max, x_max) in pixels, ``scores`` and
     ``classes`` (batch, detections), best first, and ``count`` (batch,): what comes after it is zeros.
+    The scores of an image on which a number in the network is not finite are NaN.
 
     `fit` it on batches of images and a dict of ``boxes`` (batch, N, 4) and ``classes`` (batch, N), with
     -1 (`PADDING`) as the class of boxes that only fill the batch and -2 (`CROWD`) for crowds. It has
@@ -51,32 +62,44 @@ class FasterRCNN(keras.Model):
         train_batch_norm: whether batch norm uses and updates the statistics of the batch in training.
             By default it is frozen ([N]): right for pretrained weights and small batches.
         seed: of the samples.
+
+    Raises:
+        ValueError: if an argument is out of range, two classes have the same name, or ``network`` is no
+            model of this package.
     """
 
+    @checked
     def __init__(
         self,
         network: keras.Model,
         class_names: Sequence[str],
         *,
-        anchor_sizes: Sequence[float] = (64.0, 128.0, 256.0, 512.0),
-        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        rpn_filters: int = 512,
-        candidates: int = 1000,
-        proposals: int = 300,
-        rpn_nms_iou: float = 0.7,
-        rpn_samples: int = 256,
-        box_samples: int = 64,
-        crop_size: int = 17,
-        detections: int = 100,
-        nms_iou: float = 0.6,
-        score: float = 0.05,
+        anchor_sizes: Sequence[AnchorSize] = (64.0, 128.0, 256.0, 512.0),
+        aspect_ratios: Sequence[AspectRatio] = (0.5, 1.0, 2.0),
+        rpn_filters: Filters = 512,
+        candidates: Count = 1000,
+        proposals: Count = 300,
+        rpn_nms_iou: Share = 0.7,
+        rpn_samples: Count = 256,
+        box_samples: Count = 64,
+        crop_size: CropSize = 17,
+        detections: Count = 100,
+        nms_iou: Share = 0.6,
+        score: Share = 0.05,
         train_batch_norm: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not class_names:
-            raise ValueError(f"Expected at least 1 class. Received: {class_names=}")
+        for name, values in (("anchor_sizes", anchor_sizes), ("aspect_ratios", aspect_ratios)):
+            if not values:
+                raise ValueError(f"Expected {name}: at least 1. Received: {name}={values!r}")
+        names = list(class_names)
+        if isinstance(class_names, str) or not names or len(set(names)) < len(names) or "" in names:
+            raise ValueError(
+                f"Expected class_names: at least 1 class, each with a name of its own. "
+                f"Received: {class_names=}"
+            )
         # === Config ===
         self._own = {
             "class_names": list(class_names),
@@ -198,7 +221,10 @@ class FasterRCNN(keras.Model):
         boxes = clip(boxes, height, width)
         scores = ops.softmax(logits, axis=-1)[..., 1:]
         scores = ops.where(proposed["found"][..., None], scores, 0.0)
-        return self._detections(boxes, scores)
+        found = self._detections(boxes, scores)
+        # What is no number is less than every score: without this, it would pass for an empty image.
+        finite = _finite(proposed["objectness"], proposed["deltas"], logits, deltas)
+        return {**found, "scores": ops.where(finite[:, None], found["scores"], float("nan"))}
 
     def _detections(self, boxes: Any, scores: Any) -> dict[str, Any]:
         """The best boxes of (batch, N, classes, 4) after non-maximum suppression in each class."""
@@ -306,6 +332,13 @@ def _sizes(images: Any) -> tuple[Any, Any, Any]:
     known, here = images.shape, ops.shape(images)
     batch, height, width = (here[k] if known[k] is None else known[k] for k in range(3))
     return batch, height, width
+
+
+def _finite(*values: Any) -> Any:
+    """Of which images all numbers are finite, (batch,), by comparison: LiteRT has no `isfinite`."""
+    largest = float(np.finfo(np.float32).max)
+    parts = [ops.all(ops.abs(v) <= largest, axis=tuple(range(1, len(v.shape)))) for v in values]
+    return ops.all(ops.stack(parts), axis=0)
 
 
 def _at(values: Any, index: Any) -> Any:

@@ -6,18 +6,37 @@ corner; the rest is grey, the 0 of images in [-1, 1].
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
 import numpy as np
 import tensorflow as tf
+from annotated_types import Interval
 
+from nasnet_zoo.cells.checking import PositiveInt, Seed, checked
+from nasnet_zoo.data import read_pixels
 from nasnet_zoo.training.input import resized
-from nasnet_zoo.training.sources import positions, read_image, shuffled
+from nasnet_zoo.training.sources import positions, shuffled
 
 from .coco import CocoImages
 from .matching import PADDING
 
+#: Height and width of the square that an image is brought into, in pixels. Below 16 the map that
+#: proposals come from has one place; above 4096 the memory that a network needs runs to tens of GB.
+ImageSize = Annotated[int, Interval(ge=16, le=4096)]
 
+
+@checked
 def training_batches(
-    source: CocoImages, size: int, batch_size: int, seed: int = 0, start: int = 0, flip: bool = True
+    source: CocoImages,
+    size: ImageSize,
+    batch_size: PositiveInt,
+    seed: Seed = 0,
+    start: int = 0,
+    flip: bool = True,
 ) -> tf.data.Dataset:
     """Batches without end, as `FasterRCNN` is fitted on; the same ones for the same seed.
 
@@ -37,7 +56,7 @@ def training_batches(
 
     def example(position: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         index = shuffled(position, len(source.examples), seed)
-        image, scale = fitted(read_image(paths[index]), size)
+        image, scale = fitted(_read(paths[index]), size)
         found = boxes[index] * scale
         key = tf.stack([tf.constant(seed, tf.int64), position])
         if flip and tf.random.stateless_uniform([], key) < 0.5:
@@ -53,11 +72,12 @@ def training_batches(
     return examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(source: CocoImages, size: int, batch_size: int) -> tf.data.Dataset:
+@checked
+def evaluation_batches(source: CocoImages, size: ImageSize, batch_size: PositiveInt) -> tf.data.Dataset:
     """All images once: (images, scales); a scale times a pixel of the file gives one of the image."""
 
     def example(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, scale = fitted(read_image(path), size)
+        image, scale = fitted(_read(path), size)
         return squared(image, size), scale
 
     files = tf.data.Dataset.from_tensor_slices([str(example.path) for example in source.examples])
@@ -77,11 +97,34 @@ def _tensors(source: CocoImages) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return paths, tf.constant(boxes), tf.constant(classes)
 
 
+def _read(path: tf.Tensor) -> tf.Tensor:
+    # In Python alone: TensorFlow's own decoders do not name the file that is broken.
+    image = tf.numpy_function(lambda name: read_pixels(os.fsdecode(name)), [path], tf.uint8)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+@contextmanager
+def broken_images_named() -> Iterator[None]:
+    """Makes an error of the input pipeline that of the image which it comes from.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        told = re.search(r"\b(?:Value|OS|FileNotFound|Permission)Error: (.*)", error.message)
+        if told is None:
+            raise
+        raise ValueError(told[1]) from None
+
+
 def fitted(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The image resized to fit a square, in [-1, 1], and how much larger it became."""
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     scale = size / tf.reduce_max(shape)
-    return resized(image, tf.cast(tf.round(shape * scale), tf.int32)), scale
+    fitting = tf.maximum(tf.cast(tf.round(shape * scale), tf.int32), 1)
+    return resized(image, fitting), scale
 
 
 def squared(image: tf.Tensor, size: int) -> tf.Tensor:

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from nasnet_zoo.cells.checking import Share, checked
 from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.data import read_pixels
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.training.sources import read_image
+from nasnet_zoo.training.checkpoint import NotFiniteError
 
 from .faster_rcnn import FasterRCNN
-from .input import fitted, squared
+from .input import ImageSize, fitted, squared
+
+#: Suffixes of the formats that pictures are written in; those of other images become PNG.
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
 
+def detections(detector: Callable[[Any], dict[str, Any]], images: Any) -> dict[str, np.ndarray]:
+    """What a detector finds on a batch of images, as arrays.
+
+    Args:
+        detector: a `FasterRCNN`, or what gives the same of images.
+        images: float32 (batch, height, width, 3) in [-1, 1].
+
+    Raises:
+        NotFiniteError: if a number in the detector is infinite or no number.
+    """
+    found = {name: np.asarray(values) for name, values in detector(images).items()}
+    if not all(np.isfinite(found[name]).all() for name in ("boxes", "scores")):
+        raise NotFiniteError("Expected a detector of finite numbers. Received: scores that are not")
+    return found
+
+
+@checked
 def predict_files(
-    detector: FasterRCNN, paths: Sequence[str | os.PathLike[str]], size: int, score: float
+    detector: FasterRCNN, paths: Sequence[str | os.PathLike[str]], size: ImageSize, score: Share
 ) -> Iterator[tuple[Path, np.ndarray, dict[str, np.ndarray]]]:
     """The detections on image files.
 
@@ -29,40 +50,83 @@ def predict_files(
         size: to which an image is brought, in pixels.
         score: the least of a detection.
 
-    Yields:
-        Of each image the path, the pixels, uint8 (height, width, 3), and a dict of ``boxes`` (N, 4) in
-        its pixels, ``scores`` (N,) and ``classes`` (N,), best first.
+    Returns:
+        An iterator over the images, which gives of each the path, the pixels, uint8 (height, width, 3),
+        and a dict of ``boxes`` (N, 4) in its pixels, ``scores`` (N,) and ``classes`` (N,), best first.
 
     Raises:
-        ValueError: if a file cannot be read.
+        ValueError: if an argument is out of range, or a file cannot be read.
+        NotFiniteError: see `detections`.
     """
-    for path in map(Path, paths):
-        pixels = read_file(path)
-        image, scale = fitted(pixels, size)
-        found = {name: np.asarray(v)[0] for name, v in detector(squared(image, size)[None]).items()}
-        kept = found["scores"] >= max(score, 1e-9)
-        boxes = found["boxes"][kept] / float(scale)
-        yield (
-            path,
-            pixels.numpy(),
+    return (_predicted(detector, Path(path), size, score) for path in paths)
+
+
+def _predicted(
+    detector: FasterRCNN, path: Path, size: int, score: float
+) -> tuple[Path, np.ndarray, dict[str, np.ndarray]]:
+    pixels = read_pixels(path)
+    image, scale = fitted(pixels, size)
+    found = {name: v[0] for name, v in detections(detector, squared(image, size)[None]).items()}
+    kept = found["scores"] >= max(score, 1e-9)
+    boxes = np.minimum(found["boxes"][kept] / float(scale), [*pixels.shape[:2], *pixels.shape[:2]])
+    found = {"boxes": boxes, "scores": found["scores"][kept], "classes": found["classes"][kept]}
+    return path, pixels, found
+
+
+def as_results(
+    path: Path, found: dict[str, np.ndarray], class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Detections on an image for JSON: COCO's result format, with names instead of ids.
+
+    Returns:
+        For every detection a dict of ``file_name``, ``category_name``, ``bbox`` (x, y, width, height)
+        in pixels of the image, and ``score``.
+    """
+    results = []
+    for box, score, kind in zip(found["boxes"], found["scores"], found["classes"], strict=True):
+        y, x, y_end, x_end = box.tolist()
+        results.append(
             {
-                "boxes": np.minimum(boxes, [*pixels.shape[:2], *pixels.shape[:2]]),
-                "scores": found["scores"][kept],
-                "classes": found["classes"][kept],
-            },
+                "file_name": os.fspath(path),
+                "category_name": class_names[kind],
+                "bbox": [x, y, x_end - x, y_end - y],
+                "score": float(score),
+            }
         )
+    return results
 
 
-def read_file(path: str | os.PathLike[str]) -> tf.Tensor:
-    """The pixels of an image file, uint8 (height, width, 3).
+def picture_paths(images: Sequence[Path], out: Path) -> list[Path]:
+    """Where the pictures of images go: under their own names, of equal names numbered from 2.
+
+    Args:
+        images: the files that detections are drawn of.
+        out: the folder of the pictures.
 
     Raises:
-        ValueError: if it cannot be read.
+        ValueError: if ``out`` is a file, or already holds a file of one of these names.
     """
-    try:
-        return read_image(tf.constant(os.fspath(path)))
-    except tf.errors.OpError as error:
-        raise ValueError(f"{path}: expected an image. Received: {error.message}") from None
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: expected a folder for the pictures. Received: a file")
+    paths: list[Path] = []
+    taken: set[str] = set()
+    for image in images:
+        suffix = image.suffix if image.suffix.lower() in _PICTURES else ".png"
+        name, number = f"{image.stem}{suffix}", 1
+        # Some file systems take upper and lower case for the same.
+        while name.lower() in taken:
+            number += 1
+            name = f"{image.stem}_{number}{suffix}"
+        taken.add(name.lower())
+        paths.append(out / name)
+    # Resolved: a missing folder that ".." leaves again is made later, and then leads elsewhere.
+    there = [path for path in paths if os.path.lexists(out.resolve() / path.name)]
+    if there:
+        raise ValueError(
+            f"{out}: expected a folder without pictures of these names: nothing is written over. "
+            f"Received: one with {there[0].name}"
+        )
+    return paths
 
 
 def draw(
@@ -72,6 +136,7 @@ def draw(
 
     Raises:
         ImportError: if Pillow is not installed.
+        OSError: if the file cannot be written.
     """
     image_module = import_extra("PIL.Image", "detection")
     drawing = import_extra("PIL.ImageDraw", "detection")

@@ -7,31 +7,63 @@ from dataclasses import dataclass
 
 from nasnet_zoo.training.recipes import Recipe
 
+from .faster_rcnn import AnchorSize, Count, CropSize, Filters
+from .input import ImageSize
+
+#: Fields of `Recipe` that the training of a detector does not read.
+_WITHOUT = (
+    "label_smoothing",
+    "auxiliary_weight",
+    "drop_path_keep",
+    "drop_path_version",
+    "crop",
+    "pad",
+    "color",
+    "cutout",
+    "steps_per_execution",
+)
+
 
 @dataclass(frozen=True)
 class DetectionRecipe(Recipe):
     """How a `FasterRCNN` is trained; images are brought into squares of ``image_size``.
 
+    The other arguments are those of `Recipe`, without crops, colours, cutout, label smoothing, drop
+    path, an auxiliary head and several steps in one execution: a detector is trained without them.
+
     Args:
+        image_size: height and width in pixels. Default: the model's.
         anchor_size: anchors have a quarter, a half, once and twice this size, in pixels.
         rpn_filters: see `FasterRCNN`, as all that follows.
-        candidates: of suppression.
-        proposals: of an image.
+        candidates: proposals that non-maximum suppression looks at.
+        proposals: of an image, after suppression.
         box_samples: proposals of an image that the losses look at.
-        crop_size: of the map at a proposal.
-        train_batch_norm: whether batch norm is not frozen.
+        crop_size: height and width of the map's crop at a proposal.
+        train_batch_norm: whether batch norm uses and updates the statistics of the batch.
 
-    The other arguments are those of `Recipe`; of a crop, colours, cutout, label smoothing and an
-    auxiliary head there is none.
+    Raises:
+        ValueError: naming the field, if a value is out of range, or a field of `Recipe` that a detector
+            is trained without is not at its default.
     """
 
-    anchor_size: float = 256.0
-    rpn_filters: int = 512
-    candidates: int = 1000
-    proposals: int = 300
-    box_samples: int = 64
-    crop_size: int = 17
+    image_size: ImageSize | None = None
+    anchor_size: AnchorSize = 256.0
+    rpn_filters: Filters = 512
+    candidates: Count = 1000
+    proposals: Count = 300
+    box_samples: Count = 64
+    crop_size: CropSize = 17
     train_batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in _WITHOUT and value != field.default:
+                raise ValueError(
+                    f"Expected {field.name}={field.default}: a detector is trained without it. "
+                    f"Received: {field.name}={value}"
+                )
+        super().__post_init__()
 
 
 _MOBILE = DetectionRecipe(

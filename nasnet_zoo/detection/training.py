@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.cells.checking import Seed, checked
+from nasnet_zoo.cells.files import reading, replacing
 from nasnet_zoo.models import from_architecture
 from nasnet_zoo.training.train import claimed, dtype_policy, fit_resumable, make_optimizer
 
 from .coco import CocoImages
-from .evaluation import detect, evaluate
+from .evaluation import check_class_names, detect, evaluate
 from .faster_rcnn import FasterRCNN
-from .input import training_batches
+from .input import broken_images_named, training_batches
 from .recipes import DetectionRecipe
 
 
@@ -42,9 +45,24 @@ class CocoEvaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Evaluates."""
-        found = evaluate(self._source, detect(self._detector, self._source, self._size))
+        with _averaged(self.model):
+            results = detect(self._detector, self._source, self._size)
+        found = evaluate(self._source, results)
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in found.items()})
+
+
+@contextmanager
+def _averaged(model: keras.Model) -> Iterator[None]:
+    """The moving averages of the weights in the place of the weights, where the optimizer keeps any."""
+    variables = model.trainable_variables
+    kept = [np.array(variable) for variable in variables]
+    model.optimizer.finalize_variable_values(variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
 
 
 def build_detector(recipe: DetectionRecipe, class_names: Sequence[str], seed: int = 0) -> FasterRCNN:
@@ -72,6 +90,7 @@ def build_detector(recipe: DetectionRecipe, class_names: Sequence[str], seed: in
     )
 
 
+@checked
 def train_detector(
     recipe: DetectionRecipe,
     train: CocoImages,
@@ -79,7 +98,7 @@ def train_detector(
     out: str | os.PathLike[str],
     *,
     start_from: str | os.PathLike[str] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     tensorboard: bool = False,
     verbose: int | None = None,
 ) -> FasterRCNN:
@@ -100,18 +119,26 @@ def train_detector(
         verbose: as in `fit`. Default: a progress bar on a terminal, else a line for an epoch.
 
     Raises:
-        ValueError: if there are fewer images than a batch, the classes of the two sets differ,
-            ``start_from`` is no such detector, or ``out`` holds another run.
+        ValueError: if an argument is out of range, there are fewer images than a batch, the classes of
+            the two sets differ, ``start_from`` is no such detector, ``out`` holds another run, or
+            naming an image that cannot be read.
         NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
     """
     out, size = Path(out), recipe.architecture.image_size
-    if train.class_names != test.class_names:
-        raise ValueError(f"Expected the classes {train.class_names}. Received: {test.class_names}")
+    check_class_names("the training data", train.class_names, "the test data", test.class_names)
     steps = len(train.examples) // recipe.batch_size
     if not steps:
         raise ValueError(
             f"Expected at least {recipe.batch_size} images to train on. Received: {len(train.examples)}"
         )
+    keras.utils.set_random_seed(seed)
+    with dtype_policy(recipe.precision):
+        detector = build_detector(recipe, train.class_names, seed)
+    if start_from is not None:
+        copy_weights(load_detector(start_from), detector)
+    optimizer = make_optimizer(recipe, steps)
+    optimizer.build(detector.trainable_variables)
+    detector.compile(optimizer, jit_compile=False)
     settings = {
         "train_images": len(train.examples),
         "test_images": len(test.examples),
@@ -119,21 +146,11 @@ def train_detector(
         "start_from": None if start_from is None else os.fspath(start_from),
         "seed": seed,
     }
-    with claimed(out, recipe, settings):
-        keras.utils.set_random_seed(seed)
-        with dtype_policy(recipe.precision):
-            detector = build_detector(recipe, train.class_names, seed)
-        if start_from is not None:
-            copy_weights(load_detector(start_from), detector)
-        optimizer = make_optimizer(recipe, steps)
-        optimizer.build(detector.trainable_variables)
-        detector.compile(optimizer, jit_compile=False)
+    with claimed(out, recipe, settings), broken_images_named():
         fit_resumable(
             detector,
             out,
-            lambda start: training_batches(
-                train, size, recipe.batch_size, seed, start, flip=recipe.flip
-            ),
+            lambda start: training_batches(train, size, recipe.batch_size, seed, start, recipe.flip),
             steps,
             recipe.epochs,
             [CocoEvaluation(test, size)],
@@ -153,15 +170,24 @@ def load_detector(path: str | os.PathLike[str]) -> FasterRCNN:
     """A detector that `train_detector` saved.
 
     Raises:
-        ValueError: if the file is none.
+        ValueError: if the file is none, or its weights are not finite.
+        OSError: if the file cannot be read.
     """
+    with reading(path, "a detector"), open(path, "rb"):
+        pass
+    if Path(path).suffix != ".keras":
+        raise ValueError(f"{path}: expected a detector, a .keras file. Received: {Path(path).name!r}")
     try:
-        detector = keras.saving.load_model(path, compile=False)
+        detector = keras.saving.load_model(path, compile=False, safe_mode=True)
     # A broken archive raises errors of many kinds.
     except Exception as error:
-        raise ValueError(f"{path}: expected a detector. Received: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected a detector. Received: {reason}") from None
     if not isinstance(detector, FasterRCNN):
         raise ValueError(f"{path}: expected a detector. Received: {type(detector).__name__}")
+    for variable in detector.variables:
+        if not np.isfinite(np.asarray(variable)).all():
+            raise ValueError(f"{path}: expected finite weights. Received: {variable.path} that is not")
     return detector
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,7 +11,16 @@ from annotated_types import Ge, Gt, Interval
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasnet_zoo.cells.checking import PositiveInt, Share, check_fields, checked, describe, parse
+from nasnet_zoo.cells.checking import (
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    check,
+    check_fields,
+    checked,
+    describe,
+    parse,
+)
 
 
 @dataclass(frozen=True)
@@ -102,3 +112,19 @@ def test_a_text_that_is_no_value(text, kind):
     with pytest.raises(ValueError, match=f"Expected x: .*Received: '{text}'"):
         parse("x", text, kind)
     assert describe(kind)
+
+
+@pytest.mark.parametrize("value", [[1, 2.5], (1.0,), range(1, 3), []])
+def test_sequences(value):
+    check("sizes", value, Sequence[PositiveFloat])
+
+
+@pytest.mark.parametrize("value", [[1, 0], ["1"], "12", 1.0, None, {1.0}])
+def test_what_is_no_such_sequence(value):
+    with pytest.raises(ValueError, match="Expected sizes: a list, each a finite number above 0. Rec"):
+        check("sizes", value, Sequence[PositiveFloat])
+
+
+def test_an_int_beyond_every_float_is_not_finite():
+    with pytest.raises(ValueError, match="Expected x: a finite number. Received: x=1000"):
+        check("x", 10**400, float)

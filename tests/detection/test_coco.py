@@ -1,15 +1,17 @@
 """COCO's format with every oddity of the real one: reading, the input pipeline, evaluation."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from nasnet_zoo.data import read_pixels, read_size
 from nasnet_zoo.detection import CROWD, PADDING
 from nasnet_zoo.detection.coco import CocoImages, coco_from_tfds
 from nasnet_zoo.detection.evaluation import METRICS, detect, evaluate
-from nasnet_zoo.detection.input import evaluation_batches, training_batches
+from nasnet_zoo.detection.input import broken_images_named, evaluation_batches, training_batches
 
 pytest.importorskip("pycocotools")
 
@@ -32,6 +34,27 @@ GOOD = [
     ),
 ]
 BAD = [
+    (annotation(5, 7, 18, [3.0, 5.0, 1e-30, 10.0]), "annotation 5: no area in its image"),
+    (annotation(5, 7, 18, [3.0, 5.0, -1.0, 10.0], area=9), "annotation 5: no area in its image"),
+    ({**GOOD[0], "id": 5, "bbox": "1, 2, 3, 4"}, "annotation 5: expected bbox: 4 values"),
+    ({**GOOD[0], "id": 5, "bbox": [1, 2, 3]}, "annotation 5: expected bbox: 4 values"),
+    ({**GOOD[0], "id": 5, "bbox": [1, 2, 3, None]}, "annotation 5: expected bbox: 4 values"),
+    ({**GOOD[0], "id": 5, "bbox": [1, 2, 3, 10**400]}, "annotation 5: expected bbox"),
+    ({**GOOD[0], "id": 5, "bbox": [0] * 10_000}, "annotation 5: expected bbox"),
+    ({**GOOD[0], "id": 5, "bbox": None}, "annotation 5: expected bbox"),
+    ({**GOOD[0], "id": 5, "image_id": "7"}, "annotation 5: expected image_id: an int"),
+    ({**GOOD[0], "id": 5, "image_id": [7]}, "annotation 5: expected image_id: an int"),
+    ({**GOOD[0], "id": 5, "category_id": None}, "annotation 5: expected category_id: an int"),
+    ({**GOOD[0], "id": 5, "category_id": {}}, "annotation 5: expected category_id: an int"),
+    ({**GOOD[0], "id": 5, "area": "x"}, "annotation 5: expected area: a finite number of at least 0"),
+    ({**GOOD[0], "id": 5, "iscrowd": 2}, "annotation 5: expected iscrowd: true or false or"),
+    (GOOD[0], "annotation 1: expected an id of its own. Received: one that an earlier one has"),
+    ({**GOOD[0], "id": None}, "annotation at index 0: expected id: an int"),
+    ({**GOOD[0], "id": 1.5}, "annotation at index 0: expected id: an int"),
+    ({**GOOD[0], "id": 10**30}, "annotation 10*: expected id: an int"),
+    ({"id": 5, "image_id": 7, "category_id": 18}, "annotation 5: expected bbox. Received: none"),
+    ([1, 2], "annotation at index 0: expected an object. Received: a list"),
+    (None, "annotation at index 0: expected an object. Received: none"),
     (annotation(5, 7, 18, [70.0, 5.0, 10.0, 10.0]), "annotation 5: no area in its image"),
     (annotation(6, 7, 18, [10.0, 5.0, 0.0, 10.0]), "annotation 6: no area in its image"),
     (annotation(7, 7, 17, [1.0, 1.0, 5.0, 5.0]), "annotation 7: unknown category 17"),
@@ -48,21 +71,19 @@ def folder(tmp_path):
         Image.fromarray(pixels).save(tmp_path / f"images/{image_id:012}.png")
     # A grey image, as some of COCO's are.
     Image.fromarray(np.full(SIZES[11], 99, np.uint8)).save(tmp_path / "images/000000000011.png")
-    write(tmp_path, GOOD)
+    write(tmp_path)
     return tmp_path
 
 
-def write(folder, annotations, images=SIZES):
-    entries = [
-        {
-            "id": k,
-            "file_name": f"{k:012}.png",
-            "height": SIZES.get(k, (9, 9))[0],
-            "width": SIZES.get(k, (9, 9))[1],
-        }
-        for k in images
-    ]
-    whole = {"images": entries, "annotations": annotations, "categories": CATEGORIES}
+def listed(number, **more):
+    height, width = SIZES.get(number, (9, 9))
+    name = f"{number:012}.png"
+    return {"id": number, "file_name": name, "height": height, "width": width, **more}
+
+
+def write(folder, annotations=GOOD, images=None, categories=CATEGORIES):
+    images = [listed(k) for k in SIZES] if images is None else images
+    whole = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations.json").write_text(json.dumps(whole))
 
 
@@ -80,28 +101,227 @@ def test_boxes_categories_crowds_and_empty_images(folder):
     assert third.boxes.shape == (0, 4)
 
 
-@pytest.mark.parametrize(("bad", "told"), BAD, ids=[told for _, told in BAD])
-def test_malformed_annotations_are_named_or_skipped(folder, bad, told):
-    write(folder, [*GOOD, bad])
-    with pytest.raises(ValueError, match=told):
+def test_only_what_is_needed_has_to_be_there(folder):
+    """Many tools write neither ``area`` nor ``iscrowd``."""
+    bare = [{k: a[k] for k in ("id", "image_id", "category_id", "bbox")} for a in GOOD]
+    write(folder, bare)
+    source = read(folder)
+    assert list(source.examples[1].classes) == [2, 0]
+    found = evaluate(source, detect(Perfect(source, 32), source, 32))
+    assert found["AP50"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("bad", BAD, ids=[told for _, told in BAD])
+def test_malformed_annotations_are_named_or_skipped(folder, bad):
+    entry, told = bad
+    write(folder, [entry, *GOOD])
+    assert_named_or_skipped(folder, told)
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (listed(12), "image 12: no file .*000000000012.png"),
+        (listed(7), "image 7: expected an id of its own"),
+        (
+            listed(12, file_name="../000000000007.png"),
+            "image 12: expected a file_name within",
+        ),
+        (listed(12, file_name="/etc/x.png"), "image 12: expected a file_name within"),
+        (listed(12, file_name="x" * 5000), "image 12: no file x*"),
+        (listed(12, file_name=3), "image 12: expected file_name: a text. Received: file_name=3"),
+        (
+            listed(12, height="9"),
+            "image 12: expected height: an int .* Received: height='9'",
+        ),
+        (listed(12, width=0), "image 12: expected width: an int of at least 1"),
+        (listed(12, width=None), "image 12: expected width: an int of at least 1"),
+        (listed(12, file_name=f"{7:012}.png"), "image 12: expected the height .* 40x60. Received: 9x9"),
+        (listed(12, file_name="../annotations.json"), "image 12: expected a file_name within"),
+        (listed(12, file_name="text.png"), "image 12: .*text.png: expected a readable image"),
+        ({"id": 12, "file_name": "a.png", "height": 9}, "image 12: expected width. Received: none"),
+        ({**listed(12), "id": "12"}, "image at index 3: expected id: an int"),
+        ([], "image at index 3: expected an object. Received: a list"),
+    ],
+)
+def test_malformed_images_are_named_or_skipped(folder, entry, told):
+    (folder / "images/text.png").write_text("no image")
+    more = [annotation(9, 12, 1, [1, 1, 5, 5])] if told.startswith("image 12") else []
+    write(folder, [*GOOD, *more], images=[*(listed(k) for k in SIZES), entry])
+    assert_named_or_skipped(folder, told)
+
+
+def assert_named_or_skipped(folder, told):
+    with pytest.raises(ValueError, match=f"annotations.json: {told}") as raised:
         read(folder)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 600
     source = read(folder, malformed="skip")
     assert len(source.faults) == 1
     assert sum(len(example.classes) for example in source.examples) == len(GOOD)
+    assert len(source.ground_truth().anns) == len(GOOD)
 
 
-def test_a_missing_file_is_named_or_skipped(folder):
-    write(folder, GOOD, images=[*SIZES, 12])
-    with pytest.raises(ValueError, match=r"image 12: no file .*000000000012\.png"):
+def test_what_is_skipped_is_not_expected_of_a_detector(folder):
+    write(folder, [GOOD[0], *(bad for bad, _ in BAD), annotation(50, 12, 18, [1, 1, 5, 5])])
+    source = read(folder, malformed="skip")
+    assert len(source.faults) == len(BAD) + 1
+    found = evaluate(source, detect(Perfect(source, 32), source, 32))
+    assert found["AR100"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("categories", "told"),
+    [
+        ([], "expected categories. Received: none"),
+        ([{"id": 1, "name": 3}], "category 1: expected name: a text. Received: name=3"),
+        ([{"id": 1, "name": ""}], "category 1: expected a name of its own. Received: ''"),
+        ([{"id": 1, "name": "a"}, {"id": 2, "name": "a"}], "category 2: expected a name of its own"),
+        ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "category 1: expected an id of its own"),
+        ([{"id": "1", "name": "a"}], "category at index 0: expected id: an int"),
+        ([{"id": True, "name": "a"}], "category at index 0: expected id: an int"),
+        ([{"id": 1}], "category 1: expected name. Received: none"),
+        (["cat"], "category at index 0: expected an object. Received: a str"),
+    ],
+)
+def test_malformed_categories_are_refused(folder, categories, told):
+    write(folder, categories=categories)
+    for malformed in ("refuse", "skip"):
+        with pytest.raises(ValueError, match=f"annotations.json: {told}"):
+            read(folder, malformed=malformed)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"{", "no JSON at line 1, column 2"),
+        (b"", "nothing"),
+        (b"\xff\xfe{}", "bytes that are no text"),
+        (b"[" * 100_000, "lists nested too deeply"),
+        (b'{"images": [NaN]}', "the number NaN"),
+        (b"[]", "a list"),
+        (b'{"images": []}', "none"),
+        (b'{"images": 3}', "a int"),
+    ],
+)
+def test_what_is_no_annotation_file_is_refused(folder, content, told):
+    (folder / "annotations.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"expected annotations in COCO's format.*Received: {told}"):
         read(folder)
-    assert len(read(folder, malformed="skip").examples) == 3
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"images": []}', '{"images": 3}'])
-def test_what_is_no_annotation_file_is_refused(folder, text):
+def test_a_data_set_has_images(folder):
+    write(folder, [], images=[])
+    with pytest.raises(ValueError, match="annotations.json: expected images in .* Received: none"):
+        read(folder)
+    write(folder, [annotation(1, 7, 18, [3, 5, 20, 12345])])
+    text = (folder / "annotations.json").read_text().replace("12345", "1e999")
     (folder / "annotations.json").write_text(text)
-    with pytest.raises(ValueError, match="expected annotations in COCO's format"):
+    with pytest.raises(ValueError, match="annotation 1: expected bbox: 4 values: a finite number"):
         read(folder)
+    with pytest.raises(FileNotFoundError, match="none.json: expected annotations in COCO's format"):
+        CocoImages(folder / "none.json", folder / "images")
+    with pytest.raises(ValueError, match="Expected malformed: one of refuse, skip"):
+        read(folder, malformed="ignore")
+
+
+def test_an_annotation_may_have_id_0(folder):
+    write(folder, [annotation(0, 7, 18, [10.5, 5.0, 20.0, 30.0])])
+    source = read(folder)
+    found = evaluate(source, detect(Perfect(source, 32), source, 32))
+    assert found["AR100"] == pytest.approx(1.0)
+
+
+# === Image files ===
+
+
+def turned(pixels, path, orientation):
+    """Stores pixels so that they are seen as they are where EXIF's orientation is heeded."""
+    stored = {3: np.rot90(pixels, 2), 6: np.rot90(pixels, 1), 8: np.rot90(pixels, -1)}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_images_are_upright(tmp_path, orientation, suffix):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    path = tmp_path / f"a{suffix}"
+    turned(pixels, path, orientation)
+    assert read_size(path) == (5, 7)
+    np.testing.assert_array_equal(read_pixels(path), pixels)
+
+
+def test_boxes_are_those_of_the_upright_image(folder):
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[5:35, 10:30] = 255
+    turned(pixels, folder / f"images/{7:012}.png", 6)
+    write(folder, [annotation(1, 7, 18, [10, 5, 20, 30])], images=[listed(7)])
+    source = read(folder)
+    for dataset in (training_batches(source, 60, 1, flip=False), evaluation_batches(source, 60, 1)):
+        image = next(iter(dataset))[0].numpy()[0]
+        np.testing.assert_array_equal(image[:40], pixels / 127.5 - 1.0)
+    # As they are stored they have another height and width.
+    write(folder, [], images=[listed(7, height=60, width=40)])
+    with pytest.raises(ValueError, match="the upright image, 40x60. Received: 60x40"):
+        read(folder)
+
+
+def test_every_kind_of_image_has_its_colours(tmp_path):
+    pixels = np.zeros((6, 6, 3), np.uint8)
+    pixels[:, :3], pixels[:, 3:] = (255, 0, 0), (0, 0, 255)
+    image = Image.fromarray(pixels)
+    image.quantize(4).save(tmp_path / "palette.png")
+    image.quantize(4).save(tmp_path / "palette.bmp")
+    image.quantize(4).save(tmp_path / "palette.gif")
+    image.convert("RGBA").save(tmp_path / "alpha.png")
+    image.save(tmp_path / "a.webp", lossless=True)
+    image.save(tmp_path / "a.ppm")
+    image.convert("CMYK").save(tmp_path / "cmyk.tif")
+    image.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100, subsampling=0)
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 8
+    for path in paths:
+        np.testing.assert_allclose(read_pixels(path), pixels, atol=12, err_msg=path.name)
+
+
+def test_16_bits_are_scaled_to_8(tmp_path):
+    grey = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    for name in ("a.png", "a.tif", "a.pgm"):
+        Image.fromarray(grey).save(tmp_path / name)
+        expected = np.repeat(np.arange(256).reshape(16, 16, 1), 3, axis=-1)
+        np.testing.assert_array_equal(read_pixels(tmp_path / name), expected)
+
+
+def test_images_of_a_pixel_and_of_a_line(folder):
+    shapes = {7: (1, 1), 3: (1, 500), 11: (500, 1)}
+    for number, shape in shapes.items():
+        Image.fromarray(np.full((*shape, 3), 200, np.uint8)).save(folder / f"images/{number:012}.png")
+    images = [listed(k, height=h, width=w) for k, (h, w) in shapes.items()]
+    write(folder, [annotation(1, 7, 18, [0, 0, 1, 1])], images=images)
+    source = read(folder)
+    batch, targets = next(iter(training_batches(source, 32, 3, flip=False)))
+    painted = sorted(int(np.sum(image[..., 0] > 0)) for image in batch.numpy())
+    assert painted == [32, 32, 32 * 32]
+    assert np.max(targets["boxes"]) == 32
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_broken_image_is_named(folder, kind):
+    path = folder / f"images/{3:012}.png"
+    Image.open(path).save(path, format=kind)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    source = read(folder)  # which looks at the heads of the files
+    message = rf"{path}: expected a readable image. Received: .*truncated[^\n]*$"
+    with pytest.raises(ValueError, match=message):
+        detect(lambda images: pytest.fail("no detector is asked"), source, 32)
+    with pytest.raises(ValueError, match=message), broken_images_named():
+        list(training_batches(source, 32, 3).take(1))
+    path.unlink()
+    with pytest.raises(ValueError, match=f"{path}: expected an image. Received: no such file"):
+        detect(lambda images: pytest.fail("no detector is asked"), source, 32)
 
 
 def test_batches_are_fitted_into_squares_with_their_boxes(folder):
@@ -195,6 +415,12 @@ def test_detections_elsewhere_are_worth_nothing(folder):
 def test_tfds_examples_become_coco_s(tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
 
+    # TFDS gives it as it is stored, and its boxes with it.
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
+    sideways, exif = tmp_path / "sideways.png", Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(sideways, exif=exif)
+
     class Boxed(tfds.core.GeneratorBasedBuilder):
         """Three images with boxes, as COCO's in TFDS."""
 
@@ -224,7 +450,7 @@ def test_tfds_examples_become_coco_s(tmp_path):
                 yield (
                     k,
                     {
-                        "image": np.full((20, 40, 3), 7, np.uint8),
+                        "image": os.fspath(sideways) if k == 1 else np.full((20, 40, 3), 7, np.uint8),
                         "image/id": 100 + k,
                         "objects": objects,
                     },
@@ -237,5 +463,8 @@ def test_tfds_examples_become_coco_s(tmp_path):
     by_id = {example.image_id: example for example in source.examples}
     assert sorted(by_id) == [100, 101, 102]
     np.testing.assert_allclose(by_id[101].boxes, [[2, 8, 12, 28]], rtol=1e-5)
+    np.testing.assert_array_equal(read_pixels(by_id[101].path), pixels)
     assert list(by_id[102].classes) == [CROWD, CROWD]
     assert source.class_names == ("person", "dog")
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
+        coco_from_tfds(builder, "train", tmp_path / "coco")

@@ -122,14 +122,16 @@ def test_without_boxes_only_background_is_learned():
 
 def test_a_crowd_teaches_no_boxes():
     boxes = np.float32([[[0, 0, 64, 96]]] * 2)
-    found = dict(zip(LOSSES, losses(detector(), boxes, np.full((2, 1), CROWD)), strict=True))
-    assert found["rpn_boxes"] == found["boxes"] == 0.0
+    for kind, teaches in ((CROWD, False), (0, True)):
+        found = dict(zip(LOSSES, losses(detector(), boxes, np.full((2, 1), kind)), strict=True))
+        assert (found["rpn_boxes"] > 0) is (found["boxes"] > 0) is teaches
 
 
 def test_a_detector_is_saved_whole(tmp_path):
     model = detector(score=0.0)
     model.save(tmp_path / "detector.keras")
     loaded = keras.saving.load_model(tmp_path / "detector.keras")
+    assert (np.array(model(images())["count"]) > 0).all()
     for name, values in model(images()).items():
         np.testing.assert_array_equal(values, loaded(images())[name])
 
@@ -167,9 +169,37 @@ def test_it_learns_one_batch_by_heart():
         assert sorted(found["classes"][image, : found["count"][image]]) == sorted(true)
 
 
-def test_a_detector_needs_a_class():
-    with pytest.raises(ValueError, match="at least 1 class"):
-        FasterRCNN(network(), [])
+@pytest.mark.parametrize("class_names", [[], "red", ["a", "a"], [""], ["a", 3]])
+def test_every_class_has_a_name_of_its_own(class_names):
+    with pytest.raises(ValueError, match="Expected class_names: .* Received: class_names="):
+        FasterRCNN(network(), class_names)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("anchor_sizes", ()),
+        ("anchor_sizes", (0.0,)),
+        ("anchor_sizes", 16.0),
+        ("aspect_ratios", (float("inf"),)),
+        ("rpn_filters", 0),
+        ("candidates", 0),
+        ("candidates", 1_000_000),
+        ("proposals", 0),
+        ("rpn_nms_iou", 2.0),
+        ("rpn_samples", 0),
+        ("box_samples", 0),
+        ("crop_size", 1),
+        ("detections", 0),
+        ("nms_iou", -0.1),
+        ("score", float("nan")),
+        ("train_batch_norm", "yes"),
+        ("seed", -1),
+    ],
+)
+def test_what_is_out_of_range_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"Expected {name}: .* Received: {name}="):
+        detector(**{name: value})
 
 
 def test_only_our_networks_can_be_cut():

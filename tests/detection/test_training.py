@@ -2,21 +2,38 @@
 
 import csv
 import dataclasses
+import functools
 import json
+import os
+import zipfile
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+import nasnet_zoo as zoo
+from nasnet_zoo.cells.files import locked
 from nasnet_zoo.cli import main
 from nasnet_zoo.detection.coco import CocoImages
-from nasnet_zoo.detection.recipes import DETECTION_RECIPES, find_recipe
-from nasnet_zoo.detection.training import load_detector, train_detector
+from nasnet_zoo.detection.evaluation import evaluate
+from nasnet_zoo.detection.recipes import DETECTION_RECIPES, DetectionRecipe, find_recipe
+from nasnet_zoo.detection.training import (
+    CocoEvaluation,
+    build_detector,
+    load_detector,
+    train_detector,
+)
+from nasnet_zoo.training.checkpoint import NotFiniteError
+from nasnet_zoo.training.schedules import learning_rate
+from nasnet_zoo.training.train import dtype_policy, make_optimizer
 
 pytest.importorskip("pycocotools")
 pytestmark = pytest.mark.tensorflow
 
 NAMES = ("red", "blue")
+CELL = zoo.CellGenotype((zoo.Block((0, 1), ("sep_3x3", "identity")),))
+GENOTYPE = zoo.Genotype("small", CELL, CELL)
 TINY = dataclasses.replace(
     find_recipe("pasted"),
     filters=4,
@@ -123,11 +140,10 @@ def test_the_command_line_trains_evaluates_and_predicts(tmp_path, capsys):
     capsys.readouterr()
     assert main([*command, "--json", str(results)]) == 0
     told = dict(line.split() for line in capsys.readouterr().out.splitlines())
-    assert len(told) == 12
-    assert 0 <= float(told["AP"]) <= 1
-    assert all(
-        set(r) == {"image_id", "category_id", "bbox", "score"} for r in json.loads(results.read_text())
-    )
+    found = json.loads(results.read_text())
+    assert {tuple(r) for r in found} == {("image_id", "category_id", "bbox", "score")}
+    expected = evaluate(CocoImages(*parts["test"]), found)
+    assert told == {name: f"{value:.3f}" if value >= 0 else "-" for name, value in expected.items()}
 
     pictures = [str(tmp_path / f"test/images/{k}.png") for k in range(2)]
     drawn = tmp_path / "drawn"
@@ -147,8 +163,290 @@ def test_the_command_line_trains_evaluates_and_predicts(tmp_path, capsys):
     assert ours.class_names == ["car", "cat"]
 
 
-def test_what_is_no_detector_is_refused(tmp_path, capsys):
-    (tmp_path / "detector.keras").write_text("nothing")
-    command = ["detect", "predict", str(tmp_path / "detector.keras"), "x.png", "--out", str(tmp_path)]
-    assert main([*command, "--image-size", "64"]) == 1
-    assert "expected a detector" in capsys.readouterr().err
+# === Recipes ===
+
+
+def with_(**fields):
+    return dataclasses.replace(TINY, **{"genotype": GENOTYPE, **fields})
+
+
+@functools.cache
+def run_of(recipe):
+    """What a recipe makes: the detector, its optimizer and the steps' learning rates."""
+    keras.utils.clear_session()  # automatic names begin anew
+    keras.utils.set_random_seed(0)
+    with dtype_policy(recipe.precision):
+        detector = build_detector(recipe, NAMES)
+    optimizer = make_optimizer(recipe, steps_per_epoch=10)
+    rate = learning_rate(recipe, steps_per_epoch=10)
+    rates = [float(rate(step)) for step in range(0, 10 * recipe.epochs, 3)]
+    config = {k: v for k, v in optimizer.get_config().items() if k not in ("name", "learning_rate")}
+    sums = [np.abs(np.asarray(v, np.float64)).sum() for v in detector.network.weights]
+    types = [layer.compute_dtype for layer in detector.network.layers]
+    return json.dumps([detector.get_config(), config, rates, sums, types], default=str)
+
+
+#: A value of every field that only the training loop reads, and what it changes there.
+LOOP = {
+    "epochs": "history.csv has a line for each",
+    "batch_size": "test_batches_are_fitted_into_squares_with_their_boxes",
+    "image_size": "test_batches_are_fitted_into_squares_with_their_boxes",
+    "flip": "test_a_mirrored_image_has_mirrored_boxes",
+}
+BUILT = {
+    "model": {"model": "nasnet_large"},
+    "learning_rate": {"learning_rate": 0.3},
+    "genotype": {"genotype": zoo.NASNET_C},
+    "cells": {"cells": 2},
+    "filters": {"filters": 8},
+    "stem_filters": {"stem_filters": 8},
+    "bn_momentum": {"bn_momentum": 0.5},
+    "optimizer": {"optimizer": "rmsprop"},
+    "momentum": {"momentum": 0.1},
+    "nesterov": {"nesterov": True},
+    "rho": {"optimizer": "rmsprop", "rho": 0.1},
+    "epsilon": {"optimizer": "rmsprop", "epsilon": 0.1},
+    "schedule": {"schedule": "exponential"},
+    "decay_rate": {"schedule": "exponential", "decay_epochs": 0.5, "decay_rate": 0.1},
+    "decay_epochs": {"schedule": "exponential", "decay_epochs": 0.5},
+    "warmup_epochs": {"warmup_epochs": 1.0},
+    "clip_norm": {"clip_norm": 1.0},
+    "l2": {"l2": 0.1},
+    "ema": {"ema": 0.5},
+    "precision": {"precision": "mixed_bfloat16"},
+    "gradient_checkpointing": {"gradient_checkpointing": True},
+    "anchor_size": {"anchor_size": 16.0},
+    "rpn_filters": {"rpn_filters": 4},
+    "candidates": {"candidates": 20},
+    "proposals": {"proposals": 4},
+    "box_samples": {"box_samples": 4},
+    "crop_size": {"crop_size": 4},
+    "train_batch_norm": {"train_batch_norm": False},
+}
+WITHOUT = {
+    "label_smoothing": 0.1,
+    "auxiliary_weight": 0.4,
+    "drop_path_keep": 0.5,
+    "drop_path_version": "v1",
+    "crop": "pad",
+    "pad": 2,
+    "color": True,
+    "cutout": 8,
+    "steps_per_execution": 2,
+}
+
+
+def test_every_field_of_a_recipe_is_one_of_these():
+    names = {field.name for field in dataclasses.fields(DetectionRecipe)}
+    assert names == {*LOOP, *BUILT, *WITHOUT, "weights"}  # test_a_recipe_starts_from_weights
+
+
+def test_equal_recipes_make_equal_runs():
+    assert run_of(with_()) == run_of.__wrapped__(with_())
+
+
+@pytest.mark.parametrize("field", BUILT)
+def test_a_field_has_an_effect(field):
+    changes = BUILT[field]
+    others = {name: value for name, value in changes.items() if name != field}
+    assert run_of(with_(**changes)) != run_of(with_(**others))
+
+
+def test_a_recipe_starts_from_weights(tmp_path):
+    network = build_detector(with_(), NAMES).network
+    for weight in network.weights:
+        weight.assign(np.full(weight.shape, 0.5))
+    network.save_weights(tmp_path / "a.weights.h5")
+    found = build_detector(with_(weights=str(tmp_path / "a.weights.h5")), NAMES).network
+    for weight in found.weights:
+        np.testing.assert_array_equal(weight, np.full(weight.shape, 0.5), err_msg=weight.path)
+
+
+@pytest.mark.parametrize("field", WITHOUT)
+def test_a_field_without_effect_is_refused(field, capsys):
+    value = WITHOUT[field]
+    with pytest.raises(ValueError, match=f"Expected {field}=.*a detector is trained without it"):
+        with_(**{field: value})
+    command = ["detect", "train", "pasted", "--train", "a", "b", "--test", "c", "d", "--out", "e"]
+    assert main([*command, "--set", f"{field}={str(value).lower()}"]) == 1
+    assert f"Received: {field}={value}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image_size", 0),
+        ("image_size", 1_000_000),
+        ("image_size", 64.0),
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", -1.0),
+        ("learning_rate", float("inf")),
+        ("learning_rate", float("nan")),
+        ("anchor_size", 0.0),
+        ("anchor_size", float("nan")),
+        ("rpn_filters", 0),
+        ("candidates", 0),
+        ("candidates", 1_000_000),
+        ("proposals", 0),
+        ("box_samples", 0),
+        ("crop_size", 1),
+        ("crop_size", 1000),
+        ("train_batch_norm", 1),
+    ],
+)
+def test_a_value_out_of_range_is_refused(field, value):
+    with pytest.raises(ValueError, match=rf"Expected {field}.* Received: ({field}=)?{value}"):
+        with_(**{field: value})
+
+
+def test_averages_of_weights_are_evaluated(tmp_path):
+    detector = build_detector(with_(), NAMES)
+    optimizer = keras.optimizers.SGD(use_ema=True)
+    optimizer.build(detector.trainable_variables)
+    detector.compile(optimizer, jit_compile=False)
+    before = [np.array(weight) for weight in detector.trainable_variables]
+    for weight, average in zip(before, optimizer._model_variables_moving_average, strict=True):
+        average.assign(np.full(weight.shape, np.nan))
+    evaluation = CocoEvaluation(made(tmp_path, 2), 64)
+    evaluation.set_model(detector)
+    with pytest.raises(NotFiniteError):
+        evaluation.on_epoch_end(0, {})
+    for weight, variable in zip(before, detector.trainable_variables, strict=True):
+        np.testing.assert_array_equal(variable, weight)
+
+
+# === What cannot be done is told before the work ===
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiny") / "detector.keras"
+    build_detector(with_(), NAMES).save(path)
+    return path
+
+
+def rewritten(file, path, change):
+    """A copy of a .keras file with another config."""
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                change(config["config"])
+                content = json.dumps(config)
+            target.writestr(name, content)
+
+
+def no_detectors(folder, file):
+    """Files that are no detectors, with what is told of each."""
+    (folder / "text.keras").write_text("nothing")
+    (folder / "empty.keras").write_text("")
+    (folder / "cut.keras").write_bytes(file.read_bytes()[:-5000])
+    (folder / "folder.keras").mkdir()
+    (folder / "weights.h5").write_text("nothing")
+    x = keras.Input((4,))
+    keras.Model(x, keras.layers.Dense(2)(x)).save(folder / "classifier.keras")
+    executed = keras.Model(x, keras.layers.Lambda(lambda values: 2 * values)(x))
+    executed.save(folder / "lambda.keras")
+    network = keras.saving.serialize_keras_object(executed)
+    rewritten(file, folder / "nested.keras", lambda config: config.update(network=network))
+    rewritten(file, folder / "bare.keras", lambda config: config.pop("network"))
+    rewritten(file, folder / "range.keras", lambda config: config.update(crop_size=0))
+    broken = load_detector(file)
+    broken.class_logits.bias.assign([0.0, np.nan, 0.0])
+    broken.save(folder / "nan.keras")
+    return {
+        "text.keras": "expected a detector. Received: ",
+        "empty.keras": "expected a detector. Received: ",
+        "cut.keras": "expected a detector. Received: ",
+        "folder.keras": "expected a detector. Received: is a directory",
+        "weights.h5": "expected a detector, a .keras file. Received: 'weights.h5'",
+        "classifier.keras": "expected a detector. Received: Functional",
+        "missing.keras": "expected a detector. Received: no such file or directory",
+        "lambda.keras": "expected a detector. Received: .*[Ll]ambda",
+        "nested.keras": "expected a detector. Received: .*[Ll]ambda",
+        "bare.keras": "expected a detector. Received: .*network",
+        "range.keras": "expected a detector. Received: .*Expected crop_size: an int of at least 2",
+        "nan.keras": "expected finite weights. Received: .*class_logits/bias",
+    }
+
+
+def test_what_is_no_detector_is_refused(file, tmp_path, capsys):
+    made(tmp_path / "test", 2)
+    data = [str(tmp_path / "test" / name) for name in ("annotations.json", "images")]
+    for name, told in no_detectors(tmp_path, file).items():
+        with pytest.raises((ValueError, OSError), match=f"{name}: {told}") as raised:
+            load_detector(tmp_path / name)
+        assert "\n" not in str(raised.value)
+        command = ["detect", "evaluate", str(tmp_path / name), "--test", *data, "--image-size", "64"]
+        assert main(command) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"nasnet-zoo: {raised.value}"
+
+
+def test_other_classes_than_the_detector_s_are_refused(file, tmp_path, capsys):
+    for folder, names, told in (
+        ("order", ("blue", "red"), "with 'red' as class 0. Received: 2 classes, with 'blue'"),
+        ("name", ("red", "green"), "with 'blue' as class 1. Received: 2 classes, with 'green'"),
+        ("more", ("red", "blue", "green"), "with None as class 2. Received: 3 classes, with 'green'"),
+    ):
+        made(tmp_path / folder, 2, names)
+        data = [str(tmp_path / folder / name) for name in ("annotations.json", "images")]
+        json_file = tmp_path / f"{folder}.json"
+        command = ["detect", "evaluate", str(file), "--test", *data, "--image-size", "64"]
+        assert main([*command, "--json", str(json_file)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{data[0]}: expected the 2 classes of {file}, {told}" in line
+        assert not json_file.exists()
+
+
+def test_an_evaluation_that_cannot_be_done(file, tmp_path, capsys):
+    made(tmp_path / "test", 2)
+    data = [str(tmp_path / "test" / name) for name in ("annotations.json", "images")]
+    annotations = (tmp_path / "test/annotations.json").read_bytes()
+    for options, told in (
+        (["--json", str(tmp_path / "no/found.json")], "expected a file in an existing folder"),
+        (["--json", data[0]], "Expected --json with a file of its own"),
+        (["--json", f"{data[1]}/0.png"], "Expected --json with a file of its own"),
+        (["--image-size", "0"], "Expected size: an int of at least 16 and of at most 4096"),
+        (["--image-size", "1000000"], "Expected size: an int of at least 16 and of at most 4096"),
+    ):
+        command = ["detect", "evaluate", str(file), "--test", *data, "--image-size", "64"]
+        assert main([*command, *options]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+    assert (tmp_path / "test/annotations.json").read_bytes() == annotations
+    assert Image.open(tmp_path / "test/images/0.png").size == (64, 64)
+
+
+def test_a_training_that_cannot_begin_leaves_nothing(file, tmp_path):
+    train, test = made(tmp_path / "train", 2), made(tmp_path / "test", 2)
+    other = made(tmp_path / "other", 2, ("car", "cat"))
+    for arguments, options, told in (
+        ((with_(), train, other), {}, "test data: expected the 2 classes of the training data"),
+        ((with_(batch_size=3), train, test), {}, "Expected at least 3 images to train on. Received: 2"),
+        ((with_(), train, test), {"seed": -1}, "Expected seed: an int of at least 0"),
+        ((with_(), train, test), {"start_from": tmp_path / "none.keras"}, "none.keras: expected a det"),
+        ((with_(rpn_filters=9), train, test), {"start_from": file}, "Expected a detector alike"),
+    ):
+        with pytest.raises((ValueError, OSError), match=told):
+            train_detector(*arguments, tmp_path / "run", **options)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_one_run_s(tmp_path):
+    train, test = made(tmp_path / "train", 2), made(tmp_path / "test", 2)
+    out = tmp_path / "run"
+    with (
+        locked(out),
+        pytest.raises(ValueError, match=f"{out}: expected a folder in which nothing else"),
+    ):
+        train_detector(with_(), train, test, out)
+    assert os.listdir(out) == [".lock"]
+    (out / "detector.keras").write_text("mine")
+    with pytest.raises(
+        ValueError, match=f"{out}: expected a new or empty folder, or that of a training"
+    ):
+        train_detector(with_(), train, test, out)
+    assert (out / "detector.keras").read_text() == "mine"

@@ -132,12 +132,42 @@ class Shifted(FasterRCNN):
         return {**found, "boxes": found["boxes"] + (0.0 if tf.executing_eagerly() else 0.2)}
 
 
-@SLOW
-def test_a_file_that_finds_something_else_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="95% of the detections as in Keras.* Received: 0.0% of"):
+class Unscored(FasterRCNN):
+    """Gives scores in a file that are no numbers."""
+
+    def call(self, images, training=False):
+        found = super().call(images, training)
+        return found if tf.executing_eagerly() else {**found, "scores": found["scores"] * float("nan")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        pytest.param(Shifted, "95% of the detections as in Keras.* Received: 0.0% of", marks=SLOW),
+        (Unscored, "Expected finite detections. Received: others, from .*detector.tflite"),
+    ],
+)
+def test_a_file_that_finds_something_else_is_refused(tmp_path, kind, told):
+    path = tmp_path / "detector.tflite"
+    with pytest.raises(ValueError, match=told):
+        export_detector(made(SMALL, kind), path, image_size=(SIZE, SIZE), images=IMAGES[:1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_detector_that_finds_nothing_was_not_compared(small, tmp_path):
+    told = "Expected images with objects that the detector finds.*there is nothing to compare"
+    with pytest.raises(ValueError, match=told):
         export_detector(
-            made(SMALL, Shifted), tmp_path / "detector", image_size=(SIZE, SIZE), images=IMAGES[:1]
+            small, tmp_path / "d.tflite", image_size=(SIZE, SIZE), images=IMAGES[EMPTY : EMPTY + 1]
         )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_detector_of_no_finite_numbers_is_refused(tmp_path):
+    detector = made(SMALL)
+    detector.class_logits.kernel.assign(detector.class_logits.kernel * np.float32(3e38))
+    with pytest.raises(ValueError, match="Expected finite detections. Received: others, from Keras"):
+        export_detector(detector, tmp_path / "d.tflite", image_size=(SIZE, SIZE), images=IMAGES)
     assert not list(tmp_path.iterdir())
 
 
@@ -186,9 +216,10 @@ def test_the_command_exports(small, folder, tmp_path, capsys):
     [
         ({"detector": "nothing.keras"}, "nothing.keras: expected a detector"),
         ({"--out": "detector.bin"}, "Expected a format of saved_model, litert, onnx, or a path"),
-        ({"--out": "nowhere/detector.onnx"}, "No such file or directory"),
-        ({"--images": "nothing.png"}, "nothing.png: expected an image"),
-        ({"--image-size": "0"}, "Expected images of"),
+        ({"--out": "nowhere/detector.onnx"}, "onnx: expected a file in an existing folder"),
+        ({"--images": "nothing.png"}, "nothing.png: expected an image. Received: no such file"),
+        ({"--image-size": "0"}, "Expected image_size: an int of at least 16 and of at most 4096"),
+        ({"--image-size": "1000000"}, "Expected image_size: an int of at least 16 and of at most 4096"),
     ],
 )
 def test_an_error_is_one_line_and_leaves_nothing(
