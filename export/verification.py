@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from .quantization import (
 )
 from .rewrites import simplify, take_bytes
 from .runtimes import Runtime, load_runtime
-from .watching import WATCHES, FileValues
+from .watching import WATCHES, FileValues, Weights
 
 #: The least share of images on which the best output is that of Keras, by the numbers in the file.
 MIN_AGREEMENT = {"float32": 0.99, "float16": 0.98, "dynamic": 0.9, "int8": 0.85, "int16x8": 0.9}
@@ -54,6 +54,9 @@ MAX_DIFFERENCE = 1e-4
 MAX_NEARNESS = 0.25
 #: The same where nothing is quantised, as a part of the value's greatest number: rounding of float32.
 _ROUNDING = 1e-5
+
+# How far an integer weight may be from the model's, as a part of the step between two integers.
+_PART_OF_A_STEP = 0.3
 
 _BITS = {"int8": 8, "int16x8": 16}
 _WRITERS = {"litert": litert_file, "onnx": onnx_file}
@@ -394,13 +397,17 @@ def _compare_values(
     writer = _WRITERS[file_format]
     for rewrite in writer.REWRITES[quantization]:
         graph = rewrite(graph)
-    watch = WATCHES[file_format](written, graph)
+    watched = WATCHES[file_format](written, graph)
     count = min(_WATCHED, max(_PIXELS // 2 // (images.shape[1] * images.shape[2]), 1))
     chosen = slice(None, None, -(-len(images) // count))
-    values = watch(images[chosen])
+    values = watched.run(images[chosen])
     pairs = [(output[chosen], wanted[chosen]) for output, wanted in zip(outputs, expected, strict=True)]
     farthest = 0.0
     try:
+        for op in graph.ops:
+            held = writer.stored(op, graph, quantization, values.scales)
+            _check_weights(path, op.output, held.kernel, watched.kernels)
+            _check_weights(path, op.output, held.bias, watched.biases)
         for name, nearness in _nearnesses(graph, writer, quantization, values, pairs):
             if not nearness <= MAX_NEARNESS:
                 raise VerificationError(
@@ -413,6 +420,20 @@ def _compare_values(
             f"{path}: expected the values of this model. Received: a file without {missing}"
         ) from None
     return len(graph.ops), farthest
+
+
+def _check_weights(
+    path: Path, name: str, expected: np.ndarray | None, found: Mapping[str, Weights]
+) -> None:
+    """Compares weights in integers: what one integer changes may be less than what rounding does."""
+    if name not in found or expected is None:
+        return
+    array, step = found[name]
+    wrong = np.abs(array - expected) > _PART_OF_A_STEP * step
+    if wrong.any():
+        raise VerificationError(
+            f"{path}: expected the model's weights for {name}. Received: {wrong.mean():.0%} others"
+        )
 
 
 def _nearnesses(

@@ -9,18 +9,22 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.quiet import quiet_stderr
 
-from .graph import InferenceGraph
+from .graph import InferenceGraph, Op
 from .litert_file import packed
 from .quantization import INTEGER_KINDS, Scale
 
 _ZERO_OF_BYTES = 128
+# The fields of an `Op` by the names of their arrays in a file.
+_FIELDS = {"kernel": "kernel", "map": "kernel", "bias": "bias"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +48,34 @@ class FileValues:
         return self.floats[name] if name in self.floats else self.integers[name]
 
 
-Watch = Callable[[np.ndarray], FileValues]
+class Weights(NamedTuple):
+    """Weights of a file that are integers.
+
+    Args:
+        array: the real numbers that they stand for, float64, shaped as in the graph.
+        step: between two of them, for each filter or for all.
+    """
+
+    array: np.ndarray
+    step: np.ndarray
 
 
-def watch_litert(path: Path, graph: InferenceGraph) -> Watch:
+@dataclass(frozen=True, eq=False)
+class WatchedFile:
+    """A file whose values can be seen.
+
+    Args:
+        run: from images to all values.
+        kernels: the integer kernels, by the names of the values that they make.
+        biases: the integer biases, likewise.
+    """
+
+    run: Callable[[np.ndarray], FileValues]
+    kernels: dict[str, Weights]
+    biases: dict[str, Weights]
+
+
+def watch_litert(path: Path, graph: InferenceGraph) -> WatchedFile:
     """Watches a file of `write_litert`.
 
     Args:
@@ -68,6 +96,7 @@ def watch_litert(path: Path, graph: InferenceGraph) -> Watch:
                 f"{path}: expected weights with a zero point of 0. "
                 f"Received: {tensor.name.decode()} with {np.ravel(zero_points)[0]}"
             )
+    kernels, biases = _all_weights(graph, partial(_litert_weights, schema, model))
     names = {index: graph.outputs[k] for k, index in enumerate(subgraph.outputs)}
     subgraph.outputs = [index for operator in subgraph.operators for index in operator.outputs]
     model.signatureDefs = None
@@ -102,10 +131,26 @@ def watch_litert(path: Path, graph: InferenceGraph) -> Watch:
                 values.integers[name] = _real(array, scale)
         return values
 
-    return run
+    return WatchedFile(run, kernels, biases)
 
 
-def watch_onnx(path: Path, graph: InferenceGraph) -> Watch:
+def _litert_weights(schema: Any, model: Any, op: Op, name: str) -> Weights | None:
+    """The array ``name`` of an operation, where it is integers."""
+    wanted = f"{op.output}/{name}".encode()
+    tensor = next((tensor for tensor in model.subgraphs[0].tensors if tensor.name == wanted), None)
+    if tensor is None or tensor.quantization is None:
+        return None
+    types = {schema.TensorType.INT8: "i1", schema.TensorType.INT16: "<i2"}
+    types |= {schema.TensorType.INT32: "<i4", schema.TensorType.INT64: "<i8"}
+    data = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(types[tensor.type])
+    array = data.reshape(tensor.shape).astype(np.float64)
+    if name == "kernel" and op.kind in ("conv", "dense"):
+        array = np.moveaxis(array, 0, -1)  # filters come first
+    step = np.asarray(tensor.quantization.scale, np.float64)
+    return Weights(array.reshape(getattr(op, _FIELDS[name]).shape) * step, step)
+
+
+def watch_onnx(path: Path, graph: InferenceGraph) -> WatchedFile:
     """Watches a file of `write_onnx`; arguments as of `watch_litert`."""
     onnx = import_extra("onnx", "export")
     onnxruntime = import_extra("onnxruntime", "export")
@@ -120,11 +165,27 @@ def watch_onnx(path: Path, graph: InferenceGraph) -> Watch:
     del model.graph.output[:]
     for name in (*integers.values(), *floats.values()):
         model.graph.output.append(onnx.ValueInfoProto(name=name))
-    constants = {c.name: onnx.numpy_helper.to_array(c) for c in model.graph.initializer if not c.dims}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def constant(name: str) -> np.ndarray:
+        return onnx.numpy_helper.to_array(constants[name]).astype(np.float64)
+
+    def weights(op: Op, part: str) -> Weights | None:
+        named = (f"{op.output}/{part}", f"{op.output}/linear/{part}")
+        name = next((name for name in named if f"{name}/step" in constants), None)
+        if name is None:
+            return None
+        array, step, zero = (constant(f"{name}{suffix}") for suffix in ("", "/step", "/zero"))
+        if array.ndim == 4:  # channels come before pixels
+            array = array.transpose(2, 3, 1, 0)
+        array = array.reshape(getattr(op, _FIELDS[part]).shape)
+        return Weights((array - zero) * step, step)
+
+    kernels, biases = _all_weights(graph, weights)
     scales = {
         name: Scale(
-            float(constants[f"{stored[name]}/step"]),
-            int(constants[f"{stored[name]}/zero"]) - _ZERO_OF_BYTES,
+            float(constant(f"{stored[name]}/step")),
+            int(constant(f"{stored[name]}/zero")) - _ZERO_OF_BYTES,
         )
         for name in integers
     }
@@ -148,7 +209,24 @@ def watch_onnx(path: Path, graph: InferenceGraph) -> Watch:
                 values.floats[name] = array
         return values
 
-    return run
+    return WatchedFile(run, kernels, biases)
+
+
+def _all_weights(
+    graph: InferenceGraph, weights: Callable[[Op, str], Weights | None]
+) -> tuple[dict[str, Weights], dict[str, Weights]]:
+    """The integer kernels, maps among them, and biases of all operations."""
+    kernels: dict[str, Weights] = {}
+    biases: dict[str, Weights] = {}
+    for op in graph.ops:
+        for found, array, name in (
+            (kernels, op.kernel, "map" if op.kind in ("weigh", "floor") else "kernel"),
+            (biases, op.bias, "bias"),
+        ):
+            read = None if array is None else weights(op, name)
+            if read is not None:
+                found[op.output] = read
+    return kernels, biases
 
 
 def _real(integers: np.ndarray, scale: Scale) -> np.ndarray:
@@ -156,7 +234,7 @@ def _real(integers: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 #: By format.
-WATCHES: Mapping[str, Callable[[Path, InferenceGraph], Watch]] = {
+WATCHES: Mapping[str, Callable[[Path, InferenceGraph], WatchedFile]] = {
     "litert": watch_litert,
     "onnx": watch_onnx,
 }

@@ -164,7 +164,9 @@ def test_the_dense_kernel_may_not_be_zero(trained, tmp_path):
     (kernel,) = [c for c in file.graph.initializer if c.name == "predictions/kernel"]
     kernel.CopyFrom(onnx.numpy_helper.from_array(np.zeros(kernel.dims, np.int8), kernel.name))
     onnx.save(file, path)
-    with pytest.raises(VerificationError, match="expected predictions to be what its operation makes"):
+    with pytest.raises(
+        VerificationError, match="expected the model's weights for predictions"
+    ):
         verify(path, model, few, min_agreement=0.0)
 
 
