@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument(
         "source",
-        help="'imagenet', a Keras .h5, a TF-Slim checkpoint, a timm .safetensors or a .weights.h5",
+        help="'imagenet', Keras's .keras, .weights.h5 or .h5, a TF-Slim checkpoint or a .safetensors",
     )
     convert.add_argument("--model", required=True, help="one that `nasnet-zoo models` lists")
     convert.add_argument("--out", required=True, help="file to write, named *.weights.h5")

@@ -7,6 +7,8 @@ of primitives (`network_graph`) all follow from that plan.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -105,6 +107,27 @@ class Architecture:
             object.__setattr__(self, "hyperparameters", IMAGENET if imagenet else CIFAR)
         if not self.image_size:
             object.__setattr__(self, "image_size", 224 if imagenet else 32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        assert self.hyperparameters is not None
+        return {
+            **fields,
+            "genotype": self.genotype.to_dict(),
+            "hyperparameters": dataclasses.asdict(self.hyperparameters),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Architecture:
+        """The inverse of `to_dict`."""
+        return cls(
+            **{
+                **data,
+                "genotype": Genotype.from_dict(data["genotype"]),
+                "hyperparameters": Hyperparameters(**data["hyperparameters"]),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -422,6 +445,58 @@ def end_points(model: keras.Model) -> dict[str, Any]:
 
 
 _NAMED = ("global_pool", "predictions", "auxiliary")
+
+
+def architecture_of(model: keras.Model) -> Architecture:
+    """The architecture that a model of the zoo was built of.
+
+    Args:
+        model: a model of this package, new or loaded, with or without its classifier.
+
+    Returns:
+        An architecture that builds the same cells on the same states. ``image_size`` and ``dropout``,
+        which neither cells nor their weights depend on, are the defaults.
+
+    Raises:
+        ValueError: if the model is not of this package, or its cells are connected in another way.
+    """
+    points = end_points(model)
+    stem = model.get_layer("Stem_Conv")
+    names = {"Stem_Conv": "Stem_Conv", **{name: name for name in points}}
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, Cell):
+            states = [tensor._keras_history for tensor in keras.tree.flatten(layer.input)]
+            sources = tuple((names.get(s.operation.name, ""), s.tensor_index) for s in states)
+            scales = layer.scales or (1,) * len(sources)
+            found.append(
+                PlannedCell(
+                    layer.name, layer.cell, layer.filters, layer.stride, sources, scales, len(found)
+                )
+            )
+    normal = [cell for cell in found if cell.name.startswith("Cell_")]
+    reduction = [cell for cell in found if cell.name.startswith("Reduction_Cell_")]
+    # What of the rest these choices fix can be read off the cells.
+    for skip, repeat, count in itertools.product((False, True), repeat=3):
+        if not normal or not reduction:
+            break
+        architecture = Architecture(
+            Genotype(normal[0].cell, reduction[0].cell),
+            (len(normal) + (STACKS - 1) * count) // STACKS,
+            normal[0].filters,
+            stem.stem,
+            stem.stem_filters,
+            skip_reduction_layer_input=skip,
+            hyperparameters=stem.hyperparameters,
+            repeat_stem=repeat,
+            count_reduction_cells=count,
+            channels=model.input_shape[-1],
+        )
+        if plan_cells(architecture).cells == tuple(found):
+            return architecture
+    raise ValueError(
+        f"Expected a model whose cells are connected as an Architecture says. Received: {model}"
+    )
 
 
 def inference_model(model: keras.Model) -> keras.Model:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 
+from nasnet_zoo.cells import Cell
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.models import create_model
-from nasnet_zoo.network import feature_extractor
+from nasnet_zoo.models import create_model, from_architecture
+from nasnet_zoo.network import Architecture, architecture_of, feature_extractor
 
 keras_hub: Any = import_extra("keras_hub", "hub")
 
@@ -27,12 +30,16 @@ class NASNetBackbone(keras_hub.models.FeaturePyramidBackbone):
 
     Args:
         network: a model of this package, new or loaded, with or without its classifier, whose weights
-            are shared; or a name of `nasnet_zoo.list_models()`, which is then built with new weights.
-            It may have been built at one image size: the backbone takes any.
+            are shared; a name of `nasnet_zoo.list_models()`, which is then built with new weights; or
+            the network as plain data, as in the backbone's config. It may have been built at one image
+            size: the backbone takes any.
+        image_shape: (height, width, channels). Default: any size, and the network's channels.
+        dtype: policy of a network that is built. Default: that of the network, or Keras's own.
         **kwargs: of `keras_hub.models.Backbone`: ``name`` and ``trainable``.
 
     Raises:
-        ValueError: if the network is not of this package, or has no such states (a CIFAR stem).
+        ValueError: if the network is not of this package, has no such states (a CIFAR stem), or has
+            another policy than ``dtype``.
         ImportError: if KerasHub is not installed.
 
     Example::
@@ -41,30 +48,74 @@ class NASNetBackbone(keras_hub.models.FeaturePyramidBackbone):
         pyramid = keras_hub.models.RetinaNetBackbone(backbone, min_level=3, max_level=7, use_p5=False)
     """
 
-    def __init__(self, network: keras.Model | str, **kwargs: Any) -> None:
-        if isinstance(network, str):
-            network = create_model(network, include_top=False)
+    def __init__(
+        self,
+        network: keras.Model | str | dict[str, Any],
+        image_shape: tuple[int | None, int | None, int] | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(network, keras.Model):
+            with _policy(dtype):
+                network = _build(network)
+        policy = network.get_layer("Head_ReLU").dtype_policy
+        if dtype is not None and keras.dtype_policies.get(dtype).name != policy.name:
+            raise ValueError(f"Expected the network's dtype {policy.name!r}. Received: {dtype=}")
+        self.network = _as_data(network)
+        self.image_shape = tuple(image_shape or (None, None, network.input.shape[-1]))
 
         # === Functional Model ===
         states = feature_extractor(network, list(_STRIDES.values())).outputs
         outputs = [network.get_layer("Head_ReLU").output, *states]
-        images = keras.Input((None, None, network.input.shape[-1]), name="images")
+        images = keras.Input(self.image_shape, name="images")
         # The layers themselves, not copies, on an input of any size.
         features, *states = keras.models.clone_model(
             keras.Model(network.input, outputs), images, clone_function=lambda layer: layer
         ).outputs
-        super().__init__(inputs=images, outputs=features, **kwargs)
+        super().__init__(inputs=images, outputs=features, dtype=dtype or policy, **kwargs)
         self.pyramid_outputs = dict(zip(_STRIDES, states, strict=True))
 
     # === Config ===
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs; the network as a serialised Keras model."""
-        network = keras.Model(self.input, [self.output, *self.pyramid_outputs.values()])
-        return {**super().get_config(), "network": keras.saving.serialize_keras_object(network)}
+        """What `from_config` needs, as plain data."""
+        return {**super().get_config(), "network": self.network, "image_shape": self.image_shape}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> NASNetBackbone:
         """A backbone of the same kind, with new weights."""
-        network = keras.saving.deserialize_keras_object(config["network"])
-        return super().from_config({**config, "network": network})
+        # Backbones saved by version 0.1.0 hold the network as a serialised Keras model.
+        if "class_name" in config["network"]:
+            network = keras.saving.deserialize_keras_object(config["network"])
+            config = {**config, "network": network}
+        return super().from_config(config)
+
+
+def _as_data(network: keras.Model) -> dict[str, Any]:
+    """What `_build` needs to build the same layers and weights."""
+    cell = next(layer for layer in network.layers if isinstance(layer, Cell))
+    data = {
+        "architecture": architecture_of(network).to_dict(),
+        "gradient_checkpointing": cell.gradient_checkpointing,
+    }
+    if cell.drop_path:
+        data["drop_path_keep"] = cell.drop_path.schedule.keep
+    return data
+
+
+def _build(network: str | dict[str, Any]) -> keras.Model:
+    if isinstance(network, str):
+        return create_model(network, include_top=False)
+    arguments = {**network, "architecture": Architecture.from_dict(network["architecture"])}
+    return from_architecture(**arguments, include_top=False)
+
+
+@contextmanager
+def _policy(dtype: Any) -> Iterator[None]:
+    """Keras's global policy of layers that are built in the block."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(before if dtype is None else dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -9,11 +9,10 @@ from pathlib import Path
 import keras
 
 from .imagenet import fetch_imagenet
-from .keras_hdf5 import open_keras_hdf5
+from .keras_hdf5 import open_keras
 from .mapping import Report, Source, copy_weights
 from .slim import is_slim, open_slim
 from .timm import open_timm
-from .zoo import open_zoo
 
 __all__ = ["Report", "load_weights"]
 
@@ -33,8 +32,9 @@ def load_weights(
         model: the model.
         weights: "imagenet" for the published weights of NASNetMobile and NASNetLarge;
             "fashion_mnist" for those of NASNetA_1_384_FashionMNIST in this package; or the path of
-            our ``.weights.h5``, of a `keras.applications` model's ``.h5``, of a TF-Slim checkpoint
-            (``model.ckpt``) or of timm's ``nasnetalarge`` as ``.safetensors``.
+            a ``.keras``, ``.weights.h5`` or ``.h5`` file that Keras wrote of a model of ours or of
+            `keras.applications`, of a TF-Slim checkpoint (``model.ckpt``) or of timm's
+            ``nasnetalarge`` as ``.safetensors``.
         background: what becomes of class 0, the background, of a 1001-class classifier of TF-Slim or
             timm: "drop" it for a model of 1000 classes, or "keep" it for one of 1001.
 
@@ -69,15 +69,11 @@ def _open(path: str | os.PathLike[str], model: keras.Model) -> AbstractContextMa
         )
     if is_slim(name):
         return open_slim(name, model)
-    if name.endswith((".h5", ".hdf5", ".safetensors")) and not os.path.isfile(name):
-        raise FileNotFoundError(f"Expected a file of weights. Received: {name}, which does not exist")
-    if name.endswith(".weights.h5"):
-        return open_zoo(name)
-    if name.endswith((".h5", ".hdf5")):
-        return open_keras_hdf5(name, model)
+    if name.endswith((".keras", ".h5", ".hdf5")):
+        return open_keras(name, model)
     if name.endswith(".safetensors"):
         return open_timm(name)
     raise ValueError(
-        "Expected weights 'imagenet' or 'fashion_mnist', a .weights.h5, .h5, .hdf5 or .safetensors "
-        f"file, or the prefix of a TF checkpoint. Received: {name!r}"
+        "Expected weights 'imagenet' or 'fashion_mnist', a .keras, .h5, .hdf5 or .safetensors file, or "
+        f"the prefix of a TF checkpoint. Received: {name!r}"
     )

@@ -1,46 +1,134 @@
-"""Opens HDF5 files of weights: no link and no storage outside the file is followed."""
+"""Opens HDF5 files of weights, alone or in a ``.keras`` archive.
+
+Nothing outside the file is read: neither links nor storage in other files are followed. Nothing of
+an archive but its weights is opened, and no more of it is read than the archive's own size.
+"""
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import h5py
+import ml_dtypes
+import numpy as np
+
+from nasnet_zoo.cells.files import reading
+
+_MEMBER = "model.weights.h5"
 
 
 @contextmanager
 def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """The file, open for reading.
+    """The file, or the one inside a ``.keras`` archive, open for reading.
 
     Raises:
-        ValueError: if it is not an HDF5 file, or a damaged one.
+        ValueError: if it is neither an HDF5 file nor an archive with one, or a damaged one.
+        OSError: if it cannot be read.
     """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"Expected an HDF5 file. Received: {path} ({error})") from None
+    with reading(path, "a file of weights") as named:
+        named.open("rb").close()
+    archive = os.fspath(path).endswith(".keras")
+    content = io.BytesIO(_unpacked(path)) if archive else path
+    with _damaged(path):
+        file = h5py.File(content, "r")
     with file:
         yield file
 
 
-def datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
-    """Every data set below a group by its path from there.
+@contextmanager
+def _damaged(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Makes h5py's errors of many classes one that names the file."""
+    try:
+        yield
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected a whole HDF5 file. Received: {error}") from None
+
+
+def _unpacked(path: str | os.PathLike[str]) -> bytes:
+    """The HDF5 file of weights in a ``.keras`` archive."""
+    expected = f"{path}: expected a .keras archive with {_MEMBER}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo(_MEMBER)
+            # Keras compresses nothing; what is stored as it is cannot unpack to more than it is.
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+                raise ValueError(
+                    f"{expected} as Keras stores it. Received: one that is compressed or encrypted"
+                )
+            if member.file_size > os.path.getsize(path):
+                raise ValueError(f"{expected}. Received: a size of it that is beyond the archive's")
+            return archive.read(member)
+    except KeyError:
+        raise ValueError(f"{expected}. Received: an archive without it") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ValueError(f"{expected}. Received: {error}") from None
+
+
+def datasets(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, h5py.Dataset]:
+    """Every data set of a file by its path in it.
+
+    Args:
+        file: as `open_hdf5` gives it.
+        path: of the file, for messages.
 
     Raises:
-        ValueError: if a data set keeps its values in another file.
+        ValueError: if a data set keeps its values in another file, or the file is damaged.
     """
     found: dict[str, h5py.Dataset] = {}
+    elsewhere: list[str] = []
 
     # Unlike indexing, a visit follows neither soft nor external links.
-    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Dataset):
+            found[name] = item
             if item.external or item.is_virtual:
-                raise ValueError(
-                    f"Expected all weights inside {group.file.filename}. "
-                    f"Received: {path}, which is stored in another file"
-                )
-            found[path] = item
+                elsewhere.append(name)
 
-    group.visititems(visit)
+    with _damaged(path):
+        file.visititems(visit)
+    if elsewhere:
+        raise ValueError(
+            f"{path}: expected all weights inside the file. "
+            f"Received: {elsewhere[0]}, which is stored in another file"
+        )
     return found
+
+
+def read(data: h5py.Dataset, path: str | os.PathLike[str]) -> np.ndarray:
+    """The values of a data set of numbers.
+
+    Args:
+        data: to read.
+        path: of the file, for messages.
+
+    Raises:
+        ValueError: if it holds no floating-point numbers, or is damaged.
+    """
+    with _damaged(path):
+        # HDF5 has no bfloat16: Keras stores its bytes and notes the type.
+        if data.attrs.get("dtype") == "bfloat16" and data.dtype.itemsize == 2:
+            return data[()].view(ml_dtypes.bfloat16)
+        # Elements of a type of variable length could take any memory.
+        number = data.dtype.kind == "f"
+        value = data[()] if number else np.empty(())
+    if not number:
+        raise ValueError(
+            f"{path}: expected floating-point numbers. Received: {data.name} of type {data.dtype}"
+        )
+    return value
+
+
+def note(data: h5py.Dataset, name: str, path: str | os.PathLike[str]) -> str:
+    """A text that is noted beside a data set, as an attribute of its group; "" if there is none.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    with _damaged(path):
+        value = data.parent.attrs.get(name)
+    return value if isinstance(value, str) else ""

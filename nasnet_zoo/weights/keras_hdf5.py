@@ -1,14 +1,17 @@
-"""Weights of `keras.applications.NASNet*` in Keras's legacy HDF5 format.
+"""Files of Keras: weights of our models and of `keras.applications.NASNet*`.
 
-That is the format of the published files, of ``save_weights("x.h5")`` in Keras 2 and of
-``save("x.h5")`` in any Keras. Every layer that owns weights has a name of its own, so neither the
-automatic numbers of others (``activation_17``) nor the order of layers matters.
+Keras has two layouts. The legacy one is that of the published files, of ``save_weights("x.h5")`` in
+Keras 2 and of ``save("x.h5")`` in any Keras; that of Keras 3 is in ``.keras`` and ``.weights.h5``
+files. Both hold the names of layers. Every layer that owns weights has a name of its own, so neither
+the automatic numbers of others (``activation_17``) nor the order of layers matters, and a file can be
+loaded into a model with another classifier, without one, or with an auxiliary head.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import h5py
@@ -16,11 +19,11 @@ import keras
 
 from nasnet_zoo.network import STACKS
 
-from .hdf5 import datasets, open_hdf5
+from .hdf5 import datasets, note, open_hdf5, read
 from .mapping import TENSORFLOW_BATCH_NORM, Source, Target, by_table
 
-#: Our weight -> Keras's layer and weight. ``{kind}`` is "normal" or "reduction", ``{id}`` Keras's
-#: number of the cell, ``{place}`` its word for an operation of a block.
+#: Our weight -> layer and weight of `keras.applications`. ``{kind}`` is "normal" or "reduction",
+#: ``{id}`` Keras's number of the cell, ``{place}`` its word for an operation of a block.
 TABLE = {
     "Stem_Conv/sequence-0-kernel": "stem_conv1/kernel",
     "Stem_Conv/sequence-1-bn_{bn}": "stem_bn1/{bn}",
@@ -70,7 +73,56 @@ def _fields(target: Target, ids: Mapping[str, str]) -> dict[str, str]:
     return fields
 
 
-def _by_layer(file: h5py.File) -> dict[str, h5py.Dataset]:
+# === Layouts ===
+
+# Keras 3 counts the layers of a class, and the weights of a layer.
+_KERAS_3 = re.compile(
+    r"(?P<group>(?P<model>(?:.*/)?)layers/(?P<kind>[^/]+?)(?:_\d+)?)/vars/(?P<index>\d{1,6})"
+)
+_ORDER = {
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "conv2d": ("kernel",),
+    "dense": ("kernel", "bias"),
+    "separable_conv2d": ("depthwise_kernel", "pointwise_kernel"),
+}
+_STEMS = ("Stem_Conv", "stem_conv1")  # ours, and that of keras.applications
+
+
+def _of_keras_3(
+    found: Mapping[str, h5py.Dataset], path: str | os.PathLike[str]
+) -> dict[str, h5py.Dataset]:
+    """Data sets by ``<layer>/<weight>``, or ``<layer>/<number of the weight>`` for layers of ours.
+
+    The paths are ``[<model>/]layers/<class>[_<number>]/vars/<number of the weight>``, and the group of
+    a layer's weights notes its name. Weights outside the network keep their paths as names.
+    """
+    layers: dict[str, list[tuple[re.Match[str], h5py.Dataset]]] = {}
+    for where, data in found.items():
+        match = _KERAS_3.fullmatch(where)
+        if match:
+            layers.setdefault(match["group"], []).append((match, data))
+    names = {group: note(weights[0][1], "name", path) for group, weights in layers.items()}
+    networks = [layers[group][0][0]["model"] for group, name in names.items() if name in _STEMS]
+    if len(networks) != 1:
+        received = f"{len(networks)} of them" if networks else "a file of another model"
+        if not any(names.values()):
+            received = "a file without names of layers, from Keras before 3.6: save it with a newer one"
+        raise ValueError(
+            f"{os.fspath(path)}: expected the weights of one network of nasnet_zoo or of "
+            f"keras.applications.NASNet. Received: {received}"
+        )
+    named = {}
+    for group, weights in layers.items():
+        order = _ORDER.get(weights[0][0]["kind"], ())
+        for match, data in weights:
+            index = match["index"]
+            weight = order[int(index)] if len(order) == len(weights) > int(index) else index
+            inside = match["model"] == networks[0]
+            named[f"{names[group]}/{weight}" if inside else match[0]] = data
+    return named
+
+
+def _of_keras_2(found: Mapping[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
     """Data sets by ``<layer>/<weight>``.
 
     The paths are ``<layer>/[<scopes>/]<variable scope>/<weight>[:0]``, below ``model_weights`` if
@@ -80,34 +132,51 @@ def _by_layer(file: h5py.File) -> dict[str, h5py.Dataset]:
     """
     paths = {
         path.removeprefix("model_weights/"): data
-        for path, data in datasets(file).items()
+        for path, data in found.items()
         if "/" in path and not path.startswith("optimizer_weights/")
     }
     scopes: dict[str, set[str]] = {}
     for path in paths:
         scopes.setdefault(path.split("/")[0], set()).add(path.split("/")[-2])
-    found = {}
+    named = {}
     for path, data in paths.items():
         parts = path.split("/")
         layer = parts[0] if len(scopes[parts[0]]) == 1 else parts[-2]
-        found[f"{layer}/{parts[-1].removesuffix(':0')}"] = data
-    return found
+        named[f"{layer}/{parts[-1].removesuffix(':0')}"] = data
+    return named
 
 
 @contextmanager
-def open_keras_hdf5(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Source]:
+def open_keras(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Source]:
     """A file of Keras's as a source for ``model``.
 
+    Args:
+        path: a ``.keras``, ``.weights.h5`` or ``.h5`` file, of a model of ours or of
+            `keras.applications`, or of a model that has one of them as a layer.
+        model: fixes the numbers of cells in `keras.applications`.
+
     Raises:
-        ValueError: if it is not an HDF5 file.
+        ValueError: if it is no such file, or holds another model's weights or several networks'.
+        OSError: if it cannot be read.
     """
-    ids = _ids(model)
     with open_hdf5(path) as file:
-        weights = _by_layer(file)
+        found = datasets(file, path)
+        new = any(_KERAS_3.fullmatch(where) for where in found)
+        weights = _of_keras_3(found, path) if new else _of_keras_2(found)
+        ours = any(name.startswith("Stem_Conv/") for name in weights)
+        name_of: Callable[[Target], str | None]
+        if ours:
+
+            def name_of(target: Target) -> str:
+                return target.name if target.name in weights else f"{target.layer}/{target.index}"
+
+        else:
+            ids = _ids(model)
+            name_of = by_table(TABLE, TENSORFLOW_BATCH_NORM, lambda target: _fields(target, ids))
         yield Source(
-            title=f"Keras HDF5 file {os.fspath(path)}",
+            title=f"{'nasnet_zoo' if ours else 'keras.applications'} weights in {os.fspath(path)}",
             shapes={name: tuple(data.shape) for name, data in weights.items()},
-            read=lambda name: weights[name][()],
-            name_of=by_table(TABLE, TENSORFLOW_BATCH_NORM, lambda target: _fields(target, ids)),
-            heads=("predictions/",),
+            read=lambda name: read(weights[name], path),
+            name_of=name_of,
+            heads=("predictions/", "auxiliary/"),
         )

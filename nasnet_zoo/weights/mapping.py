@@ -115,7 +115,8 @@ class Source:
     Args:
         title: what and where it is, for people.
         shapes: the shape of every weight by the source's name for it, in our layout.
-        read: gives a weight by its name, in our layout.
+        read: gives a weight by its name, in our layout; raises ValueError if it is no array of
+            floating-point numbers.
         name_of: the source's name for one of our weights; None where it can have none.
         heads: how names of classifiers and auxiliary heads begin. It is no surprise if a model has
             no use for those.
@@ -200,15 +201,15 @@ def copy_weights(model: keras.Model, source: Source, background: str = "drop") -
     """Copies everything that fits; nothing at all if the network does not fit.
 
     Args:
-        model: a model of this package. Names and shapes are checked before the first of its weights
-            changes.
+        model: a model of this package. Names, shapes and values are checked before the first of its
+            weights changes.
         source: where the weights come from.
         background: "drop" leaves out class 0 of a 1001-class classifier whose class 0 is the
             background; "keep" takes all 1001.
 
     Raises:
-        ValueError: if the source lacks a weight of the network or has it in another shape, or an
-            argument is out of range.
+        ValueError: if the source lacks a weight of the network or has it in another shape, if a weight
+            is not finite or a variance negative, or an argument is out of range.
     """
     if background not in ("drop", "keep"):
         raise ValueError(f"Expected background 'drop' or 'keep'. Received: {background=}")
@@ -245,10 +246,33 @@ def copy_weights(model: keras.Model, source: Source, background: str = "drop") -
             f"Expected the weights of model {model.name!r} in {source.title}. "
             f"Received: {'; '.join(found)}"
         )
-    for target, name, cut in fits:
-        value = source.read(name)
+    values = [_read(source, name, target) for target, name, _ in fits]
+    for (target, _, cut), value in zip(fits, values, strict=True):
         target.variable.assign(value[..., 1:] if cut else value)
     loaded = {target.name: name for target, name, _ in fits}
     left_over = tuple(sorted(set(source.shapes) - set(loaded.values())))
     surprising = tuple(name for name in left_over if not name.startswith(source.heads))
     return Report(source.title, loaded, missing, left_over, surprising)
+
+
+def _read(source: Source, name: str, target: Target) -> np.ndarray:
+    """A weight in the precision of the model.
+
+    Raises:
+        ValueError: if it cannot be one.
+    """
+    value = source.read(name)
+    with np.errstate(over="ignore"):
+        value = value.astype(target.variable.dtype)
+    received = None
+    if not np.isfinite(value).all():
+        received = "NaN" if np.isnan(value).any() else "infinity"
+        received = f"{received} in {name}"
+    elif target.fields.get("bn") == "variance" and (value < 0).any():
+        received = f"the variance {value.min()} in {name}"
+    if received:
+        raise ValueError(
+            f"Expected finite weights, and variances of at least 0, in {source.title}. "
+            f"Received: {received}"
+        )
+    return value

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
+import numpy as np
 
 from nasnet_zoo.network import STACKS
 
@@ -90,16 +91,30 @@ def open_slim(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Sour
             for name, shape in reader.get_variable_to_shape_map().items()
             if not name.endswith(_TRAINING)
         }
-    except (tf.errors.OpError, ValueError) as error:
-        raise ValueError(f"Expected a TensorFlow checkpoint. Received: {prefix} ({error})") from None
+        types = reader.get_variable_to_dtype_map()
+    except (tf.errors.OpError, ValueError, LookupError, RuntimeError) as error:
+        raise ValueError(f"{prefix}: expected a TensorFlow checkpoint. Received: {error}") from None
     averaged = {name.removesuffix(_AVERAGE) for name in shapes if name.endswith(_AVERAGE)}
     names = {name.removesuffix(_AVERAGE): shape for name, shape in shapes.items()}
     cells = sum(layer.name.startswith("Cell_") for layer in model.layers)
     last = str(cells // STACKS * 2 - 1)
+
+    def read(name: str) -> np.ndarray:
+        stored = name + _AVERAGE if name in averaged else name
+        if not types[stored].is_floating:
+            raise ValueError(
+                f"{prefix}: expected floating-point numbers. Received: {stored} of type "
+                f"{types[stored].name}"
+            )
+        try:
+            return reader.get_tensor(stored)
+        except (tf.errors.OpError, ValueError, LookupError, RuntimeError) as error:
+            raise ValueError(f"{prefix}: expected a whole checkpoint. Received: {error}") from None
+
     yield Source(
         title=f"TF-Slim checkpoint {prefix}",
         shapes=names,
-        read=lambda name: reader.get_tensor(name + _AVERAGE if name in averaged else name),
+        read=read,
         name_of=by_table(
             TABLE, TENSORFLOW_BATCH_NORM, lambda t: {"cell": slim_cell(t.layer), "last": last}
         ),

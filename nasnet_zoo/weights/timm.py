@@ -16,6 +16,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from nasnet_zoo.cells.files import reading
+from nasnet_zoo.extras import import_extra
+
 from .mapping import Shape, Source, by_table
 from .slim import slim_cell
 
@@ -55,6 +58,8 @@ BATCH_NORM = {
     "variance": "running_var",
 }
 
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
 
 def _axes(name: str, rank: int) -> tuple[int, ...]:
     """Which of PyTorch's axes are ours, in our order."""
@@ -75,24 +80,24 @@ def open_timm(path: str | os.PathLike[str]) -> Iterator[Source]:
     Raises:
         ImportError: if the optional library safetensors is not installed.
         ValueError: if the file is damaged.
+        OSError: if it cannot be read.
     """
+    safetensors = import_extra("safetensors", "timm")
     try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError:
-        raise ImportError(
-            f"Expected the library safetensors, to read {os.fspath(path)}: pip install safetensors"
-        ) from None
-    try:
-        file = safe_open(path, framework="numpy")
-    except SafetensorError as error:
-        raise ValueError(
-            f"Expected a safetensors file. Received: {os.fspath(path)} ({error})"
-        ) from None
+        with reading(path, "a safetensors file"):
+            file = safetensors.safe_open(path, framework="numpy")
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: expected a safetensors file. Received: {error}") from None
     with file:
         # PyTorch counts the batches that batch norm has seen; nothing reads the count.
         names = [name for name in file.keys() if not name.endswith(".num_batches_tracked")]  # noqa: SIM118
 
         def read(name: str) -> np.ndarray:
+            dtype = file.get_slice(name).get_dtype()
+            if dtype not in _FLOATS:
+                raise ValueError(
+                    f"{path}: expected floating-point numbers. Received: {name} of type {dtype}"
+                )
             value = file.get_tensor(name)
             return value.transpose(_axes(name, value.ndim))
 

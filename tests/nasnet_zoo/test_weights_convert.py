@@ -33,14 +33,18 @@ def command(monkeypatch):
 @pytest.fixture(scope="module")
 def keras_file(tmp_path_factory):
     model = randomise(tiny_keras())
-    return model, save_legacy(model, tmp_path_factory.mktemp("keras") / "model.h5")
+    path = save_legacy(model, tmp_path_factory.mktemp("keras") / "model.h5")
+    model.save(path.with_name("model.keras"))
+    model.save_weights(path.with_name("model.weights.h5"))
+    return model, path
 
 
-def test_a_keras_file(command, keras_file, tmp_path, capsys):
-    theirs, path = keras_file
+@pytest.mark.parametrize("name", ["model.h5", "model.keras", "model.weights.h5"])
+def test_a_keras_file(command, keras_file, tmp_path, capsys, name):
+    theirs, path = keras_file[0], keras_file[1].with_name(name)
     out = tmp_path / "model.weights.h5"
     assert command(path, "--out", out) == 0
-    assert capsys.readouterr().out == f"loaded       491  from Keras HDF5 file {path}\n"
+    assert capsys.readouterr().out == f"loaded       491  from keras.applications weights in {path}\n"
     assert list(tmp_path.iterdir()) == [out]
     ours = tiny(weights=out, pool_padding="keras")
     x = images(64, 64)
@@ -66,7 +70,9 @@ def test_other_classes_and_parts(command, keras_file, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("source", "out", "message"),
     [
-        ("absent.h5", "model.weights.h5", "absent.h5, which does not exist"),
+        ("absent.h5", "model.weights.h5", "absent.h5: .*no such file"),
+        ("absent.keras", "model.weights.h5", "absent.keras: .*no such file"),
+        ("absent.safetensors", "model.weights.h5", "absent.safetensors: .*no such file"),
         ("model.pth", "model.weights.h5", "Convert it once"),
         ("absent.h5", "model.h5", r"named \*\.weights\.h5"),
         ("absent.h5", "nowhere/model.weights.h5", "folder to exist"),
@@ -95,7 +101,7 @@ def test_a_write_that_fails_leaves_the_old_file(command, keras_file, tmp_path, c
         assert command(keras_file[1], "--out", out) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "File too large" in capsys.readouterr().err
+    assert "file too large" in capsys.readouterr().err
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 

@@ -1,4 +1,4 @@
-"""Keras's HDF5 files: the same predictions as `keras.applications` from the same file."""
+"""Files of Keras's models: the same predictions as `keras.applications` from the same file."""
 
 import hashlib
 import threading
@@ -17,8 +17,8 @@ from nasnet_zoo.weights import imagenet, load_weights
 pytestmark = pytest.mark.tensorflow
 
 
-def without_top(model):
-    return keras.Model(model.input, model.layers[-3].output)
+def without_top(model, end="features"):
+    return keras.Model(model.input, model.layers[-2 if end == "pooled" else -3].output)
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +96,23 @@ def assert_loaded(ours, theirs):
     assert_same(run(ours, x), run(theirs, x))
 
 
-def test_a_whole_saved_model_is_read_too(ours, keras_tiny, tmp_path):
-    keras_tiny.compile("sgd", "categorical_crossentropy")
-    keras_tiny.save(tmp_path / "model.h5")
-    report = load_weights(ours, tmp_path / "model.h5")
+#: As Keras 3 writes models and weights; "model.h5" is a whole model in the legacy layout.
+KERAS_FILES = ["model.keras", "model.weights.h5", "model.h5"]
+
+
+def save(model, path):
+    if path.name.endswith(".weights.h5"):
+        model.save_weights(path)
+    else:
+        model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", KERAS_FILES)
+def test_every_file_that_keras_writes_is_read(ours, keras_tiny, tmp_path, name):
+    # The optimizer's variables are in the file too.
+    keras_tiny.compile("adam", "categorical_crossentropy")
+    report = load_weights(ours, save(keras_tiny, tmp_path / name))
     assert not report.missing
     assert not report.left_over
     assert len(report.loaded) == len(keras_tiny.weights)
@@ -141,14 +154,42 @@ def test_only_layers_without_weights_have_automatic_names(keras_tiny):
     assert {layer.name for layer in keras_tiny.layers} != {layer.name for layer in again.layers}
 
 
-def test_a_model_that_was_used_as_a_layer(tmp_path):
+@pytest.mark.parametrize("name", KERAS_FILES)
+def test_a_model_that_was_used_as_a_layer(tmp_path, name):
     inner = randomise(tiny_keras(include_top=False))
     model = keras.Sequential([inner, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
-    model.save(tmp_path / "model.h5")
+    path = save(model, tmp_path / name)
     ours = tiny(include_top=False, pool_padding="keras")
-    report = load_weights(ours, tmp_path / "model.h5")
-    assert {name.split("/")[1] for name in report.surprising} == {"bias", "kernel"}
+    report = load_weights(ours, path)
+    assert len(report.surprising) == 2  # kernel and bias of the dense layer
     assert_loaded(ours, inner)
+
+
+@pytest.mark.parametrize("name", KERAS_FILES[:2])
+def test_a_fine_tuned_model_goes_into_one_of_other_sizes_classes_and_parts(tmp_path, name):
+    theirs = randomise(tiny_keras(classes=7))
+    path = save(theirs, tmp_path / name)
+    x = images(64, 64)
+
+    ours = tiny(classes=7, weights=path, pool_padding="keras", input_shape=(64, 64, 3))
+    assert_loaded(ours, theirs)
+    with pytest.warns(UserWarning, match="7 classes in the source, 5 in the model"):
+        other = tiny(classes=5, weights=path, pool_padding="keras", auxiliary_head=True, image_size=224)
+    features = keras.Model(other.input, other.get_layer("global_pool").output)
+    assert_loaded(features, without_top(theirs, "pooled"))
+    headless = tiny(include_top=False, weights=path, pool_padding="keras")
+    assert_same(run(headless, x), run(without_top(theirs), x))
+    assert run(headless, images(96, 160)).shape == (2, 3, 5, 192)
+
+
+def test_two_networks_in_one_file_are_refused(ours, tmp_path):
+    image = keras.Input((64, 64, 3))
+    parts = [tiny_keras(include_top=False), tiny_keras(include_top=False)]
+    for number, part in enumerate(parts):
+        part.name = f"network_{number}"
+    both = keras.Model(image, [part(image) for part in parts])
+    with pytest.raises(ValueError, match="expected the weights of one network .* Received: 2 of them"):
+        load_weights(ours, save(both, tmp_path / "model.keras"))
 
 
 def test_other_classes_and_an_auxiliary_head_keep_their_initial_values(keras_tiny, tmp_path):
@@ -160,7 +201,7 @@ def test_other_classes_and_an_auxiliary_head_keep_their_initial_values(keras_tin
     assert "missing       12  auxiliary/sequence-2-kernel" in message
     assert "not in the source" in message
     features = keras.Model(ours.input, ours.get_layer("global_pool").output)
-    assert_loaded(features, keras.Model(keras_tiny.input, keras_tiny.layers[-2].output))
+    assert_loaded(features, without_top(keras_tiny, "pooled"))
 
 
 def test_another_network_is_refused_and_nothing_changes(ours, keras_tiny, tmp_path):
@@ -201,21 +242,8 @@ def test_a_left_over_weight_is_reported_and_warned_of(ours, keras_tiny, tmp_path
         report.warn()
 
 
-def test_files_that_are_no_weights(ours, keras_tiny, tmp_path):
-    (tmp_path / "text.h5").write_text("no")
-    with pytest.raises(ValueError, match="Expected an HDF5 file"):
-        load_weights(ours, tmp_path / "text.h5")
-    with pytest.raises(FileNotFoundError, match=r"Received: .*absent\.h5"):
-        load_weights(ours, tmp_path / "absent.h5")
+def test_only_models_of_this_package_take_weights(keras_tiny, tmp_path):
     with pytest.raises(ValueError, match="Expected a model of nasnet_zoo"):
         load_weights(
             keras.Sequential([keras.layers.Dense(1)]), save_legacy(keras_tiny, tmp_path / "a.h5")
         )
-
-
-def test_values_stored_outside_the_file_are_refused(ours, tmp_path):
-    (tmp_path / "secret").write_bytes(bytes(12))
-    with h5py.File(tmp_path / "model.h5", "w") as file:
-        file.create_dataset("a/a/kernel", (3,), "f4", external=[(str(tmp_path / "secret"), 0, 12)])
-    with pytest.raises(ValueError, match="stored in another file"):
-        load_weights(ours, tmp_path / "model.h5")

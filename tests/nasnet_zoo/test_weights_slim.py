@@ -128,5 +128,5 @@ def test_missing_other_shapes_and_left_over(plain, reference, tmp_path):
 
 def test_a_damaged_checkpoint(plain, tmp_path):
     (tmp_path / "model.ckpt.index").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="Expected a TensorFlow checkpoint"):
+    with pytest.raises(ValueError, match="expected a TensorFlow checkpoint"):
         load_weights(plain, tmp_path / "model.ckpt")

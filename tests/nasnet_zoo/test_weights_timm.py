@@ -85,6 +85,19 @@ def test_a_safetensors_file(safetensors, state_dict, tmp_path):
     report = load_weights(like_large(auxiliary_head=True, image_size=224), path)
     assert {name.split("/")[0] for name in report.missing} == {"auxiliary"}
 
+    variance = values["conv0.bn.running_var"]
+    for wrong, message in (
+        (variance * np.nan, "Received: NaN in conv0.bn.running_var"),
+        (-variance, "Received: the variance -.* in conv0.bn.running_var"),
+        (variance.astype("int32"), "Received: conv0.bn.running_var of type I32"),
+    ):
+        safetensors.save_file({**values, "conv0.bn.running_var": wrong}, path)
+        with pytest.raises(ValueError, match=message):
+            load_weights(kept, path)
+    half = {**values, "conv0.bn.running_var": variance.astype("float16")}
+    safetensors.save_file(half, path)
+    load_weights(kept, path)
+
     del values["cell_2.conv_1x1.bn.running_mean"]
     values["last_linear.bias"] = np.zeros(4)
     safetensors.save_file(values, path)
@@ -92,7 +105,7 @@ def test_a_safetensors_file(safetensors, state_dict, tmp_path):
         load_weights(kept, path)
 
     path.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="Expected a safetensors file"):
+    with pytest.raises(ValueError, match="expected a safetensors file"):
         load_weights(kept, path)
 
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from weights_helpers import assert_same, images, run, tiny, tiny_keras
+from weights_helpers import assert_same, images, run, tiny
 
 from nasnet_zoo.weights import load_weights
 
@@ -19,6 +19,10 @@ def saved(tmp_path_factory):
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))
     path = tmp_path_factory.mktemp("saved") / "model.weights.h5"
     model.save_weights(path)
+    # As training writes it: with the optimizer's variables.
+    model.compile("adam", ["sparse_categorical_crossentropy"] * 2)
+    model.save(path.with_name("model.keras"))
+    model.save(path.with_name("model.h5"))
     return model, path
 
 
@@ -56,10 +60,11 @@ def test_odd_even_and_oblong_images(saved, size):
     assert_same(run(features(saved[1], input_shape=(*size, 3)), x), run(dynamic, x))
 
 
-def test_everything_comes_back(saved):
+@pytest.mark.parametrize("name", ["model.weights.h5", "model.keras", "model.h5"])
+def test_everything_comes_back(saved, name):
     model, path = saved
     ours = tiny(auxiliary_head=True, image_size=224, classes=6)
-    report = load_weights(ours, path)
+    report = load_weights(ours, path.with_name(name))
     assert not report.missing
     assert not report.left_over
     for a, b in zip(model.weights, ours.weights, strict=True):
@@ -82,16 +87,30 @@ def test_a_frozen_layer_is_loaded_too(saved):
     np.testing.assert_array_equal(*kernel)
 
 
-def test_other_classes(saved):
+@pytest.mark.parametrize("name", ["model.weights.h5", "model.keras"])
+def test_other_classes_and_no_auxiliary_head(saved, name):
     with pytest.warns(UserWarning, match="6 classes in the source, 3 in the model"):
-        tiny(classes=3, weights=saved[1])
+        model = tiny(classes=3, weights=saved[1].with_name(name))
+    for layer in ("Stem_Conv", "Cell_2"):
+        for a, b in zip(model.get_layer(layer).weights, saved[0].get_layer(layer).weights, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.tensorflow
-def test_a_file_of_another_model(saved, tmp_path):
-    tiny_keras().save_weights(tmp_path / "keras.weights.h5")
-    with pytest.raises(ValueError, match=r"saved by a model of nasnet_zoo.*model\.save\('model\.h5'\)"):
-        load_weights(saved[0], tmp_path / "keras.weights.h5")
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_a_network_that_was_used_as_a_layer(saved, tmp_path, suffix):
+    inner = tiny(include_top=False)
+    load_weights(inner, saved[1])
+    model = keras.Sequential([inner, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
+    path = tmp_path / f"model{suffix}"
+    model.save(path) if suffix == ".keras" else model.save_weights(path)
+    ours = tiny(include_top=False)
+    report = load_weights(ours, path)
+    assert not report.missing
+    for a, b in zip(inner.weights, ours.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_file_of_another_network(saved):
     with pytest.raises(ValueError, match="other shapes: Cell_1/0 of shape .* missing weights: "):
         load_weights(tiny(cells=2), saved[1])
 
