@@ -281,8 +281,9 @@ class _SampleNorm(Primitive):
     def __call__(self, x, weights, training, hyper):
         dtype = x.dtype
         x = ops.cast(x, keras.backend.result_type(dtype, "float32"))
+        scale, offset = (ops.cast(weight, x.dtype) for weight in weights)
         mean, variance = ops.moments(x, axes=self.axes, keepdims=True)
-        x = (x - mean) * ops.rsqrt(variance + self.epsilon) * weights[0] + weights[1]
+        x = (x - mean) * ops.rsqrt(variance + self.epsilon) * scale + offset
         return ops.cast(x, dtype), ()
 
 

@@ -454,36 +454,32 @@ def architecture_of(model: keras.Model) -> Architecture:
         model: a model of this package, new or loaded, with or without its classifier.
 
     Returns:
-        An architecture that builds the same cells on the same states. ``image_size`` and ``dropout``,
-        which neither cells nor their weights depend on, are the defaults.
+        An architecture that builds the same cells on the same states; its genotype has the model's
+        name. ``image_size`` and ``dropout``, on which neither cells nor their weights depend, are the
+        defaults.
 
     Raises:
         ValueError: if the model is not of this package, or its cells are connected in another way.
     """
-    points = end_points(model)
-    stem = model.get_layer("Stem_Conv")
-    names = {"Stem_Conv": "Stem_Conv", **{name: name for name in points}}
-    found = []
+    end_points(model)  # of this package, or refused
+    stem, found = model.get_layer("Stem_Conv"), {}
     for layer in model.layers:
         if isinstance(layer, Cell):
             states = [tensor._keras_history for tensor in keras.tree.flatten(layer.input)]
-            sources = tuple((names.get(s.operation.name, ""), s.tensor_index) for s in states)
+            sources = tuple((state.operation.name, state.tensor_index) for state in states)
             scales = layer.scales or (1,) * len(sources)
-            found.append(
-                PlannedCell(
-                    layer.name, layer.cell, layer.filters, layer.stride, sources, scales, len(found)
-                )
-            )
-    normal = [cell for cell in found if cell.name.startswith("Cell_")]
-    reduction = [cell for cell in found if cell.name.startswith("Reduction_Cell_")]
-    # What of the rest these choices fix can be read off the cells.
+            read_off = (layer.cell, layer.filters, layer.stride, sources, scales)
+            found[layer.name] = PlannedCell(layer.name, *read_off, depth=0)
+    normal = [cell for name, cell in found.items() if name.startswith("Cell_")]
+    reduction = [cell for name, cell in found.items() if name.startswith("Reduction_Cell_")]
+    # All else that an architecture says is the cells' own.
     for skip, repeat, count in itertools.product((False, True), repeat=3):
-        if not normal or not reduction:
+        if len(normal) < STACKS or not reduction:
             break
         architecture = Architecture(
-            Genotype(normal[0].cell, reduction[0].cell),
+            Genotype(model.name, normal[0].cell, reduction[0].cell),
             (len(normal) + (STACKS - 1) * count) // STACKS,
-            normal[0].filters,
+            min(cell.filters for cell in normal),
             stem.stem,
             stem.stem_filters,
             skip_reduction_layer_input=skip,
@@ -492,7 +488,8 @@ def architecture_of(model: keras.Model) -> Architecture:
             count_reduction_cells=count,
             channels=model.input_shape[-1],
         )
-        if plan_cells(architecture).cells == tuple(found):
+        planned = plan_cells(architecture).cells
+        if {cell.name: dataclasses.replace(cell, depth=0) for cell in planned} == found:
             return architecture
     raise ValueError(
         f"Expected a model whose cells are connected as an Architecture says. Received: {model}"

@@ -61,13 +61,13 @@ class NASNetBackbone(keras_hub.models.FeaturePyramidBackbone):
         policy = network.get_layer("Head_ReLU").dtype_policy
         if dtype is not None and keras.dtype_policies.get(dtype).name != policy.name:
             raise ValueError(f"Expected the network's dtype {policy.name!r}. Received: {dtype=}")
-        self.network = _as_data(network)
-        self.image_shape = tuple(image_shape or (None, None, network.input.shape[-1]))
+        data = _as_data(network)
 
         # === Functional Model ===
         states = feature_extractor(network, list(_STRIDES.values())).outputs
         outputs = [network.get_layer("Head_ReLU").output, *states]
-        images = keras.Input(self.image_shape, name="images")
+        image_shape = tuple(image_shape or (None, None, network.input.shape[-1]))
+        images = keras.Input(image_shape, name="images")
         # The layers themselves, not copies, on an input of any size.
         features, *states = keras.models.clone_model(
             keras.Model(network.input, outputs), images, clone_function=lambda layer: layer
@@ -75,7 +75,9 @@ class NASNetBackbone(keras_hub.models.FeaturePyramidBackbone):
         super().__init__(inputs=images, outputs=features, dtype=dtype or policy, **kwargs)
         self.pyramid_outputs = dict(zip(_STRIDES, states, strict=True))
 
-    # === Config ===
+        # === Config ===
+        self.network = data
+        self.image_shape = image_shape
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs, as plain data."""
@@ -98,15 +100,19 @@ def _as_data(network: keras.Model) -> dict[str, Any]:
         "architecture": architecture_of(network).to_dict(),
         "gradient_checkpointing": cell.gradient_checkpointing,
     }
-    if cell.drop_path:
-        data["drop_path_keep"] = cell.drop_path.schedule.keep
+    drop_path = cell.drop_path
+    if drop_path:
+        data["drop_path_keep"] = drop_path.keep_final
+        data["drop_path_steps"] = int(drop_path.total_steps)
+        data["drop_path_version"] = drop_path.version
     return data
 
 
 def _build(network: str | dict[str, Any]) -> keras.Model:
     if isinstance(network, str):
         return create_model(network, include_top=False)
-    arguments = {**network, "architecture": Architecture.from_dict(network["architecture"])}
+    architecture = Architecture.from_dict(network["architecture"])
+    arguments = {**network, "architecture": architecture, "name": architecture.genotype.name}
     return from_architecture(**arguments, include_top=False)
 
 

@@ -168,3 +168,14 @@ def test_batch_norm_moves_its_statistics_by_the_decay():
     cell([x], training=True)
     np.testing.assert_allclose(mean, 0.1 * z.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(variance, 0.9 + 0.1 * z.var((0, 1, 2), ddof=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16"])
+@pytest.mark.parametrize("genotype", [NASNET_A, NASNET_B], ids=["A", "B"])
+def test_a_cell_computes_in_its_policy(policy, genotype):
+    """In "bfloat16" the weights of norms are too, in "mixed_bfloat16" they are float32."""
+    states = [keras.random.normal((2, 8, 8, 4)) for _ in range(genotype.normal.inputs)]
+    cell = Cell(genotype.normal, filters=4, dtype=policy)
+    for output in keras.tree.flatten(cell(states)):
+        assert keras.backend.standardize_dtype(output.dtype) == "bfloat16"
+        assert np.isfinite(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32"))).all()

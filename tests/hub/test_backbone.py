@@ -1,11 +1,13 @@
 """NASNet as a backbone of KerasHub: the features and weights of the network; detector and segmenter."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from nasnet_zoo import NASNET_A, NASNET_B, NASNet, feature_extractor
+from nasnet_zoo import CIFAR, NASNET_A, NASNET_B, PNASNET_5, NASNet, feature_extractor
 
 keras_hub = pytest.importorskip("keras_hub")
 pytestmark = [pytest.mark.slow, pytest.mark.tensorflow]
@@ -16,7 +18,8 @@ STRIDES = {"P2": 4, "P3": 8, "P4": 16, "P5": 32}
 
 
 def tiny(genotype=NASNET_A, **arguments):
-    return NASNet(genotype, cells=1, filters=4, stem_filters=4, classes=3, **arguments)
+    sizes = {"cells": 1, "filters": 4, "stem_filters": 4, "classes": 3}
+    return NASNet(genotype, **{**sizes, **arguments})
 
 
 def images(*shape):
@@ -76,6 +79,72 @@ def test_saved_and_loaded(genotype, tmp_path):
         assert (loaded.name, loaded.trainable) == ("feathers", False)
         assert list(loaded.pyramid_outputs) == list(STRIDES)
         np.testing.assert_array_equal(loaded(x), backbone(x))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"skip_reduction_layer_input": True, "repeat_stem": True},
+        {"drop_path_keep": 0.7, "drop_path_steps": 9, "gradient_checkpointing": True},
+        {"genotype": NASNET_B, "hyperparameters": CIFAR, "input_shape": (None, None, 1)},
+        {"genotype": PNASNET_5, "cells": 2, "count_reduction_cells": True},
+    ],
+    ids=["plain", "other states", "training", "B", "PNASNet"],
+)
+def test_the_config_is_plain_data_that_builds_the_same(arguments):
+    backbone = NASNetBackbone(tiny(**arguments))
+    config = backbone.get_config()
+    assert json.loads(json.dumps(config)).keys() == config.keys()
+    again = NASNetBackbone.from_config(json.loads(json.dumps(config)))
+    assert json.dumps(again.get_config()) == json.dumps(config)
+    again.set_weights(backbone.get_weights())
+    x = images(1, 64, 64)[..., : backbone.input_shape[-1]]
+    np.testing.assert_array_equal(again(x), backbone(x))
+
+
+def test_backbones_of_version_0_1_0_load():
+    """Their config holds the network as a serialised Keras model."""
+    backbone = NASNetBackbone(tiny(NASNET_B))
+    outputs = [backbone.output, *backbone.pyramid_outputs.values()]
+    network = keras.Model(backbone.input, outputs, name="nasnet")
+    config = backbone.get_config()
+    del config["image_shape"]
+    config["network"] = keras.saving.serialize_keras_object(network)
+    old = NASNetBackbone.from_config(json.loads(json.dumps(config)))
+    assert [w.path for w in old.weights] == [w.path for w in backbone.weights]
+    assert old.get_config()["network"] == backbone.get_config()["network"]
+
+
+def test_another_policy_than_the_network_s_is_refused():
+    with pytest.raises(ValueError, match="Expected the network's dtype 'float32'. Received: "):
+        NASNetBackbone(tiny(), dtype="bfloat16")
+    assert NASNetBackbone(tiny(), dtype="float32").dtype_policy.name == "float32"
+
+
+def keras_hub_test():
+    """KerasHub's own test case."""
+    pytest.importorskip("grain")
+    from keras_hub.src.tests.test_case import TestCase
+
+    return TestCase()
+
+
+@pytest.mark.parametrize("genotype", [NASNET_A, NASNET_B], ids=["A", "B"])
+def test_keras_hub_s_own_tests_of_backbones(genotype):
+    network = NASNetBackbone(tiny(genotype)).get_config()["network"]
+    arguments = {"network": network, "image_shape": (64, 64, 3)}
+    x = keras.ops.convert_to_tensor(images(2, 64, 64))
+    case = keras_hub_test()
+    case.run_vision_backbone_test(
+        NASNetBackbone,
+        arguments,
+        x,
+        expected_output_shape=tuple(NASNetBackbone(**arguments)(x).shape),
+        expected_pyramid_output_keys=["P2", "P3", "P4", "P5"],
+        expected_pyramid_image_sizes=[(16, 16), (8, 8), (4, 4), (2, 2)],
+    )
+    case.run_model_saving_test(NASNetBackbone, arguments, x)
 
 
 def stem(network):

@@ -362,10 +362,21 @@ def test_one_batch_is_learned():
         assert (np.array(found["confidence"])[k][best] > 0.8).all()
 
 
-def test_a_detector_on_nasnet_is_saved_and_loaded(tmp_path):
+def on_nasnet():
     network = NASNet(NASNET_A, cells=1, filters=4, stem_filters=4, include_top=False)
     pyramid = keras_hub.models.RetinaNetBackbone(NASNetBackbone(network), 3, 6, use_p5=False)
-    model = RetinaNet(pyramid, num_classes=2, pre_logits_num_conv_layers=1)
+    return RetinaNet(pyramid, num_classes=2, pre_logits_num_conv_layers=1)
+
+
+def test_keras_hub_s_own_test_of_configs():
+    pytest.importorskip("grain")
+    from keras_hub.src.tests.test_case import TestCase
+
+    TestCase().run_serialization_test(on_nasnet())
+
+
+def test_a_detector_on_nasnet_is_saved_and_loaded(tmp_path):
+    model = on_nasnet()
     model.save(tmp_path / "detector.keras")
     loaded = keras.models.load_model(tmp_path / "detector.keras")
     assert isinstance(loaded, RetinaNet)

@@ -1,5 +1,6 @@
 import dataclasses
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from strategies import genotypes
 
 import nasnet_zoo as zoo
-from nasnet_zoo.models import PRESETS
-from nasnet_zoo.network import auxiliary_kernel, plan_cells
+from nasnet_zoo.models import PRESETS, from_architecture
+from nasnet_zoo.network import architecture_of, auxiliary_kernel, plan_cells
 
 
 def small(genotype=zoo.NASNET_A, **arguments):
@@ -141,6 +142,31 @@ def test_end_points_have_slims_names_and_cut_features_out():
     assert zoo.end_points(zoo.NASNetMobile())["Stem"].shape == (None, 28, 28, 88)
     with pytest.raises(ValueError, match="Expected a model of nasnet_zoo. Received: "):
         zoo.end_points(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_an_architecture_is_read_off_its_model(name):
+    a = dataclasses.replace(PRESETS[name].architecture, cells=2, filters=8, stem_filters=6)
+    with keras.StatelessScope(initialize_variables=False):
+        model = from_architecture(a, name="mine")
+    found = architecture_of(model)
+    assert plan_cells(found) == plan_cells(a)
+    expected = dataclasses.replace(
+        a,
+        genotype=dataclasses.replace(a.genotype, name="mine"),
+        image_size=found.image_size,
+        dropout=found.dropout,
+    )
+    assert found == expected
+    assert zoo.Architecture.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_model_that_is_connected_in_another_way_has_no_architecture():
+    model = small()
+    cut = keras.Model(model.input, model.get_layer("Reduction_Cell_0").output)
+    for other in (cut, keras.Model(model.input, model.get_layer("Stem_Conv").output)):
+        with pytest.raises(ValueError, match="cells are connected as an Architecture says. Received: "):
+            architecture_of(other)
 
 
 def test_the_auxiliary_head_classifies_the_last_cell_before_the_second_reduction():
