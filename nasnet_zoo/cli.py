@@ -506,14 +506,13 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _models(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.tables import models_markdown, models_table
+    from nasnet_zoo.tables import models_markdown, models_table, print_table
 
     if arguments.markdown:
         from nasnet_zoo.cells.files import write_text
 
         write_text(arguments.markdown, models_markdown())
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("model", "image", "parameters", "published", "mult-adds", "published", box=None)
@@ -522,7 +521,7 @@ def _models(arguments: argparse.Namespace) -> None:
     for row in models_table():
         cells = (row.model, row.image, row.parameters, row.published_parameters)
         table.add_row(*cells, row.mult_adds, row.published_mult_adds)
-    Console().print(table)
+    print_table(table)
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -600,12 +599,12 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from nasnet_zoo.cells.files import check_writable
     from nasnet_zoo.data import read_class_names
     from nasnet_zoo.evaluation import check_picture, evaluate
+    from nasnet_zoo.tables import print_table
 
     if arguments.json:
         check_writable(arguments.json)
@@ -618,7 +617,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         column.justify = "right"
     for name, images, recall, precision in found.per_class():
         table.add_row(name, f"{images:,}", f"{recall:.1%}", f"{precision:.1%}")
-    Console().print(table)
+    print_table(table)
     print(
         f"{found.images:,} images: top-1 {found.top_1:.2%}, top-5 {found.top_5:.2%}, "
         f"expected calibration error {found.calibration_error:.4f}"
@@ -650,14 +649,15 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
     from nasnet_zoo.export.benchmark import cells, columns, histogram
+    from nasnet_zoo.tables import print_table
 
     table = Table(*columns(reports), box=None)
     for report in reports:
         table.add_row(*cells(report))
-    console = Console()
-    console.print(table)
+    print_table(table)
+    console = Console(markup=False, emoji=False)
     for report in reports:
-        console.print(histogram(report), style="dim")
+        console.print(histogram(report), style="dim", soft_wrap=True)
 
 
 def _detect_train(arguments: argparse.Namespace) -> None:

@@ -1,8 +1,11 @@
-"""The table of models: what the papers published beside what is built here."""
+"""The table of models, what the papers published beside what is built here; tables on a terminal."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
 
 from nasnet_zoo.models import PRESETS
 from nasnet_zoo.network import architecture_cost
@@ -69,7 +72,8 @@ def models_markdown() -> str:
     lines = [
         "# Models",
         "",
-        "Written by `make docs`. Accuracies are the papers' own.",
+        "Written by `make docs`. Accuracies are the papers' own. Parameters are the trainable ones:",
+        "`count_params()` of Keras counts batch norm's moving means and variances too.",
         "",
         "| " + " | ".join(_HEADINGS) + " |",
         "|" + " --- |" * len(_HEADINGS),
@@ -81,3 +85,27 @@ def models_markdown() -> str:
         *(f"- `{name}`: {preset.reading}" for name, preset in PRESETS.items() if preset.reading),
     ]
     return "\n".join(lines) + "\n"
+
+
+# What a column other than the first needs, at least, before its cells are hard to read.
+_NARROW = 12
+
+
+def print_table(table: Table) -> None:
+    """Prints a table whole: names in its first column stay in one line, no cell is cut off.
+
+    Where standard output is no terminal, lines are as long as they need to be.
+
+    Args:
+        table: to print.
+    """
+    names, *others = table.columns
+    names.no_wrap = True
+    for column in others:
+        column.overflow = "fold"
+    console = Console(markup=False, emoji=False)
+    natural = console.measure(table, options=console.options.update_width(10_000)).maximum
+    least = max(len(str(name)) for name in names.cells) + _NARROW * len(others)
+    width = max(console.width, min(natural, least)) if console.is_terminal else natural
+    # A class may be called "[red]" or ":cat:".
+    Console(width=width, markup=False, emoji=False).print(table)
