@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from nasnet_zoo.cells import (
     AMOEBANET_A,
@@ -604,12 +607,35 @@ def preprocess_input(x: Any) -> Any:
 def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
     """Names the ``top`` most probable ImageNet classes of every image.
 
+    The names are those of `keras.applications`, held in this package: nothing is fetched.
+
     Args:
         predictions: probabilities (batch, 1000).
-        top: how many classes to name.
+        top: how many classes to name, from 1 to 1000.
 
     Returns:
-        For every image a list of (WordNet id, class name, probability), best first. The names are
-        fetched once and cached by Keras.
+        For every image a list of (WordNet id, class name, probability), best first.
+
+    Raises:
+        ValueError: if ``predictions`` has another shape, or ``top`` is out of range.
     """
-    return keras.applications.imagenet_utils.decode_predictions(predictions, top=top)
+    probabilities = np.asarray(keras.ops.convert_to_numpy(predictions))
+    classes = _imagenet_classes()
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(classes):
+        raise ValueError(
+            f"Expected predictions of shape (batch, {len(classes)}). Received: {probabilities.shape}"
+        )
+    if not 1 <= top <= len(classes):
+        raise ValueError(f"Expected top from 1 to {len(classes)}. Received: {top=}")
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [
+        [(*classes[k], float(row[k])) for k in chosen]
+        for row, chosen in zip(probabilities, best, strict=True)
+    ]
+
+
+@functools.cache
+def _imagenet_classes() -> tuple[tuple[str, str], ...]:
+    """WordNet ids and names of ImageNet's classes, in the order of `keras.applications`."""
+    lines = Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+    return tuple((identity, name) for identity, name in (line.split(" ") for line in lines))

@@ -41,8 +41,9 @@ def test_application_notop_custom_input_shape(application):
 
 def test_application_notop_custom_input_tensor(application):
     app, last_dim = application
-    image = keras.Input((123, 123, 3))
-    model = app(weights=None, include_top=False, input_tensor=image)
+    image = keras.Input((200, 200, 4), name="custom_input")
+    halved = keras.layers.Conv2D(3, 2, 2, "valid")(image)
+    model = app(weights=None, include_top=False, input_tensor=halved)
     assert model.inputs[0] is image
     assert model.outputs[0].shape == (None, 4, 4, last_dim)
 

@@ -98,6 +98,8 @@ USES = {
     "": [
         "nasnet-zoo models",
         _TINY + "model.save_weights('model.weights.h5')",
+        "import numpy as np; from nasnet_zoo import decode_predictions\n"
+        "assert decode_predictions(np.eye(1, 1000), top=1)[0][0][:2] == ('n01440764', 'tench')",
     ],
     "export": [
         _TINY + "model.save('model.keras')",
@@ -111,7 +113,7 @@ USES = {
     ],
     "demo": [
         "nasnet-zoo search --data digits --out out --children 1 --processes 1 --images 100 --space "
-        "blocks=1 cells=1 --budget steps=1 filters=4",
+        "blocks=1 cells=1 --budget steps=1 parts=1 filters=4",
         "from nasnet_zoo.data import load_data; from PIL import Image; import pathlib\n"
         "for name in 'abcdef':\n"
         "    pathlib.Path('images', 'xy'[name < 'd']).mkdir(parents=True, exist_ok=True)\n"
@@ -187,7 +189,7 @@ Path("a.json").write_text(json.dumps({
     "annotations": [box],
 }))
 found = {"image_id": 1, "category_id": 1, "bbox": [8, 8, 32, 32], "score": 1.0}
-assert evaluate(CocoImages("a.json", "images"), [found])["AP"] == 1.0
+assert evaluate(CocoImages("a.json", "images"), [found])["AP"] > 0.99
 one = {"boxes": np.float32([[8, 8, 40, 40]]), "scores": np.ones(1), "classes": np.zeros(1, int)}
 draw(np.zeros((64, 64, 3), np.uint8), one, ("box",), Path("drawn.png"))
 """,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import genotypes
 
 import nasnet_zoo as zoo
-from nasnet_zoo.models import PRESETS, from_architecture
+from nasnet_zoo.models import PRESETS, _imagenet_classes, from_architecture
 from nasnet_zoo.network import architecture_of, auxiliary_kernel, plan_cells
 
 
@@ -304,15 +304,38 @@ def test_preprocessing_scales_to_plus_minus_one():
     np.testing.assert_allclose(zoo.preprocess_input(x), [-1, 0, 1])
 
 
-def test_predictions_are_decoded_with_keras_names(monkeypatch):
-    classes = {str(k): [f"n{k:08d}", f"class_{k}"] for k in range(1000)}
-    monkeypatch.setattr(keras.src.applications.imagenet_utils, "CLASS_INDEX", classes)
-    predictions = np.zeros((1, 1000), "float32")
-    predictions[0, [7, 3]] = 0.7, 0.2
-    assert [name for _, name, _ in zoo.decode_predictions(predictions, top=2)[0]] == [
-        "class_7",
-        "class_3",
-    ]
+def test_predictions_are_decoded_as_keras_decodes_them(monkeypatch):
+    """Keras fetches its names; it is given ours, whose order and spelling the next test fixes."""
+    names = {str(k): list(names) for k, names in enumerate(_imagenet_classes())}
+    monkeypatch.setattr(keras.src.applications.imagenet_utils, "CLASS_INDEX", names)
+    predictions = np.random.default_rng(0).uniform(size=(3, 1000)).astype("float32")
+    theirs = keras.applications.imagenet_utils.decode_predictions(predictions, top=4)
+    assert zoo.decode_predictions(predictions, top=4) == theirs
+
+
+def test_the_names_are_imagenet_s():
+    classes = _imagenet_classes()
+    assert len(set(classes)) == 1000
+    # Classes are numbered by their WordNet ids. Two pairs of classes share a name.
+    assert sorted(classes) == list(classes)
+    assert len({name for _, name in classes}) == 998
+    assert classes[0] == ("n01440764", "tench")
+    assert classes[386] == ("n02504458", "African_elephant")
+    assert classes[999] == ("n15075141", "toilet_tissue")
+
+
+@pytest.mark.slow
+def test_the_names_are_those_of_keras_hub():
+    utils = pytest.importorskip("keras_hub.src.utils.imagenet.imagenet_utils")
+    assert dict(enumerate(_imagenet_classes())) == utils.IMAGENET_NAMES
+
+
+@pytest.mark.parametrize(
+    ("shape", "top"), [((1000,), 5), ((2, 1001), 5), ((2, 1000), 0), ((2, 1000), 1001)]
+)
+def test_what_is_no_prediction_of_imagenet_is_refused(shape, top):
+    with pytest.raises(ValueError, match="Expected (predictions|top) .*Received: "):
+        zoo.decode_predictions(np.zeros(shape), top=top)
 
 
 @pytest.mark.parametrize(
