@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,9 @@ from nasnet_zoo.cells import (
 from nasnet_zoo.cells.checking import PositiveInt, checked
 from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
 from nasnet_zoo.classifier import Dense
-from nasnet_zoo.network import Architecture, Dropout, StemKind, build_model
+from nasnet_zoo.network import Architecture, Dropout, StemKind, architecture_cost, build_model
 from nasnet_zoo.weights import load_weights
+from nasnet_zoo.weights.archive import open_archive
 
 InputShape = tuple[int | None, int | None, int]
 Pooling = Literal["avg", "max"]
@@ -483,6 +485,40 @@ def create_model(
     return from_architecture(architecture, **{"classes": preset.classes, "name": model, **arguments})
 
 
+def model_name(architecture: Architecture) -> str:
+    """Names a network by what it is.
+
+    Args:
+        architecture: the network. Its image size, channels, dropout and hyperparameters do not count.
+
+    Returns:
+        The name in `list_models()` of the same network; otherwise genotype, N and the channels of the
+        last features, as in the papers' "NASNet-A (6 @ 768)": "nasnet_a_6_768".
+    """
+
+    def network(a: Architecture) -> Architecture:
+        genotype = dataclasses.replace(a.genotype, name="any")
+        return Architecture(
+            genotype,
+            a.cells,
+            a.filters,
+            a.stem,
+            a.stem_filters,
+            a.skip_reduction_layer_input,
+            repeat_stem=a.repeat_stem,
+            count_reduction_cells=a.count_reduction_cells,
+        )
+
+    for name, preset in PRESETS.items():
+        if network(preset.architecture) == network(architecture):
+            return name
+    # The classifier has a kernel and a bias for every class.
+    one, two = (architecture_cost(architecture, classes).parameters for classes in (1, 2))
+    genotype = re.sub(r"\W+", "_", architecture.genotype.name.lower()).strip("_") or "network"
+    suffix = "_cifar" if architecture.stem == "cifar" else ""
+    return f"{genotype}_{architecture.cells}_{two - one - 1}{suffix}"
+
+
 def load_model(path: str | os.PathLike[str]) -> keras.Model:
     """Loads a ``.keras`` file.
 
@@ -495,11 +531,13 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
         raise FileNotFoundError(f"Expected a .keras file. Received: {name!r}, which does not exist")
     if not name.endswith(".keras") or not os.path.isfile(name):
         raise ValueError(f"Expected a .keras file. Received: {name!r}")
-    try:
-        return keras.saving.load_model(name, compile=False)
-    # Keras raises many kinds of error on files that it cannot read.
-    except Exception as error:
-        raise ValueError(f"{name}: expected a Keras model. Received: {error}") from None
+    with open_archive(name):
+        try:
+            return keras.saving.load_model(name, compile=False)
+        # Keras raises many kinds of error on files that it cannot read.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{name}: expected a Keras model. Received: {reason}") from None
 
 
 def class_names(model: keras.Model) -> tuple[str, ...] | None:

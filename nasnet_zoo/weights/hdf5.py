@@ -1,15 +1,13 @@
 """Opens HDF5 files of weights, alone or in a ``.keras`` archive.
 
 Nothing outside the file is read: neither links nor storage in other files are followed. Nothing of
-an archive but its weights is opened, and no more of it is read than the archive's own size.
+an archive but its weights is opened.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +16,8 @@ import ml_dtypes
 import numpy as np
 
 from nasnet_zoo.cells.files import reading
+
+from .archive import open_archive
 
 _MEMBER = "model.weights.h5"
 
@@ -51,22 +51,13 @@ def _damaged(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _unpacked(path: str | os.PathLike[str]) -> bytes:
     """The HDF5 file of weights in a ``.keras`` archive."""
-    expected = f"{path}: expected a .keras archive with {_MEMBER}"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.getinfo(_MEMBER)
-            # Keras compresses nothing; what is stored as it is cannot unpack to more than it is.
-            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-                raise ValueError(
-                    f"{expected} as Keras stores it. Received: one that is compressed or encrypted"
-                )
-            if member.file_size > os.path.getsize(path):
-                raise ValueError(f"{expected}. Received: a size of it that is beyond the archive's")
-            return archive.read(member)
-    except KeyError:
-        raise ValueError(f"{expected}. Received: an archive without it") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{expected}. Received: {error}") from None
+    with open_archive(path) as archive:
+        try:
+            return archive.read(_MEMBER)
+        except KeyError:
+            raise ValueError(
+                f"{path}: expected a .keras archive with {_MEMBER}. Received: one without"
+            ) from None
 
 
 def datasets(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, h5py.Dataset]:

@@ -114,11 +114,16 @@ USES = {
     "demo": [
         "nasnet-zoo search --data digits --out out --children 1 --processes 1 --images 100 --space "
         "blocks=1 cells=1 --budget steps=1 parts=1 filters=4",
-        "from nasnet_zoo.data import load_data; from PIL import Image; import pathlib\n"
-        "for name in 'abcdef':\n"
-        "    pathlib.Path('images', 'xy'[name < 'd']).mkdir(parents=True, exist_ok=True)\n"
-        "    Image.new('RGB', (9, 9)).save(f'images/{'xy'[name < 'd']}/{name}.png')\n"
-        "assert load_data('images', image_size=8).class_names == ('x', 'y')",
+        """
+from pathlib import Path
+from PIL import Image
+from nasnet_zoo.data import load_data
+for kind in ("x", "y"):
+    Path("images", kind).mkdir(parents=True)
+    for name in ("1.png", "2.png", "3.png"):
+        Image.new("RGB", (32, 32), "red" if kind == "x" else "blue").save(Path("images", kind, name))
+assert load_data("images", image_size=8).class_names == ("x", "y")
+""",
         _TINY + "model.save('model.keras')",
         "nasnet-zoo export model.keras --out model.tflite --quantization int8 --images images",
     ],

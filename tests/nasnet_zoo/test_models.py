@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import genotypes
 
 import nasnet_zoo as zoo
-from nasnet_zoo.models import PRESETS, _imagenet_classes, from_architecture
+from nasnet_zoo.models import PRESETS, _imagenet_classes, from_architecture, model_name
 from nasnet_zoo.network import architecture_of, auxiliary_kernel, plan_cells
 
 
@@ -159,6 +159,18 @@ def test_an_architecture_is_read_off_its_model(name):
     )
     assert found == expected
     assert zoo.Architecture.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_network_is_named_by_what_it_is():
+    for name, preset in PRESETS.items():
+        assert model_name(preset.architecture) == name
+    cifar = PRESETS["nasnet_a_6_768_cifar"].architecture
+    # Another size of images or recipe is no other network; other filters, cells and genotypes are.
+    assert model_name(dataclasses.replace(cifar, image_size=8, channels=1)) == "nasnet_a_6_768_cifar"
+    assert model_name(dataclasses.replace(cifar, filters=12)) == "nasnet_a_6_288_cifar"
+    assert model_name(dataclasses.replace(cifar, cells=2)) == "nasnet_a_2_768_cifar"
+    winner = dataclasses.replace(zoo.NASNET_C, name="child 7: best")
+    assert model_name(dataclasses.replace(cifar, genotype=winner)) == "child_7_best_6_640_cifar"
 
 
 def test_a_model_that_is_connected_in_another_way_has_no_architecture():

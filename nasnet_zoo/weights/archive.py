@@ -1,0 +1,38 @@
+"""Opens ``.keras`` archives: what they unpack to is no larger than they are."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nasnet_zoo.cells.files import reading
+
+
+@contextmanager
+def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+    """A ``.keras`` archive, open for reading.
+
+    Keras stores its files as they are. One that is compressed could unpack to any size.
+
+    Raises:
+        ValueError: if it is no such archive, or is found to be damaged while it is read.
+        OSError: if it cannot be read.
+    """
+    expected = f"{path}: expected a .keras archive"
+    try:
+        with reading(path, "a .keras archive"):
+            archive = zipfile.ZipFile(path)
+        with archive:
+            for member in archive.infolist():
+                if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+                    raise ValueError(
+                        f"{expected} as Keras stores it. Received: one with {member.filename} "
+                        "compressed or encrypted"
+                    )
+            if sum(member.file_size for member in archive.infolist()) > os.path.getsize(path):
+                raise ValueError(f"{expected}. Received: sizes in it that are beyond its own")
+            yield archive
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise ValueError(f"{expected}. Received: {error}") from None
