@@ -122,7 +122,7 @@ for kind in ("x", "y"):
     Path("images", kind).mkdir(parents=True)
     for name in ("1.png", "2.png", "3.png"):
         Image.new("RGB", (32, 32), "red" if kind == "x" else "blue").save(Path("images", kind, name))
-assert load_data("images", image_size=8).class_names == ("x", "y")
+assert load_data("images").class_names == ("x", "y")
 """,
         _TINY + "model.save('model.keras')",
         "nasnet-zoo export model.keras --out model.tflite --quantization int8 --images images",
