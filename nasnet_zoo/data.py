@@ -338,12 +338,11 @@ def _check_link(path: Path) -> None:
 
 
 def _read_images(paths: Sequence[Path], size: int) -> np.ndarray:
-    from PIL import Image, ImageOps
-
+    pillow, operations = import_extra("PIL.Image", "train"), import_extra("PIL.ImageOps", "train")
     images = np.empty((len(paths), size, size, 3), np.uint8)
     for k, path in enumerate(paths):
-        image = Image.fromarray(read_pixels(path, at_least=size))
-        images[k] = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+        image = pillow.fromarray(read_pixels(path, at_least=size))
+        images[k] = np.asarray(operations.fit(image, (size, size), pillow.Resampling.BICUBIC))
     return images
 
 

@@ -531,7 +531,7 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
         raise FileNotFoundError(f"Expected a .keras file. Received: {name!r}, which does not exist")
     if not name.endswith(".keras") or not os.path.isfile(name):
         raise ValueError(f"Expected a .keras file. Received: {name!r}")
-    with open_archive(name):
+    with open_archive(name, "a Keras model"):
         try:
             return keras.saving.load_model(name, compile=False)
         # Keras raises many kinds of error on files that it cannot read.

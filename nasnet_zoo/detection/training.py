@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from nasnet_zoo.cells.checking import Seed, checked
 from nasnet_zoo.cells.files import reading, replacing
-from nasnet_zoo.models import from_architecture
+from nasnet_zoo.models import from_architecture, model_name
 from nasnet_zoo.training.train import claimed, dtype_policy, fit_resumable, make_optimizer
 
 from .coco import CocoImages
@@ -74,7 +74,7 @@ def build_detector(recipe: DetectionRecipe, class_names: Sequence[str], seed: in
         weights=recipe.weights,
         include_top=False,
         gradient_checkpointing=recipe.gradient_checkpointing,
-        name=recipe.model,
+        name=model_name(a),
     )
     return FasterRCNN(
         network,

@@ -18,7 +18,7 @@ from nasnet_zoo.cells.checking import PositiveInt, Seed, checked
 from nasnet_zoo.cells.files import check_ours, locked, read_json, replacing, write_text
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.models import from_architecture
+from nasnet_zoo.models import from_architecture, model_name
 
 from .checkpoint import Checkpoint, NotFiniteError, restore_checkpoint
 from .history import History, truncate_history
@@ -200,7 +200,7 @@ def build(recipe: Recipe, source: ImageSource, total_steps: int) -> keras.Model:
         drop_path_steps=total_steps,
         drop_path_version=recipe.drop_path_version,
         gradient_checkpointing=recipe.gradient_checkpointing,
-        name=recipe.model,
+        name=model_name(recipe.architecture),
     )
 
 
@@ -260,7 +260,7 @@ def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> ke
         (a.image_size, a.image_size, source.channels),
         classes=len(source.class_names),
         class_names=source.class_names,
-        name=recipe.model,
+        name=model_name(recipe.architecture),
     )
     values = {variable.path: variable for variable in model.weights}
     for variable in trained.weights:

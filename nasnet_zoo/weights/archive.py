@@ -11,18 +11,24 @@ from nasnet_zoo.cells.files import reading
 
 
 @contextmanager
-def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+def open_archive(
+    path: str | os.PathLike[str], kind: str = "a .keras archive"
+) -> Iterator[zipfile.ZipFile]:
     """A ``.keras`` archive, open for reading.
 
     Keras stores its files as they are. One that is compressed could unpack to any size.
+
+    Args:
+        path: of the archive.
+        kind: what it should hold, for messages.
 
     Raises:
         ValueError: if it is no such archive, or is found to be damaged while it is read.
         OSError: if it cannot be read.
     """
-    expected = f"{path}: expected a .keras archive"
+    expected = f"{path}: expected {kind}"
     try:
-        with reading(path, "a .keras archive"):
+        with reading(path, kind):
             archive = zipfile.ZipFile(path)
         with archive:
             for member in archive.infolist():

@@ -57,7 +57,7 @@ def tensorflow_outputs(tmp_path_factory):
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_backend_computes_what_tensorflow_computes_and_trains(tmp_path, backend, tensorflow_outputs):
     if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"needs {backend}: pip install 'nasnet-zoo[{backend}]'")
+        pytest.skip(f"needs the extra {backend}")
     outputs = outputs_of(backend, tmp_path)
     assert len(outputs.files) == 14
     for name in outputs.files:

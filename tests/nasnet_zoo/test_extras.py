@@ -58,7 +58,7 @@ def without(monkeypatch, *modules):
     ("missing", "extra", "arguments"),
     [
         ("sklearn", "demo", "search --data digits --out OUT"),
-        ("PIL", "demo", "search --data IMAGES --image-size 8 --out OUT"),
+        ("PIL", "train", "search --data IMAGES --image-size 8 --out OUT"),
         ("tensorflow_datasets", "train", "train digits --data cifar10 --out OUT"),
         ("tensorflow_datasets", "train", "search --data cifar10 --out OUT"),
         ("safetensors", "timm", "convert model.safetensors --model nasnet_mobile --out o.weights.h5"),
@@ -71,7 +71,7 @@ def test_a_command_without_its_extra_says_so_in_one_line(
     monkeypatch.chdir(tmp_path)
     for kind in ("a", "b"):
         (tmp_path / "IMAGES" / kind).mkdir(parents=True)
-        for name in ("1.png", "2.png"):
+        for name in ("1.png", "2.png", "3.png"):
             (tmp_path / "IMAGES" / kind / name).write_bytes(b"")
     (tmp_path / "model.safetensors").write_bytes(b"")
     without(monkeypatch, missing)

@@ -53,6 +53,7 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
     assert f"359 images: top-1 {accuracy:.2%}" in told
     # What is saved is for inference: the builder's own network, without training's counters.
     model = keras.models.load_model(out / "model.keras")
+    assert model.name == "nasnet_a_1_192_cifar"  # not that of the recipe's model, which it is not
     assert not [layer for layer in model._flatten_layers() if isinstance(layer, ScheduledDropPath)]
     weights = nasnet_zoo.NASNet(
         nasnet_zoo.NASNET_A,
