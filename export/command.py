@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from nasnet_zoo.cells.checking import check
-from nasnet_zoo.cells.files import check_writable, read_text, write_text
-from nasnet_zoo.data import read_pixels
+from nasnet_zoo.cells.files import check_writable, write_text
+from nasnet_zoo.data import read_class_names, read_pixels
 from nasnet_zoo.detection.input import ImageSize, fitted, squared
 from nasnet_zoo.detection.training import load_detector
 from nasnet_zoo.models import create_model, load_model
@@ -55,7 +55,7 @@ def export_command(arguments: argparse.Namespace) -> ExportResult:
         labels=_known(labels, model),
         min_agreement=arguments.min_agreement,
         max_accuracy_drop=arguments.max_accuracy_drop,
-        class_names=_class_names(arguments.classes) if arguments.classes else None,
+        class_names=read_class_names(arguments.classes) if arguments.classes else None,
         preprocess=arguments.bytes,
         byte_outputs=arguments.byte_outputs,
         image_size=size,
@@ -80,11 +80,6 @@ def verify_command(arguments: argparse.Namespace) -> Verification:
         min_agreement=arguments.min_agreement,
         max_accuracy_drop=arguments.max_accuracy_drop,
     )
-
-
-def _class_names(path: str) -> list[str]:
-    """The lines of a text file that are not empty."""
-    return [line for line in read_text(path, "class names, one a line").splitlines() if line]
 
 
 def _known(labels: np.ndarray | None, model: keras.Model) -> np.ndarray | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nasnet_zoo.cells.checking import PositiveInt, Share, checked
 from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.models import class_names as class_names_of
 from nasnet_zoo.network import inference_model
 
 from .compute import write_saved_model
@@ -105,7 +106,7 @@ def export(
         min_agreement: least share of ``images`` on which the greatest output is that of Keras, in
             [0, 1]. Default: `MIN_AGREEMENT` by quantization, 0 for generated images.
         max_accuracy_drop: greatest loss of accuracy, in [0, 1].
-        class_names: names of the classes, stored in the file.
+        class_names: names of the classes, stored in the file. Default: the model's own.
         preprocess: whether the file takes uint8 images and does `preprocess_input` itself.
         byte_outputs: whether a LiteRT file of "int8" gives uint8, on a scale that it holds:
             probabilities in steps of 1/256.
@@ -313,13 +314,14 @@ def _metadata(
         "producer": "nasnet-zoo",
         "route": route,
     }
-    if class_names is not None:
+    names = class_names_of(model) if class_names is None else class_names
+    if names is not None:
         units = model.outputs[0].shape[-1]
-        if len(class_names) != units:
+        if len(names) != units:
             raise ValueError(
-                f"Expected {units} class names, one for each output. Received: {len(class_names)}"
+                f"Expected {units} class names, one for each output. Received: {len(names)}"
             )
-        told["class_names"] = json.dumps([str(name) for name in class_names])
+        told["class_names"] = json.dumps([str(name) for name in names])
     return told
 
 

@@ -13,7 +13,8 @@ import nasnet_zoo as zoo
 from nasnet_zoo.cells import Block, CellGenotype, Genotype
 from nasnet_zoo.cli import main
 from nasnet_zoo.data import load_idx
-from nasnet_zoo.export import VerificationError, export, verify
+from nasnet_zoo.export import VerificationError, export, load_runtime, verify
+from nasnet_zoo.models import load_model
 
 pytestmark = pytest.mark.tensorflow
 
@@ -164,10 +165,18 @@ def test_the_dense_kernel_may_not_be_zero(trained, tmp_path):
     (kernel,) = [c for c in file.graph.initializer if c.name == "predictions/kernel"]
     kernel.CopyFrom(onnx.numpy_helper.from_array(np.zeros(kernel.dims, np.int8), kernel.name))
     onnx.save(file, path)
-    with pytest.raises(
-        VerificationError, match="expected the model's weights for predictions"
-    ):
+    with pytest.raises(VerificationError, match="expected the model's weights for predictions"):
         verify(path, model, few, min_agreement=0.0)
+
+
+def test_class_names_travel_with_the_model(tmp_path):
+    names = tuple("abcdefg")
+    model = network(SMALL, SIZE, class_names=names)
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    for name in ("model.tflite", "model.onnx", "model"):
+        export(loaded, tmp_path / name)
+        assert load_runtime(tmp_path / name).class_names == names
 
 
 def test_the_command(trained, tmp_path, capsys):
