@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -69,12 +70,19 @@ def write_saved_model(
 
     module.serve = serve
     # What TFSMLayer calls by itself; what a serving system calls is the signature.
-    tf.saved_model.save(module, os.fspath(path), signatures=serve)
-    write_metadata(path, metadata)
+    save_module(module, path, serve, metadata)
 
 
-def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Puts what is told about a model into the folder of its SavedModel."""
+def save_module(module: tf.Module, path: Path, serve: Any, metadata: Mapping[str, str]) -> None:
+    """Saves a module as a SavedModel with a signature, and what is told about the model in its folder.
+
+    Raises:
+        OSError: if it cannot be written; TensorFlow has errors of its own for that.
+    """
+    try:
+        tf.saved_model.save(module, os.fspath(path), signatures=serve)
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, error.message, os.fspath(path)) from error
     about = path / SAVED_MODEL_METADATA
     about.parent.mkdir()
     about.write_text(json.dumps(dict(metadata)), encoding="utf-8")

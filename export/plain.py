@@ -19,7 +19,7 @@ import tensorflow as tf
 from nasnet_zoo.cells.files import check_parent, replacing, replacing_folder
 from nasnet_zoo.extras import import_extra
 
-from .compute import write_metadata
+from .compute import save_module
 from .litert_file import with_metadata
 from .onnx_file import DEFAULT_OPSET
 
@@ -70,8 +70,7 @@ def model_module(model: keras.Model) -> tf.Module:
 
 
 def _write_saved_model(module: tf.Module, path: Path, metadata: Mapping[str, str]) -> None:
-    tf.saved_model.save(module, os.fspath(path), signatures=module.serve)
-    write_metadata(path, metadata)
+    save_module(module, path, module.serve, metadata)
 
 
 def _write_litert(module: tf.Module, path: Path, metadata: Mapping[str, str]) -> None:

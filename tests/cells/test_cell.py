@@ -1,9 +1,9 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import cells
+from strategies import cells, examples
 
 from nasnet_zoo.cells import (
     CIFAR,
@@ -94,7 +94,7 @@ def test_what_no_output_depends_on_has_no_weights():
     assert names == ["state_0", "block_1_left", "block_1"]
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(
     cell=st.one_of(cells(), cells(labelled=True)),
     stride=st.sampled_from([1, 2]),
@@ -130,7 +130,7 @@ def test_any_cell_trains_saves_and_loads(tmp_path_factory, cell, stride, scale, 
     assert cost.parameters == sum(int(np.prod(w.shape)) for w in layer.trainable_weights)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(cell=st.one_of(cells(), cells(labelled=True)), stride=st.sampled_from([1, 2]))
 def test_variables_do_not_depend_on_the_image_size(cell, stride):
     scales = (1, 2, 2, 4)[: cell.inputs]

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nasnet_zoo.detection.anchors import anchor_shapes, grid_anchors
@@ -26,7 +26,6 @@ def random_boxes(seed, *shape, size=100.0):
 boxes_of = st.integers(0, 2**32 - 1)
 
 
-@settings(deadline=None, max_examples=30)
 @given(boxes_of)
 def test_iou_is_coco_s(seed):
     ours, theirs = random_boxes(seed, 7), random_boxes(seed + 1, 5)
@@ -43,7 +42,6 @@ def test_deltas_by_hand():
     np.testing.assert_allclose(encode(box, anchor), [[5.0, 0.0, np.log(2) / 0.2, 0.0]], atol=1e-6)
 
 
-@settings(deadline=None, max_examples=30)
 @given(boxes_of)
 def test_decoding_undoes_encoding(seed):
     boxes, anchors = random_boxes(seed, 6), random_boxes(seed + 1, 6)
@@ -60,7 +58,6 @@ def test_clipping_keeps_the_part_within_the_image():
     np.testing.assert_array_equal(clipped, [[0, 3, 10, 20], [10, 20, 10, 20]])
 
 
-@settings(deadline=None, max_examples=20)
 @given(boxes_of, st.floats(0.1, 0.9))
 def test_suppression_is_tensorflow_s(seed, threshold):
     boxes = random_boxes(seed, 2, 30)
@@ -108,7 +105,6 @@ def test_an_image_without_boxes_has_only_background():
     assert list(np.array(verdict)[0]) == [NEGATIVE] * 4
 
 
-@settings(deadline=None, max_examples=30)
 @given(boxes_of, st.integers(2, 25), st.floats(0.2, 0.8))
 def test_samples_hold_the_share_and_never_what_is_ignored(seed, size, share):
     verdict = np.random.default_rng(seed).integers(-1, 2, (3, 20))
@@ -124,7 +120,6 @@ def test_samples_hold_the_share_and_never_what_is_ignored(seed, size, share):
         assert (kinds == NEGATIVE).sum() == min(negative, size - taken)
 
 
-@settings(deadline=None, max_examples=20)
 @given(boxes_of, st.integers(2, 7), st.integers(1, 12), st.integers(1, 12))
 def test_crops_are_tensorflow_s(seed, size, height, width):
     rng = np.random.default_rng(seed)

@@ -5,10 +5,10 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 from settled import HYPERPARAMETERS, images, network, settled
-from strategies import genotypes
+from strategies import examples, genotypes
 
 from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Block, CellGenotype, Genotype
 from nasnet_zoo.export.compute import predict
@@ -66,7 +66,7 @@ def _same(graph, model, size, tolerance=1e-4):
     np.testing.assert_allclose(predict(graph, batch)[0], expected, atol=tolerance)
 
 
-@settings(max_examples=4, phases=[Phase.generate])
+@examples(4, phases=[Phase.generate])
 @given(genotypes(max_blocks=3), st.tuples(*[st.sampled_from((16, 17, 19, 22))] * 2))
 def test_every_rewrite_keeps_the_function_of_any_genotype(genotype, size):
     model = network(genotype, size)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from strategies import examples
 
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.training import RECIPES, open_source
@@ -92,7 +93,7 @@ def test_test_images_come_once_in_order_scaled_to_one():
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=10)
+@examples(10)
 def test_a_padded_crop_is_a_window_of_the_bordered_image(number):
     image = np.arange(1, 37, dtype="float32").reshape(6, 6, 1)
     bordered = np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=-1)
@@ -112,7 +113,7 @@ def test_padded_crops_reach_every_offset():
 
 
 @given(st.integers(0, 1000), st.integers(1, 30))
-@settings(max_examples=15)
+@examples(15)
 def test_cutout_greys_a_square_around_a_pixel(number, side):
     image = np.ones((20, 24, 1), "float32")
     greyed = cut_out(tf.constant(image), side, keys(number)).numpy()[..., 0] == 0
@@ -138,7 +139,7 @@ def test_cutout_covers_every_pixel_sometimes():
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=15)
+@examples(15)
 def test_a_distorted_crop_keeps_to_its_limits(number):
     image = tf.zeros((200, 300, 3), tf.uint8)
     height, width, _ = distorted_crop(image, keys(number)).shape

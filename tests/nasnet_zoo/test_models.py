@@ -8,9 +8,9 @@ import sys
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import genotypes
+from strategies import examples, genotypes
 
 import nasnet_zoo as zoo
 from nasnet_zoo.models import PRESETS, _imagenet_classes, from_architecture, model_name
@@ -194,7 +194,7 @@ def test_the_auxiliary_head_classifies_the_last_cell_before_the_second_reduction
     np.testing.assert_allclose(predictions, keras.Model(model.input, model.outputs[0])(x))
 
 
-@settings(max_examples=3)
+@examples(3)
 @given(
     genotype=genotypes(max_blocks=2),
     stem=st.sampled_from(["imagenet", "cifar"]),

@@ -3,8 +3,9 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from nasnet_zoo.search import Controller, SearchSpace
 
@@ -43,7 +44,7 @@ def test_children_are_drawn_as_often_as_predicted():
 
 
 @given(st.integers(0, 2**16), st.floats(0.1, 20))
-@settings(max_examples=8)
+@examples(8)
 def test_only_what_exists_is_drawn_and_entropy_is_bounded(seed, initial):
     controller = Controller(SMALL, units=8, initial=initial, seed=seed)
     drawn = controller.sample(tf.constant(200))

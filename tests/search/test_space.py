@@ -2,8 +2,9 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from nasnet_zoo.cells import (
     COMBINATIONS,
@@ -156,7 +157,7 @@ def _canonical(cell):
 
 
 @given(twin_cells(), twin_cells())
-@settings(max_examples=400)
+@examples(400)
 def test_the_canonical_form_is_the_least_of_all_equal_cells(cell, other):
     assert _canonical(cell) == _enumerated(cell)
     equal = len(cell) == len(other) and _enumerated(cell) == _enumerated(other)
