@@ -124,7 +124,8 @@ class Verification:
         if self.accuracy is not None:
             parts.append(f"accuracy {self.accuracy:.2%} (Keras: {self.keras_accuracy:.2%})")
         if self.values:
-            parts.append(f"all {self.values} values as simulated")
+            near = f" within {self.nearness:.0%} of what quantisation changes" if self.nearness else ""
+            parts.append(f"all {self.values} values as simulated{near}")
         elif self.format != "saved_model":
             parts.append("compared by its outputs alone")
         return ", ".join(parts)
@@ -228,6 +229,12 @@ def compare(
             raise VerificationError(f"{path}: expected finite outputs. Received: {name} are not")
     values, nearness = 0, 0.0
     if graph is not None and file_format in _WRITERS:
+        known = _WRITERS[file_format].REWRITES
+        if quantization not in known:
+            raise VerificationError(
+                f"{path}: expected its metadata to tell a quantization of {', '.join(known)}. "
+                f"Received: {quantization!r}"
+            )
         where = written or path
         values, nearness = _compare_values(
             where, path, graph, file_format, quantization, images, outputs, expected

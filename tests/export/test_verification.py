@@ -107,6 +107,18 @@ def test_a_file_with_the_values_of_another_network_is_refused(model, batch, tmp_
         verify(tmp_path / "model.tflite", model, batch, min_agreement=0.0)
 
 
+@pytest.mark.parametrize("told", ["int4", "int8", "float16"])
+def test_a_file_that_tells_other_numbers_than_it_holds(model, batch, tmp_path, told):
+    path = tmp_path / "model.onnx"
+    export(model, path)
+    file = onnx.load(path)
+    (entry,) = [entry for entry in file.metadata_props if entry.key == "quantization"]
+    entry.value = told
+    onnx.save(file, path)
+    with pytest.raises(VerificationError, match="model.onnx: expected"):
+        verify(path, model, batch, min_agreement=0.0)
+
+
 # === Limits ===
 
 
