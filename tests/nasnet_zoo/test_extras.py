@@ -124,7 +124,7 @@ for kind in ("x", "y"):
         Image.new("RGB", (32, 32), "red" if kind == "x" else "blue").save(Path("images", kind, name))
 assert load_data("images").class_names == ("x", "y")
 """,
-        _TINY + "model.save('model.keras')",
+        _TINY.replace("stem_filters", "stem='cifar', stem_filters") + "model.save('model.keras')",
         "nasnet-zoo export model.keras --out model.tflite --quantization int8 --images images",
     ],
     "train": [
