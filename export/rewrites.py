@@ -15,6 +15,8 @@ from .graph import InferenceGraph, Op, ValueShape, same_pads
 
 Rewrite = Callable[[InferenceGraph], InferenceGraph]
 
+# XNNPACK's largest depthwise kernels have 5x5 taps.
+_PIECE = 5
 _LINEAR = ("conv", "depthwise", "dense")
 _TAKES_RELU = (*_LINEAR, "add", "max_pool")
 
@@ -171,6 +173,37 @@ def _last_tap(channels: int) -> np.ndarray:
     return kernel
 
 
+def crop_kernels(graph: InferenceGraph) -> InferenceGraph:
+    """Leaves out the taps of kernels that never reach the image, on maps smaller than a kernel.
+
+    XNNPACK fails, or writes where it may not, on convolutions that only ever read padding.
+    """
+    shapes = graph.shapes()
+    ops: list[Op] = []
+    for op in graph.ops:
+        if op.kind in ("conv", "depthwise") and op.kernel is not None:
+            kernel, pads = op.kernel, list(op.pads)
+            for axis in (0, 1):
+                size, made = shapes[op.inputs[0]][axis], shapes[op.output][axis]
+                reads = np.arange(made) * op.stride[axis] - pads[2 * axis]
+                taps = np.arange(kernel.shape[axis]) * op.dilation[axis]
+                inside = (taps[:, None] + reads >= 0) & (taps[:, None] + reads < size)
+                (reaching,) = np.nonzero(inside.any(1))
+                if not len(reaching):
+                    continue
+                first, last = reaching[0], reaching[-1]
+                cropped = [int(taps[first]), int(taps[-1] - taps[last])]
+                if cropped[0] <= pads[2 * axis] and cropped[1] <= pads[2 * axis + 1]:
+                    kernel = kernel.take(range(first, last + 1), axis)
+                    pads[2 * axis : 2 * axis + 2] = np.subtract(pads[2 * axis : 2 * axis + 2], cropped)
+            # What is left of 7x7 in both directions is faster whole, in pieces (`split_depthwise`).
+            if kernel.shape != op.kernel.shape and min(kernel.shape[:2]) <= _PIECE:
+                above, below, left, right = map(int, pads)
+                op = op.with_(kernel=kernel, pads=(above, below, left, right))
+        ops.append(op)
+    return graph.with_ops(ops)
+
+
 #: What suits every format, in order.
 COMMON: tuple[Rewrite, ...] = (
     share_equal,
@@ -179,6 +212,7 @@ COMMON: tuple[Rewrite, ...] = (
     share_equal,
     fuse_relu,
     sample_by_depthwise,
+    crop_kernels,
 )
 
 

@@ -485,6 +485,8 @@ def _nearness(
     found = []
     if not integers and op.output in values.floats:
         tolerance = _ROUNDING * float(np.abs(simulated).max())
+        if op.kind == "norm":
+            tolerance = max(tolerance, _norm_rounding(op, inputs[0]))
         found.append(_part(values.floats[op.output], simulated, cost, tolerance))
         simulated = values.floats[op.output]
     if integers or scale is not None:
@@ -496,6 +498,12 @@ def _nearness(
         tolerance = 0.0 if weighted else 1.01 * scale.step
         found.append(_part(values.integers[op.output], rounded, cost, tolerance))
     return max(found)
+
+
+def _norm_rounding(op: Op, value: np.ndarray) -> float:
+    """What rounding of float32 becomes where it is divided by the deviation of a constant map."""
+    deviation = math.sqrt(float(value.var(op.axes).min()) + op.epsilon)
+    return 1e-6 * float(np.abs(value).max()) * float(np.abs(op.kernel).max()) / deviation
 
 
 def _part(found: np.ndarray, simulated: np.ndarray, cost: float, tolerance: float) -> float:

@@ -200,6 +200,19 @@ def test_int8_takes_every_operation(tmp_path, name, genotype):
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.97
 
 
+@pytest.mark.parametrize("side", [32, 64])
+def test_int8_of_maps_smaller_than_their_kernels(tmp_path, side):
+    """XNNPACK fails on convolutions of padding alone, and may take the process with it."""
+    keras.utils.set_random_seed(0)
+    arguments = {"input_shape": (side, side, 3), "classes": 7, "hyperparameters": HYPERPARAMETERS}
+    model = settled(NASNet(MIXED, 1, 8, "imagenet", 8, **arguments), (side, side))
+    pixels = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), np.uint8)
+    for name in ("model.tflite", "model.onnx"):
+        path = tmp_path / name
+        found = export(model, path, quantization="int8", representative=pixels, min_agreement=0.0)
+        assert found.values > 100
+
+
 def test_a_crop_in_int8(tmp_path):
     shifted = Op("pad", "y", ("image",), pads=(-1, 1, -1, 1))
     graph, batch = InferenceGraph("image", (6, 5, 3), (shifted,), ("y",)), images(2, (6, 5))

@@ -13,9 +13,10 @@ from strategies import examples, genotypes
 from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Block, CellGenotype, Genotype
 from nasnet_zoo.export.compute import predict
 from nasnet_zoo.export.from_keras import UnsupportedModel, inference_graph
-from nasnet_zoo.export.graph import InferenceGraph, Op
+from nasnet_zoo.export.graph import InferenceGraph, Op, same_pads
 from nasnet_zoo.export.rewrites import (
     average_by_depthwise,
+    crop_kernels,
     fold_batch_norm,
     fuse_relu,
     merge_pointwise,
@@ -41,6 +42,7 @@ REWRITES = [
     relu_before_concat,
     fuse_relu,
     sample_by_depthwise,
+    crop_kernels,
     simplify,
 ]
 LATER_REWRITES = [
@@ -89,6 +91,20 @@ def test_every_rewrite_keeps_7x7_and_zero_padded_pools(seven, rewrite):
     graph = simplify(inference_graph(seven))
     changed = rewrite(graph)
     _same(changed, seven, (15, 18))
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "kept"), [(2, 1, 3), (3, 1, 5), (1, 1, 1), (2, 2, 2), (4, 1, 7)]
+)
+def test_taps_that_never_reach_the_image_are_left_out(size, stride, kept):
+    kernel = np.random.default_rng(0).normal(size=(7, 7, 3)).astype(np.float32)
+    pads = same_pads((size, size), (7, 7), (stride, stride))
+    op = Op("depthwise", "y", ("image",), kernel=kernel, stride=(stride, stride), pads=pads)
+    graph = InferenceGraph("image", (size, size, 3), (op,), ("y",))
+    cropped = crop_kernels(graph)
+    assert cropped.ops[0].extent == (kept, kept)
+    batch = images(2, (size, size))
+    np.testing.assert_allclose(predict(cropped, batch)[0], predict(graph, batch)[0], atol=1e-5)
 
 
 @pytest.fixture(scope="module")
