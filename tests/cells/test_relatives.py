@@ -106,7 +106,7 @@ def test_projections_may_be_left_out_and_are_checked():
     data = NASNET_A.to_dict()
     del data["normal"]["projections"]
     assert Genotype.from_dict(data) == NASNET_A
-    message = r"^normal.projections: expected a positive int. Received: "
+    message = r"^normal.projections: expected an int of at least 1 and of at most 8. Received: "
     for wrong in (0, "2", True, 1.5, None):
         data["normal"]["projections"] = wrong
         with pytest.raises(ValueError, match=message):
