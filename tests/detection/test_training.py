@@ -407,8 +407,8 @@ def test_an_evaluation_that_cannot_be_done(file, tmp_path, capsys):
     annotations = (tmp_path / "test/annotations.json").read_bytes()
     for options, told in (
         (["--json", str(tmp_path / "no/found.json")], "expected a file in an existing folder"),
-        (["--json", data[0]], "Expected --json with a file of its own"),
-        (["--json", f"{data[1]}/0.png"], "Expected --json with a file of its own"),
+        (["--json", data[0]], "expected the name of a file of its own"),
+        (["--json", f"{data[1]}/0.png"], "expected the name of a file of its own"),
         (["--image-size", "0"], "Expected size: an int of at least 16 and of at most 4096"),
         (["--image-size", "1000000"], "Expected size: an int of at least 16 and of at most 4096"),
     ):
