@@ -159,7 +159,7 @@ def test_a_turned_photograph_is_seen_upright(detector, file, tmp_path):
         (["a.png", "--json", "folder"], "folder: expected the name of a file to write"),
         (["a.png", "--json", "a.png"], "a.png: expected the name of a file of its own"),
         (["a.png", "--json", "folder/../a.png"], "expected the name of a file of its own"),
-        (["a.png", "--out", "out", "--image-size", "0"], "Expected size: an int of at least 16 and"),
+        (["a.png", "--out", "out", "--image-size", "1"], "Expected size: an int of at least 16 and"),
         (["a.png", "--out", "out", "--image-size", "1000000"], "at most 4096. Received: size=1000000"),
     ],
 )
