@@ -42,7 +42,7 @@ def test_the_version(capsys):
     ("raised", "told"),
     [
         (KeyError("iscrowd"), "a defect of nasnet-zoo.* --traceback shows where. KeyError: 'iscrowd'"),
-        (MemoryError("Unable to allocate 9 TiB"), "expected images.* Received: .* Unable to allocate 9 TiB"),
+        (MemoryError("Unable to allocate 9 TiB"), "expected images.* Unable to allocate 9 TiB"),
         (ValueError("two\nlines"), "two lines"),
     ],
 )
