@@ -503,6 +503,7 @@ def _nearness(
 
 def _norm_rounding(op: Op, value: np.ndarray) -> float:
     """What rounding of float32 becomes where it is divided by the deviation of a constant map."""
+    assert op.kernel is not None
     deviation = math.sqrt(float(value.var(op.axes).min()) + op.epsilon)
     return 1e-6 * float(np.abs(value).max()) * float(np.abs(op.kernel).max()) / deviation
 
