@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
+from annotated_types import Interval
 
 from nasnet_zoo.cells import (
     AMOEBANET_A,
@@ -683,7 +684,9 @@ def preprocess_input(x: Any) -> Any:
 
 
 @checked
-def decode_predictions(predictions: Any, top: PositiveInt = 5) -> list[list[tuple[str, str, float]]]:
+def decode_predictions(
+    predictions: Any, top: Annotated[int, Interval(ge=1, le=1000)] = 5
+) -> list[list[tuple[str, str, float]]]:
     """Names the ``top`` most probable ImageNet classes of every image.
 
     The names are those of `keras.applications`, held in this package: nothing is fetched.
@@ -706,8 +709,6 @@ def decode_predictions(predictions: Any, top: PositiveInt = 5) -> list[list[tupl
         )
     if not np.isfinite(probabilities).all():
         raise ValueError("Expected finite predictions. Received: infinite ones, or no numbers")
-    if top > len(classes):
-        raise ValueError(f"Expected top from 1 to {len(classes)}. Received: {top=}")
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     return [
         [(*classes[k], float(row[k])) for k in chosen]
