@@ -23,6 +23,7 @@ import inspect
 import math
 import numbers
 import operator
+import os
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -48,6 +49,8 @@ _BOUNDS: tuple[tuple[type, str, str, Callable[[Any, Any], bool]], ...] = (
     (Le, "le", "of at most", operator.le),
     (Lt, "lt", "below", operator.lt),
 )
+#: So many letters of a value are shown.
+_LONGEST = 200
 _NUMBERS = {int: ("an int", numbers.Integral), float: ("a finite number", numbers.Real)}
 
 
@@ -80,19 +83,21 @@ def checked(function: F) -> F:
 
 
 def check(name: str, value: Any, annotation: Any) -> None:
-    """Checks a value against an annotation; annotations of other kinds take every value.
+    """Checks a value against an annotation; protocols and `typing.Any` take every value.
 
     Args:
         name: of the field or parameter, for the message.
         value: to check.
-        annotation: of int, float, bool, str, `typing.Literal`, tuples, sequences and unions of these,
-            and `typing.Annotated` with bounds.
+        annotation: of int, float, bool, str, `typing.Literal`, other classes, tuples, sequences and
+            unions of these, and `typing.Annotated` with bounds.
 
     Raises:
         ValueError: with what was expected and what was received.
     """
     if not _fits(value, annotation):
-        raise ValueError(f"Expected {name}: {describe(annotation)}. Received: {name}={value!r}")
+        received = " ".join(repr(value).split())
+        received = f"{received[:_LONGEST]}..." if len(received) > _LONGEST else received
+        raise ValueError(f"Expected {name}: {describe(annotation)}. Received: {name}={received}")
 
 
 def parse(name: str, text: str, annotation: Any) -> Any:
@@ -126,7 +131,9 @@ def describe(annotation: Any) -> str:
     if base in _NUMBERS:
         told = " and ".join(f"{word} {bound}" for word, _, bound in bounds)
         return f"{_NUMBERS[base][0]} {told}".rstrip()
-    return {bool: "true or false", str: "a text"}.get(base, getattr(base, "__name__", str(base)))
+    kind = typing.get_origin(base) or base
+    words = {bool: "true or false", str: "a text", os.PathLike: "a path"}
+    return words.get(kind, getattr(kind, "__name__", str(kind)))
 
 
 def _fits(value: Any, annotation: Any) -> bool:
@@ -145,7 +152,10 @@ def _fits(value: Any, annotation: Any) -> bool:
         return known and _is_finite(value) and all(holds(value, bound) for _, holds, bound in bounds)
     if base is type(None):
         return value is None
-    return isinstance(value, base) if base in (bool, str) else True
+    kind = typing.get_origin(base) or base
+    # Other protocols than those of `typing.runtime_checkable` cannot be checked.
+    unknown = getattr(kind, "_is_protocol", False) and not getattr(kind, "_is_runtime_protocol", False)
+    return unknown or kind is Any or not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _is_list(value: Any) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,20 @@ def parse_json(text: str, expected: str) -> Any:
 # === Writing ===
 
 
-def check_writable(path: PathLike) -> None:
+def check_writable(path: PathLike, inputs: Iterable[PathLike] = ()) -> None:
     """Checks, before work begins, that a file can be written.
 
+    Args:
+        path: of the file.
+        inputs: that are read, and must not be written over.
+
     Raises:
+        ValueError: if it is an input.
         OSError: if its folder is missing or cannot be written to, or the path is a folder.
     """
     path = Path(path)
+    if path.is_file() and any(Path(i).is_file() and path.samefile(i) for i in inputs):
+        raise ValueError(f"{path}: expected the name of a file of its own. Received: one that is read")
     if path.is_dir():
         raise IsADirectoryError(f"{path}: expected the name of a file to write. Received: a folder")
     check_parent(path)
@@ -119,8 +127,34 @@ def check_parent(path: PathLike) -> None:
     folder = Path(path).absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{path}: expected a file in an existing folder. Received: no {folder}")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{path}: expected a folder that can be written to. Received: {folder}")
+    _check_makes_files(path, folder)
+
+
+def _check_makes_files(path: PathLike, folder: Path) -> None:
+    try:
+        # Permissions do not tell: a file system may be read-only, or make no files.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise type(error)(
+            f"{path}: expected a folder that can be written to. Received: {folder}: {reason}"
+        ) from None
+
+
+def check_folder(folder: PathLike) -> None:
+    """Checks that a folder, which need not exist, can be made and written to.
+
+    Raises:
+        ValueError: if it or a folder above is a file.
+        OSError: if not.
+    """
+    path = Path(folder).absolute()
+    there = next(p for p in (path, *path.parents) if os.path.lexists(p))
+    if not there.is_dir():
+        found = "a link that leads nowhere" if there.is_symlink() else "a file"
+        raise ValueError(f"{folder}: expected a folder. Received: {found}, {there}")
+    _check_makes_files(folder, there)
 
 
 @contextmanager
@@ -204,6 +238,7 @@ def locked(folder: PathLike) -> Iterator[None]:
         OSError: if the folder cannot be made or written to.
     """
     folder = Path(folder)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / _LOCK, timeout=0)
@@ -217,6 +252,12 @@ def locked(folder: PathLike) -> Iterator[None]:
     try:
         yield
     finally:
+        # What ended before it wrote anything leaves nothing.
+        with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [_LOCK]:
+                (folder / _LOCK).unlink()
+                for path in missing:
+                    path.rmdir()
         lock.release()
 
 
@@ -233,11 +274,7 @@ def check_ours(folder: PathLike, mark: str, kind: str) -> None:
         OSError: if it cannot be made or written to.
     """
     folder = Path(folder)
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise ValueError(f"{folder}: expected a folder. Received: a file, {there}")
-    if not os.access(there, os.W_OK):
-        raise PermissionError(f"{folder}: expected a folder that can be written to. Received: {there}")
+    check_folder(folder)
     others = [p.name for p in folder.iterdir() if p.name != _LOCK] if folder.is_dir() else []
     if others and mark not in others:
         raise ValueError(

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .checking import checked
 from .primitives import (
     BatchNorm,
     Conv,
@@ -84,6 +85,7 @@ COMBINATIONS: dict[str, Combination] = {}
 YELLOW, GREEN = "#fde9a9", "#cfe8c6"
 
 
+@checked
 def register_operation(
     name: str,
     primitives: Callable[[int, int, int], Iterable[Primitive]],
@@ -98,7 +100,7 @@ def register_operation(
     Raises:
         ValueError: if the name is taken.
     """
-    if name in OPERATIONS:
+    if not name or name in OPERATIONS:
         raise ValueError(f"Expected a new operation name. Received: name={name!r}")
 
     def steps(stride: int, channels: int, filters: int) -> Primitives:
@@ -109,6 +111,7 @@ def register_operation(
     return OPERATIONS[name]
 
 
+@checked
 def register_combination(
     name: str,
     merge: str,
@@ -122,7 +125,7 @@ def register_combination(
     Raises:
         ValueError: if the name is taken or ``merge`` is neither "add" nor "concat".
     """
-    if name in COMBINATIONS:
+    if not name or name in COMBINATIONS:
         raise ValueError(f"Expected a new combination name. Received: name={name!r}")
     if merge not in ("add", "concat"):
         raise ValueError(f"Expected merge 'add' or 'concat'. Received: merge={merge!r}")
@@ -151,7 +154,8 @@ def import_operations(module: str) -> None:
     try:
         found = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        # Of a dotted name the first part may be what is not there.
+        if not f"{name}.".startswith(f"{error.name}."):
             raise
         raise ValueError(
             f"Expected the name of a Python module or the path of a .py file. Received: {module!r}"

@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Interval
 
-from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, checked
+from nasnet_zoo.cells.checking import PositiveInt, checked
 from nasnet_zoo.extras import import_extra
 
 from .runtimes import Runtime, load_runtime
@@ -66,10 +67,14 @@ class FileReport:
     partitions: int | None
 
 
+#: More would only take memory.
+Threads = Annotated[int, Interval(ge=0, le=1024)]
+
+
 @checked
 def benchmark(
     paths: Sequence[str | os.PathLike[str]],
-    threads: Sequence[NonNegativeInt] = (1, 0),
+    threads: Sequence[Threads] = (1, 0),
     rounds: PositiveInt = 20,
     image_size: tuple[PositiveInt, PositiveInt] | None = None,
 ) -> list[FileReport]:
@@ -85,6 +90,9 @@ def benchmark(
         ValueError: if a file cannot be loaded or takes images of another size, or an argument is out
             of range.
     """
+    for name, values in (("paths", paths), ("threads", threads)):
+        if not values:
+            raise ValueError(f"Expected {name}: at least one. Received: {name}={values!r}")
     counts = list(dict.fromkeys(count or os.cpu_count() or 1 for count in threads))
     files = [Path(path) for path in paths]
     timings: list[list[Timing]] = [[] for _ in files]

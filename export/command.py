@@ -84,7 +84,8 @@ def verify_command(arguments: argparse.Namespace) -> Verification:
 
 def _known(labels: np.ndarray | None, model: keras.Model) -> np.ndarray | None:
     """Labels, if all of them are classes of the model."""
-    classes = model.output_shape[-1] if isinstance(model.output_shape, tuple) else 0
+    shape = getattr(model, "output_shape", None)  # of a subclassed model: none
+    classes = shape[-1] if isinstance(shape, tuple) else 0
     return labels if labels is not None and labels.max() < (classes or 0) else None
 
 
@@ -136,13 +137,17 @@ def benchmark_command(arguments: argparse.Namespace) -> list[FileReport]:
     """Measures files by the arguments of ``nasnet-zoo benchmark``."""
     for written in (arguments.json, arguments.picture):
         if written:
-            check_writable(written)
+            check_writable(written, [*arguments.files, *filter(None, [arguments.keras])])
     size = tuple(arguments.image_size) if arguments.image_size else None
+    files = [Path(name) for name in arguments.files]
+    for path in files:
+        load_runtime(path)
     folder = Path(tempfile.mkdtemp(prefix="nasnet-zoo-"))
     try:
-        files = [Path(name) for name in arguments.files]
         if arguments.keras:
-            files = [*_keras_exports(load_model(arguments.keras), files, folder), *files]
+            model = functional(load_model(arguments.keras))
+            image_shape(model, size)
+            files = [*_keras_exports(model, files, folder), *files]
         reports = benchmark(files, arguments.threads, arguments.rounds, size)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

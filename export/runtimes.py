@@ -73,6 +73,7 @@ class Runtime:
 
     def predict_all(self, images: np.ndarray) -> list[np.ndarray]:
         """All outputs, as `predict`."""
+        images = np.asarray(images)
         pairs = zip(self.image_shape, images.shape[1:], strict=True) if images.ndim == 4 else ()
         fits = pairs and all(expected in (None, size) for expected, size in pairs)
         if not fits or images.dtype != self.image_dtype or not len(images):

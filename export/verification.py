@@ -169,7 +169,8 @@ def verify(
     """
     runtime = load_runtime(path)
     model = inference_model(functional(model))
-    size = tuple(n or m for n, m in zip(runtime.image_shape[:2], np.shape(images)[1:3], strict=True))
+    given = np.shape(images)[1:3] if np.ndim(images) == 4 else (None, None)
+    size = tuple(n or m for n, m in zip(runtime.image_shape[:2], given, strict=True))
     shape = image_shape(model, size)  # type: ignore[arg-type]
     images = check_images(images, shape, not rescales(model))
     if runtime.image_dtype == "uint8" and images.dtype != np.uint8:

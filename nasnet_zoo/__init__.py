@@ -1,6 +1,11 @@
 """NASNet for Keras: cells, networks, weights and exports."""
 
+import os
+
 from nasnet_zoo.quiet import quiet_stderr
+
+# TensorFlow logs a warning, with its stack, of every error that it raises too.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Keras imports its backend, whose native notes nobody can turn off in time.
 with quiet_stderr():

@@ -26,6 +26,8 @@ _DATA = (
 )
 
 _COCO = "annotations in COCO's format, and the folder of the images"
+_TOO_LARGE = "expected images, batches and networks that fit into memory. Received: larger ones"
+_LONGER = "pixels of the longer side"
 _MALFORMED = "refuse malformed images and annotations, or leave them out (default: refuse)"
 
 
@@ -50,14 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         return _failed(str(stop) or "stopped", with_traceback, 130)
     except MemoryError as error:
-        told = f"out of memory; smaller images, batches or networks need less. {error}"
+        told = f"{_TOO_LARGE}. {error}"
         return _failed(told, with_traceback)
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         return _failed(str(error), with_traceback)
     except Exception as error:
         if type(error).__name__ == "ResourceExhaustedError":  # of TensorFlow
-            told = "out of memory; smaller images, batches or networks need less"
-            return _failed(told, with_traceback)
+            return _failed(_TOO_LARGE, with_traceback)
         defect = "a defect of nasnet-zoo, or of operations that it was given; --traceback shows where"
         told = f"{defect}. {type(error).__name__}: {error}"
         return _failed(told, with_traceback)
@@ -97,8 +98,17 @@ class _Parser(argparse.ArgumentParser):
             help="a Python module, or a .py file, that registers operations; its code is run",
         )
 
+        # No file, folder or name is an empty text.
+        self.register("type", None, _text)
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a text that is not empty. Received: ''")
+    return text
 
 
 def _number(annotation: Any) -> Callable[[str], Any]:
@@ -147,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--out", required=True, help="file to write, named *.weights.h5")
     convert.add_argument(
         "--classes",
-        type=int,
+        type=_number(PositiveInt),
         help="of the model (default: its data set's); a classifier for others is not loaded",
     )
     convert.add_argument(
@@ -179,7 +189,9 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
     )
     search.add_argument("--data", required=True, help=_DATA)
     search.add_argument("--out", required=True, help="folder for the journal, settings and best.json")
-    search.add_argument("--children", type=int, default=300, help="to sample in all (default: 300)")
+    search.add_argument(
+        "--children", type=_number(PositiveInt), default=300, help="to sample in all (default: 300)"
+    )
     search.add_argument(
         "--policy",
         choices=("ppo", "reinforce", "random", "evolution"),
@@ -210,30 +222,42 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         "momentum=0.9 l2=0.0001 clip_norm=5 parts=3",
     )
     search.add_argument(
-        "--minibatch", type=int, default=20, help="children that the policy learns from together (20)"
+        "--minibatch",
+        type=_number(PositiveInt),
+        default=20,
+        help="children that the policy learns from together (20)",
     )
-    search.add_argument("--images", type=int, help="the most training images to use (default: all)")
     search.add_argument(
-        "--held-out", type=float, default=0.2, help="share of them to judge children on (default: 0.2)"
+        "--images", type=_number(PositiveInt), help="the most training images to use (default: all)"
     )
-    search.add_argument("--image-size", type=int, help="pixels to scale images to (default: their own)")
+    search.add_argument(
+        "--held-out",
+        type=_number(float),
+        default=0.2,
+        help="share of them to judge children on (default: 0.2)",
+    )
+    search.add_argument(
+        "--image-size",
+        type=_number(PositiveInt),
+        help="pixels to scale images to (default: their own)",
+    )
     search.add_argument(
         "--stop-hopeless",
-        type=float,
+        type=_number(float),
         metavar="QUANTILE",
         help="stop a child whose reward after a part of its training is below this quantile of earlier "
         "children's (0.5: the median stopping rule; default: stop none)",
     )
     search.add_argument(
         "--shared-steps",
-        type=int,
+        type=_number(PositiveInt),
         metavar="N",
         help="weight sharing: judge children by shared weights, trained for N steps before each "
         "minibatch, and train none from scratch",
     )
     search.add_argument(
         "--retrain",
-        type=int,
+        type=_number(NonNegativeInt),
         default=0,
         metavar="K",
         help="then train the K best anew, which makes the best of them best.json",
@@ -247,8 +271,10 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
     search.add_argument(
         "--compare", metavar="FOLDER", help="the OUT of a random search, to compare with in the report"
     )
-    search.add_argument("--processes", type=int, help="workers (default: one for each core)")
-    search.add_argument("--seed", type=int, default=0, help="of all draws (default: 0)")
+    search.add_argument(
+        "--processes", type=_number(PositiveInt), help="workers (default: one for each core)"
+    )
+    search.add_argument("--seed", type=_number(Seed), default=0, help="of all draws (default: 0)")
     search.add_argument("--tensorboard", action="store_true", help="write events to OUT/tensorboard")
     search.set_defaults(run=_search)
 
@@ -463,7 +489,7 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("detector", help="a detector.keras")
     evaluate.add_argument("--test", nargs=2, required=True, metavar=("JSON", "IMAGES"), help=_COCO)
     evaluate.add_argument("--malformed", choices=("refuse", "skip"), default="refuse", help=_MALFORMED)
-    evaluate.add_argument("--image-size", type=int, required=True, help="pixels of the longer side")
+    evaluate.add_argument("--image-size", type=_number(PositiveInt), required=True, help=_LONGER)
     evaluate.add_argument("--json", metavar="FILE", help="write the detections in COCO's result format")
     evaluate.set_defaults(run=_detect_evaluate)
 
@@ -472,7 +498,7 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("images", nargs="+", help="image files")
     predict.add_argument("--out", metavar="FOLDER", help="draw them on pictures in this folder")
     predict.add_argument("--json", metavar="FILE", help="write them as a list of boxes")
-    predict.add_argument("--image-size", type=int, required=True, help="pixels of the longer side")
+    predict.add_argument("--image-size", type=_number(PositiveInt), required=True, help=_LONGER)
     predict.add_argument(
         "--score", type=_number(Share), default=0.5, help="the least of a detection (default: 0.5)"
     )
@@ -488,7 +514,10 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--out", required=True, help="a .tflite or .onnx file, or a folder")
     export.add_argument("--format", help="saved_model, litert or onnx (default: by the name of --out)")
     export.add_argument(
-        "--image-size", type=int, required=True, help="pixels of the sides of the file's images"
+        "--image-size",
+        type=_number(PositiveInt),
+        required=True,
+        help="pixels of the sides of the images",
     )
     export.add_argument(
         "--images", nargs="+", default=[], metavar="FILE", help="to compare on (default: generated)"
@@ -607,8 +636,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.tables import print_table
 
     if arguments.json:
-        check_writable(arguments.json)
+        check_writable(arguments.json, [arguments.model])
     if arguments.picture:
+        check_writable(arguments.picture, [arguments.model])
         check_picture(arguments.picture)
     names = None if arguments.classes is None else read_class_names(arguments.classes)
     found = evaluate(arguments.model, arguments.data, arguments.image_size, arguments.crop, names)

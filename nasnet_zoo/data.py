@@ -60,6 +60,11 @@ class ImageData:
                     f"{self.name}: expected uint8 images (images, height, width, 1 or 3) to {part}. "
                     f"Received: {images.dtype} {images.shape}"
                 )
+            if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+                raise ValueError(
+                    f"{self.name}: expected int labels (images,) to {part}. "
+                    f"Received: {labels.dtype} {labels.shape}"
+                )
             if len(images) != len(labels):
                 raise ValueError(
                     f"{self.name}: expected one label for each image to {part}. "
@@ -204,7 +209,10 @@ def _idx_values(stream: Any, path: Path, dimensions: int) -> np.ndarray:
         raise ValueError(f"{path}: expected a header of {length} bytes. Received: {len(header)}")
     shape = struct.unpack(f">{dimensions}I", header[4:])
     size = math.prod(shape)
-    values = stream.read(size + 1)
+    values = bytearray()
+    # In parts: a file need not be as long as its header says.
+    while len(values) <= size and (part := stream.read(min(size + 1 - len(values), 2**20))):
+        values += part
     if len(values) != size:
         more = "more" if len(values) > size else len(values)
         raise ValueError(f"{path}: expected {size} bytes after the header {shape}. Received: {more}")
@@ -323,7 +331,7 @@ def _images_below(folder: Path, around: tuple[str, ...]) -> Iterator[Path]:
     with reading(folder, "a folder of images"):
         entries = list(os.scandir(folder))
     for entry in entries:
-        if entry.is_dir():
+        if os.path.isdir(entry.path):  # unlike entry.is_dir(), false of a link in a circle
             if not entry.name.startswith("."):
                 yield from _images_below(Path(entry.path), (*around, real))
         elif os.path.splitext(entry.name)[1].lower() in _SUFFIXES:

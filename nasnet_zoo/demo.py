@@ -23,7 +23,7 @@ from rich.table import Table
 
 from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cells.draw import cell_svg, genotype_svg
-from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.cells.files import check_ours, write_text
 from nasnet_zoo.data import ImageData, load_data
 from nasnet_zoo.export import export
 from nasnet_zoo.export.plain import check_backend
@@ -79,9 +79,11 @@ def run_demo(
         console: to print to.
 
     Raises:
-        ValueError: if the source does not hold images, or a file computes something else than Keras.
+        ValueError: if the source does not hold images, ``out`` holds other files, or a file computes
+            something else than Keras.
         ImportError: if an optional package is not installed.
     """
+    check_ours(out, "winner.json", "a demo")
     console = console or Console()
     seconds: dict[str, float] = {}
 
@@ -100,7 +102,6 @@ def run_demo(
     for module in ("onnx", "onnxruntime", "ai_edge_litert"):
         import_extra(module, "export")
     out, settings = Path(out), dataclasses.replace(settings, seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
     description = _describe(data, settings)
     console.print(description, style="dim")
     with tempfile.TemporaryDirectory() as folder:
@@ -116,6 +117,7 @@ def run_demo(
     test_images = scaled(data.test_images, settings.image_size)
     test = _Test(test_images, data.test_labels, _predict(model, test_images))
     exports = []
+    out.mkdir(parents=True, exist_ok=True)
     for kind, name in _FORMATS:
         with step(f"Export to {kind} and run it"):
             exports.append(_exported(model, test, kind, out / name))

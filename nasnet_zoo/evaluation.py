@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from annotated_types import Interval
 
-from nasnet_zoo.cells.checking import PositiveInt, checked
+from nasnet_zoo.cells.checking import checked
 from nasnet_zoo.cells.files import check_writable, replacing, write_text
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.export.runtimes import load_runtime
@@ -120,7 +120,7 @@ def check_picture(path: str | os.PathLike[str]) -> None:
 def evaluate(
     model: keras.Model | str | os.PathLike[str],
     data: ImageSource | ImageData | str | os.PathLike[str],
-    image_size: PositiveInt | None = None,
+    image_size: Annotated[int, Interval(ge=1, le=4096)] | None = None,
     crop: Annotated[float, Interval(gt=0, le=1)] = 1.0,
     class_names: Sequence[str] | None = None,
 ) -> Evaluation:
@@ -233,5 +233,7 @@ def evaluate_predictions(
         which = np.clip((confidence * _BINS).astype(int), 0, _BINS - 1)
         np.add.at(bins, which, np.stack([np.ones(len(labels)), named == labels, confidence], -1))
     images = int(confusion.sum())
+    if not images:
+        raise ValueError("Expected predictions for at least one image. Received: none")
     calibration_error = float(np.abs(bins[:, 1] - bins[:, 2]).sum() / images)
     return Evaluation(confusion, in_top_5 / images, calibration_error, tuple(class_names))

@@ -6,13 +6,15 @@ import dataclasses
 import functools
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
+from annotated_types import Interval
 
 from nasnet_zoo.cells import (
     AMOEBANET_A,
@@ -27,10 +29,14 @@ from nasnet_zoo.cells import (
 )
 from nasnet_zoo.cells.checking import PositiveInt, checked
 from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
+from nasnet_zoo.cells.files import reading
 from nasnet_zoo.classifier import Dense
 from nasnet_zoo.network import Architecture, Dropout, StemKind, architecture_cost, build_model
-from nasnet_zoo.weights import load_weights
-from nasnet_zoo.weights.archive import open_archive
+from nasnet_zoo.weights import Background, load_weights
+from nasnet_zoo.weights.hdf5 import check_archive
+
+#: So many letters of an error of Keras's are told.
+_REASON = 400
 
 InputShape = tuple[int | None, int | None, int]
 Pooling = Literal["avg", "max"]
@@ -147,7 +153,7 @@ def from_architecture(
     drop_path_version: DropPathVersion = "v3",
     gradient_checkpointing: bool = False,
     hyperparameters: Hyperparameters | None = None,
-    background: str = "drop",
+    background: Background = "drop",
     class_names: Sequence[str] | None = None,
 ) -> keras.Model:
     """Builds the model of an architecture; the arguments are those of `NASNetMobile`."""
@@ -155,6 +161,13 @@ def from_architecture(
         raise ValueError(
             "Expected include_top=True with auxiliary_head=True. Received: include_top=False"
         )
+    try:
+        keras.activations.get(classifier_activation)
+    except ValueError:
+        raise ValueError(
+            "Expected classifier_activation: the name of an activation of Keras, a function or None. "
+            f"Received: {classifier_activation=}"
+        ) from None
     if drop_path_keep < 1.0 and drop_path_steps is None:
         raise ValueError(
             "Expected drop_path_steps, the number of training steps over which drop path grows, "
@@ -519,25 +532,53 @@ def model_name(architecture: Architecture) -> str:
     return f"{genotype}_{architecture.cells}_{two - one - 1}{suffix}"
 
 
-def load_model(path: str | os.PathLike[str]) -> keras.Model:
+def load_model(path: str | os.PathLike[str], kind: str = "a Keras model") -> keras.Model:
     """Loads a ``.keras`` file.
 
+    Args:
+        path: of the file.
+        kind: what it should hold, for the messages.
+
     Raises:
-        ValueError: if it is not one.
-        OSError: if there is no such file.
+        ValueError: if it is not one, lacks weights, or has weights that are no numbers, are not finite
+            or are negative variances.
+        OSError: if the file cannot be read.
     """
     name = os.fspath(path)
-    if not os.path.exists(name):
-        raise FileNotFoundError(f"Expected a .keras file. Received: {name!r}, which does not exist")
-    if not name.endswith(".keras") or not os.path.isfile(name):
-        raise ValueError(f"Expected a .keras file. Received: {name!r}")
-    with open_archive(name, "a Keras model"):
+    with reading(name, kind), open(name, "rb"):
+        pass
+    if not name.endswith(".keras"):
+        raise ValueError(f"{name}: expected {kind}, a .keras file. Received: {Path(name).name!r}")
+    check_archive(name, kind)
+    with warnings.catch_warnings(record=True) as noted:
         try:
-            return keras.saving.load_model(name, compile=False)
+            model = keras.saving.load_model(name, compile=False, safe_mode=True)
         # Keras raises many kinds of error on files that it cannot read.
         except Exception as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"{name}: expected a Keras model. Received: {reason}") from None
+            reason = f"{reason[:_REASON]}..." if len(reason) > _REASON else reason
+            raise ValueError(f"{name}: expected {kind}. Received: {reason}") from None
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"{name}: expected {kind}. Received: a {type(model).__name__}")
+    for warning in noted:
+        # Keras keeps the initial weights of what a file lacks.
+        if "Skipping nested container" in str(warning.message):
+            raise ValueError(
+                f"{name}: expected {kind} with all its weights. Received: one that lacks some"
+            )
+        warnings.warn(warning.message, stacklevel=2)
+    for variable in model.variables:
+        values = np.asarray(variable)
+        if (
+            not np.issubdtype(values.dtype, np.integer)
+            and not np.isfinite(values.astype(np.float32)).all()
+        ):
+            raise ValueError(f"{name}: expected finite weights. Received: {variable.path} that is not")
+        if variable.name.endswith("variance") and values.min(initial=0) < 0:
+            raise ValueError(
+                f"{name}: expected variances of at least 0. Received: {variable.path} below 0"
+            )
+    return model
 
 
 def class_names(model: keras.Model) -> tuple[str, ...] | None:
@@ -577,7 +618,7 @@ def _builder(function_name: str, model: str) -> Callable[..., keras.Model]:
         drop_path_version: DropPathVersion = "v3",
         gradient_checkpointing: bool = False,
         hyperparameters: Hyperparameters | None = None,
-        background: str = "drop",
+        background: Background = "drop",
         class_names: Sequence[str] | None = None,
     ) -> keras.Model:
         return from_architecture(
@@ -642,7 +683,10 @@ def preprocess_input(x: Any) -> Any:
     return keras.applications.imagenet_utils.preprocess_input(x, mode="tf")
 
 
-def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
+@checked
+def decode_predictions(
+    predictions: Any, top: Annotated[int, Interval(ge=1, le=1000)] = 5
+) -> list[list[tuple[str, str, float]]]:
     """Names the ``top`` most probable ImageNet classes of every image.
 
     The names are those of `keras.applications`, held in this package: nothing is fetched.
@@ -663,8 +707,8 @@ def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, s
         raise ValueError(
             f"Expected predictions of shape (batch, {len(classes)}). Received: {probabilities.shape}"
         )
-    if not 1 <= top <= len(classes):
-        raise ValueError(f"Expected top from 1 to {len(classes)}. Received: {top=}")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("Expected finite predictions. Received: infinite ones, or no numbers")
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     return [
         [(*classes[k], float(row[k])) for k in chosen]

@@ -418,6 +418,7 @@ def _classifier(
     )
 
 
+@checked
 def end_points(model: keras.Model) -> dict[str, Any]:
     """The named states inside a model of the zoo, by TF-Slim's names.
 
@@ -496,6 +497,7 @@ def architecture_of(model: keras.Model) -> Architecture:
     )
 
 
+@checked
 def inference_model(model: keras.Model) -> keras.Model:
     """The model without its auxiliary head, sharing all other weights: what is used and exported.
 
@@ -528,6 +530,8 @@ def feature_extractor(model: keras.Model, at: Sequence[int | str]) -> keras.Mode
         backbone = feature_extractor(NASNetMobile(weights="imagenet", include_top=False), (8, 16, 32))
         c3, c4, c5 = backbone(images)
     """
+    if not at:
+        raise ValueError(f"Expected at: at least one end point or stride. Received: {at=}")
     states, strides, stride = end_points(model), {}, 1
     for layer in model.layers:
         if isinstance(layer, Stem):

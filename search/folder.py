@@ -17,7 +17,7 @@ from annotated_types import Interval
 from rich.console import Console
 
 from nasnet_zoo.cells import Cost, Genotype
-from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, Seed, check_fields, checked
+from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, Seed, check, check_fields, checked
 from nasnet_zoo.cells.files import check_ours, locked, read_json, write_text
 from nasnet_zoo.data import ImageData, limited, load_data, split
 from nasnet_zoo.network import architecture_cost
@@ -74,6 +74,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name, value in self.options.items():
+            check(name, value, int | float)
         known = set(inspect.signature(POLICIES[self.policy]).parameters) - {"space", "seed"}
         unknown = sorted(set(self.options) - known)
         if unknown:

@@ -116,6 +116,15 @@ class Journal:
         name = os.fspath(path) if settings is not None else f"{Path(path).absolute().as_uri()}?mode=rw"
         with self._reading():
             self._database = sqlite3.connect(name, isolation_level=None, uri=settings is None)
+        try:
+            self._open(settings)
+        except BaseException:
+            # Or it leaves its write-ahead log.
+            self.close()
+            raise
+
+    def _open(self, settings: Mapping[str, Any] | None) -> None:
+        with self._reading():
             if settings is not None:
                 self._database.execute("pragma journal_mode = wal")
             found = _schema(self._database)
@@ -127,7 +136,7 @@ class Journal:
         #: What the search was begun with.
         self.settings: dict[str, Any] = self._parsed(text, "the settings of the search")
         if settings is not None:
-            check_settings(path, self.settings, json.loads(json.dumps(settings)))
+            check_settings(self.path, self.settings, json.loads(json.dumps(settings)))
 
     def _begin(self, settings: str) -> None:
         """Makes the tables, all or none."""
@@ -221,23 +230,31 @@ class Journal:
 
     def children(self, round: int | None = None) -> list[Record]:  # noqa: A002
         """All children, or those of a round, by number."""
-        where, values = ("", ()) if round is None else (" where round = ?", (round,))
-        rows = self._database.execute(f"select * from children{where} order by number", values)
-        return [_record(row) for row in rows]
+        return self._records() if round is None else self._records("where round = ?", round)
 
     def child(self, number: int) -> Record:
         """The child of a number that is in the journal."""
-        row = self._database.execute("select * from children where number = ?", (number,)).fetchone()
-        return _record(row)
+        return self._records("where number = ?", number)[0]
 
     def rewarded(self, canonical: tuple[int, ...]) -> Record | None:
         """The first child of this canonical form that has a reward, whose worker did not die of it."""
-        rows = self._database.execute(
-            "select * from children where canonical = ? and reward is not null and same_as is null "
-            "order by number",
-            (json.dumps(canonical),),
-        )
-        return next((record for record in map(_record, rows) if not record.worker_died), None)
+        where = "where canonical = ? and reward is not null and same_as is null"
+        records = self._records(where, json.dumps(canonical))
+        return next((record for record in records if not record.worker_died), None)
+
+    def _records(self, where: str = "", *values: Any) -> list[Record]:
+        with self._reading():
+            query = f"select * from children {where} order by number"
+            rows = self._database.execute(query, values).fetchall()
+        records = []
+        for row in rows:
+            try:
+                record = _record(row)
+                check_fields(record)
+            except ValueError as error:
+                raise ValueError(f"{self.path}: child {row[0]!r:.20}: {error}") from None
+            records.append(record)
+        return records
 
     # === The policy ===
 
@@ -291,20 +308,16 @@ class Journal:
             ValueError: naming the child and what is wrong.
         """
         by_number: dict[int, Record] = {}
-        with self._reading():
-            rows = self._database.execute("select * from children order by number").fetchall()
-        for row in rows:
+        for record in self._records():
+            by_number[record.number] = record
             try:
-                record = _record(row)
-                check_fields(record)
-                by_number[record.number] = record
                 _check_reward(record, by_number)
                 for name, value in derived(record).items():
                     if getattr(record, name) != value:
                         received = f"{getattr(record, name)!r:.100}"
                         raise ValueError(f"Expected {name} as it follows. Received: {received}")
-            except (TypeError, ValueError, RecursionError) as error:
-                raise ValueError(f"{self.path}: child {row[0]!r:.20}: {error}") from None
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{self.path}: child {record.number}: {error}") from None
         return list(by_number.values())
 
     def check_rounds(self, records: Sequence[Record]) -> None:
@@ -408,7 +421,13 @@ def _row(record: Record) -> list[Any]:
 def _record(row: tuple[Any, ...]) -> Record:
     fields = dict(zip(Record.__dataclass_fields__, row, strict=True))
     for name in _JSON:
-        fields[name] = None if fields[name] is None else json.loads(fields[name])
+        text = fields[name]
+        try:
+            fields[name] = None if text is None else json.loads(text)
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError(f"Expected {name} in JSON. Received: {text!r:.60}") from None
     for name in ("tokens", "canonical"):
+        if not isinstance(fields[name], list):
+            raise ValueError(f"Expected {name}: a list. Received: {fields[name]!r:.60}")
         fields[name] = tuple(fields[name])
     return Record(**fields)

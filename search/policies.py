@@ -61,7 +61,8 @@ def check_state(state: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarr
         ValueError: naming the array that differs.
     """
     if state.keys() != expected.keys():
-        raise ValueError(f"Expected the arrays {', '.join(expected)}. Received: {', '.join(state)}")
+        received = ", ".join(state) or "none"
+        raise ValueError(f"Expected the arrays {', '.join(expected)}. Received: {received}")
     for name, like in expected.items():
         array = state[name]
         if (array.dtype, array.shape) != (like.dtype, like.shape):

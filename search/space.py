@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Interval
 
 from nasnet_zoo.cells import SEARCH_COMBINATIONS, SEARCH_OPERATIONS, Block, CellGenotype, Genotype
-from nasnet_zoo.cells.checking import check_fields
+from nasnet_zoo.cells.checking import NonNegativeInt, check_fields, checked
 from nasnet_zoo.cells.operations import COMBINATIONS, OPERATIONS
 
 #: The choices of a block in the order in which they are made, by what is chosen from.
@@ -57,7 +57,8 @@ class SearchSpace:
                 raise ValueError(f"Expected {field} of {', '.join(registry)}. Received: {unknown}")
             if not names or len(set(names)) < len(names):
                 raise ValueError(
-                    f"Expected {field}: at least one name, each once. Received: {', '.join(names)}"
+                    f"Expected {field}: at least one name, each once. "
+                    f"Received: {', '.join(names) or 'none'}"
                 )
 
     @property
@@ -81,7 +82,8 @@ class SearchSpace:
         """How many sequences of tokens there are."""
         return math.prod(self.choices)
 
-    def sample(self, rng: np.random.Generator, count: int) -> Tokens:
+    @checked
+    def sample(self, rng: np.random.Generator, count: NonNegativeInt) -> Tokens:
         """Draws children uniformly: the paper's random search.
 
         Returns:

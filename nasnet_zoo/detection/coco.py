@@ -115,9 +115,11 @@ class CocoImages:
             image = annotation["image_id"]
             with _noted(f"annotation {annotation['id']}", faults):
                 if image not in listed:
-                    raise ValueError(f"unknown image {image}")
+                    raise ValueError(f"expected an image that is listed. Received: image {image}")
                 if annotation["category_id"] not in categories:
-                    raise ValueError(f"unknown category {annotation['category_id']}")
+                    raise ValueError(
+                        f"expected a category that is listed. Received: {annotation['category_id']}"
+                    )
                 if image in entries:
                     kept[image].append((_complete(annotation), _box(annotation, entries[image])))
         self.faults = tuple(faults)
@@ -233,7 +235,7 @@ def _file(entry: Mapping[str, Any], folder: Path) -> Path:
         raise ValueError(f"expected a file_name within the folder of the images. Received: {name!r}")
     path = folder / name
     if not os.path.isfile(path):
-        raise ValueError(f"no file {path}")
+        raise ValueError(f"expected the file {path}. Received: none")
     height, width = read_size(path)
     if (height, width) != (entry["height"], entry["width"]):
         raise ValueError(
@@ -260,7 +262,10 @@ def _box(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> np.ndarray:
     height, width = image["height"], image["width"]
     box = np.array([max(y, 0), max(x, 0), min(y + h, height), min(x + w, width)], np.float32)
     if not (box[0] < box[2] and box[1] < box[3]):
-        raise ValueError(f"no area in its image: {annotation['bbox']} of {width}x{height}")
+        raise ValueError(
+            f"expected a bbox with an area in its image of {width}x{height}. "
+            f"Received: {annotation['bbox']}"
+        )
     return box
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from nasnet_zoo.cells.files import check_writable, reading, write_text
+from nasnet_zoo.cells.files import check_folder, check_writable, write_text, writing
+from nasnet_zoo.data import read_size
 from nasnet_zoo.fields import with_fields
 
 from .coco import CocoImages
@@ -37,7 +37,7 @@ def evaluate_command(arguments: argparse.Namespace) -> dict[str, float]:
     source = _coco(arguments.test, arguments.malformed)
     if arguments.json:
         images = [example.path for example in source.examples]
-        _check_results_file(arguments.json, [arguments.detector, arguments.test[0], *images])
+        check_writable(arguments.json, [arguments.detector, arguments.test[0], *images])
     check_class_names(arguments.detector, detector.class_names, arguments.test[0], source.class_names)
     results = detect(detector, source, arguments.image_size)
     if arguments.json:
@@ -51,21 +51,20 @@ def predict_command(arguments: argparse.Namespace) -> None:
         raise ValueError("Expected --out FOLDER, --json FILE or both. Received: neither")
     images = [Path(name) for name in arguments.images]
     for image in images:
-        with reading(image, "an image"), open(image, "rb"):
-            pass
+        read_size(image)
+    if arguments.out:
+        check_folder(arguments.out)
     pictures = picture_paths(images, Path(arguments.out)) if arguments.out else []
     if arguments.json:
-        _check_results_file(arguments.json, [arguments.detector, *images])
+        check_writable(arguments.json, [arguments.detector, *images])
     detector = load_detector(arguments.detector)
     predictions = predict_files(detector, images, arguments.image_size, arguments.score)
-    if arguments.out:
-        with reading(arguments.out, "a folder for the pictures") as folder:
-            folder.mkdir(parents=True, exist_ok=True)
-        check_writable(pictures[0])
     results = []
     for number, (path, pixels, found) in enumerate(predictions):
         line = f"{path}: {len(found['scores'])} found"
         if arguments.out:
+            with writing(arguments.out):
+                pictures[number].parent.mkdir(parents=True, exist_ok=True)
             draw(pixels, found, detector.class_names, pictures[number])
             line += f", drawn in {pictures[number]}"
         results += as_results(path, found, detector.class_names)
@@ -77,10 +76,3 @@ def predict_command(arguments: argparse.Namespace) -> None:
 def _coco(parts: tuple[str, str], malformed: Literal["refuse", "skip"]) -> CocoImages:
     annotations, images = parts
     return CocoImages(annotations, images, malformed)
-
-
-def _check_results_file(path: str, inputs: Iterable[str | Path]) -> None:
-    """Checks that a file can be written and is none of those that are read."""
-    check_writable(path)
-    if Path(path).exists() and any(Path(i).exists() and Path(i).samefile(path) for i in inputs):
-        raise ValueError(f"Expected --json with a file of its own. Received: {path}, which is read")

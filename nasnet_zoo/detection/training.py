@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from nasnet_zoo.cells.checking import Seed, checked
-from nasnet_zoo.cells.files import reading, replacing
-from nasnet_zoo.models import from_architecture, model_name
+from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.models import from_architecture, load_model, model_name
 from nasnet_zoo.training.train import claimed, dtype_policy, fit_resumable, make_optimizer
 
 from .coco import CocoImages
@@ -173,21 +173,9 @@ def load_detector(path: str | os.PathLike[str]) -> FasterRCNN:
         ValueError: if the file is none, or its weights are not finite.
         OSError: if the file cannot be read.
     """
-    with reading(path, "a detector"), open(path, "rb"):
-        pass
-    if Path(path).suffix != ".keras":
-        raise ValueError(f"{path}: expected a detector, a .keras file. Received: {Path(path).name!r}")
-    try:
-        detector = keras.saving.load_model(path, compile=False, safe_mode=True)
-    # A broken archive raises errors of many kinds.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: expected a detector. Received: {reason}") from None
+    detector = load_model(path, "a detector")
     if not isinstance(detector, FasterRCNN):
         raise ValueError(f"{path}: expected a detector. Received: {type(detector).__name__}")
-    for variable in detector.variables:
-        if not np.isfinite(np.asarray(variable)).all():
-            raise ValueError(f"{path}: expected finite weights. Received: {variable.path} that is not")
     return detector
 
 
@@ -205,5 +193,5 @@ def copy_weights(source: FasterRCNN, target: FasterRCNN) -> None:
             getattr(target, part).set_weights(getattr(source, part).get_weights())
         except ValueError as error:
             raise ValueError(
-                f"Expected a detector alike but for its classes. {part}: {error}"
+                f"Expected a detector alike but for its classes. Received: another {part}: {error}"
             ) from None

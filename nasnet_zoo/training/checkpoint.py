@@ -138,7 +138,10 @@ class Checkpoint(keras.callbacks.Callback):
         loss = float((logs or {}).get("loss", 0.0))
         if not np.isfinite(loss):
             step = int(self.model.optimizer.iterations)
-            raise NotFiniteError(f"the loss is {loss} at step {step}")
+            raise NotFiniteError(
+                "Expected a finite loss, as smaller learning rates give. "
+                f"Received: {loss} at step {step}"
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves."""

@@ -122,8 +122,6 @@ class Recipe:
             object.__setattr__(self, "genotype", Genotype.from_dict(self.genotype))
         check_fields(self)
         find_preset(self.model)
-        if not isinstance(self.genotype, Genotype | None):
-            raise ValueError(f"Expected genotype: cells, or none. Received: genotype={self.genotype!r}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"Expected warmup_epochs below epochs. Received: warmup_epochs={self.warmup_epochs}, "

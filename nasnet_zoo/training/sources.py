@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
@@ -32,6 +32,7 @@ _IN_MEMORY = 1 << 30
 _SHUFFLE_BUFFER = 10_000
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Labelled images to train and to test on."""
 

@@ -306,11 +306,18 @@ def claimed(out: Path, recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[
     path, run = out / _RUN, {"recipe": recipe.to_dict(), **settings}
     check_ours(out, _RUN, "a training run")
     with locked(out):
-        if path.exists():
+        begun = path.exists()
+        if begun:
             _check_same(path, run)
         else:
             write_text(path, json.dumps(run, indent=2) + "\n")
-        yield
+        try:
+            yield
+        except Exception:
+            # A run that failed before its first checkpoint leaves nothing to go on from.
+            if not begun and not (out / _CHECKPOINT).exists():
+                path.unlink()
+            raise
 
 
 def _check_same(path: Path, run: Mapping[str, Any]) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal
 
 import keras
+
+from nasnet_zoo.cells.checking import checked
 
 from .imagenet import fetch_imagenet
 from .keras_hdf5 import open_keras
@@ -14,14 +17,17 @@ from .mapping import Report, Source, copy_weights
 from .slim import is_slim, open_slim
 from .timm import open_timm
 
+Background = Literal["drop", "keep"]
+
 __all__ = ["Report", "load_weights"]
 
 #: Weights that this package holds.
 SHIPPED = ("fashion_mnist",)
 
 
+@checked
 def load_weights(
-    model: keras.Model, weights: str | os.PathLike[str], background: str = "drop"
+    model: keras.Model, weights: str | os.PathLike[str], background: Background = "drop"
 ) -> Report:
     """Loads weights into a model of this package, whatever its input size.
 

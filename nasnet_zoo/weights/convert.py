@@ -8,21 +8,23 @@ from pathlib import Path
 
 import keras
 
+from nasnet_zoo.cells.checking import PositiveInt, checked
 from nasnet_zoo.cells.files import replacing
 from nasnet_zoo.models import create_model, find_preset
 
-from . import Report, load_weights
+from . import Background, Report, load_weights
 
 _SUFFIX = ".weights.h5"
 
 
+@checked
 def convert(
     source: str,
     model: str,
     out: str | os.PathLike[str],
     *,
-    classes: int | None = None,
-    background: str = "drop",
+    classes: PositiveInt | None = None,
+    background: Background = "drop",
     include_top: bool = True,
     auxiliary_head: bool = False,
 ) -> Report:

@@ -15,11 +15,12 @@ import h5py
 import ml_dtypes
 import numpy as np
 
-from nasnet_zoo.cells.files import reading
+from nasnet_zoo.cells.files import parse_json, reading
 
 from .archive import open_archive
 
 _MEMBER = "model.weights.h5"
+_CONFIG = "config.json"
 
 
 @contextmanager
@@ -123,3 +124,28 @@ def note(data: h5py.Dataset, name: str, path: str | os.PathLike[str]) -> str:
     with _damaged(path):
         value = data.parent.attrs.get(name)
     return value if isinstance(value, str) else ""
+
+
+def check_archive(path: str | os.PathLike[str], kind: str) -> None:
+    """Checks a ``.keras`` archive before Keras loads it.
+
+    Args:
+        path: of the archive.
+        kind: what it should hold, for the messages.
+
+    Raises:
+        ValueError: if its config is no JSON object, or its weights are no numbers.
+    """
+    with open_archive(path, kind) as archive:
+        if _CONFIG not in archive.namelist():
+            raise ValueError(f"{path}: expected {kind} with {_CONFIG}. Received: a file without")
+        config = archive.read(_CONFIG).decode(errors="replace")
+    if not isinstance(parse_json(config, f"{path}: expected {kind} with {_CONFIG} in JSON"), dict):
+        raise ValueError(f"{path}: expected {kind} with an object in {_CONFIG}. Received: none")
+    with open_hdf5(path) as file:
+        for data in datasets(file, path).values():
+            if data.dtype.kind not in "fiub" and data.attrs.get("dtype") != "bfloat16":
+                raise ValueError(
+                    f"{path}: expected {kind} with weights that are numbers. "
+                    f"Received: {data.name} of type {data.dtype}"
+                )

@@ -107,4 +107,5 @@ def _explain(error: Exception, url: str, md5: str, cache: Path) -> str:
         return f"Expected room for {url} in {cache}. Received: {error.strerror}"
     # Keras wraps errors of urllib in a bare Exception.
     cause = error.__context__ or error
-    return f"Expected to fetch {url}. Received: {getattr(cause, 'reason', None) or cause}"
+    reason = getattr(cause, "reason", None) or cause
+    return f"Expected to fetch {url}. Received: {getattr(reason, 'strerror', None) or reason}"

@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
 
+import numpy as np
 import pytest
 from annotated_types import Ge, Gt, Interval
 from hypothesis import given
@@ -128,3 +131,34 @@ def test_what_is_no_such_sequence(value):
 def test_an_int_beyond_every_float_is_not_finite():
     with pytest.raises(ValueError, match="Expected x: a finite number. Received: x=1000"):
         check("x", 10**400, float)
+
+
+class Reader(Protocol):
+    def read(self): ...
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (Path("a"), str | os.PathLike[str]),
+        ({}, Mapping[str, float]),
+        (1, Any),
+        (1, Reader),
+        (len, Callable),
+    ],
+)
+def test_what_is_of_a_class_and_what_cannot_be_checked(value, kind):
+    check("x", value, kind)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "told"),
+    [
+        (None, str | os.PathLike[str], "a text or a path. Received: x=None"),
+        ([], Mapping[str, float], r"Mapping. Received: x=\[\]"),
+        (np.zeros((9, 99)), str, r"a text. Received: x=array\(\[\[0., 0., [^\n]{,200}\.\.\."),
+    ],
+)
+def test_what_is_not_of_a_class_is_told_in_one_line(value, kind, told):
+    with pytest.raises(ValueError, match=f"^Expected x: {told}$"):
+        check("x", value, kind)

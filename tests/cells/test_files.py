@@ -10,6 +10,7 @@ import time
 import pytest
 
 from nasnet_zoo.cells.files import (
+    check_folder,
     check_ours,
     check_writable,
     locked,
@@ -117,3 +118,35 @@ def test_only_empty_folders_and_earlier_runs_are_written_into(tmp_path):
     check_ours(tmp_path, "run.json", "a training run")
     with pytest.raises(ValueError, match="expected a folder. Received: a file"):
         check_ours(tmp_path / "run.json", "run.json", "a training run")
+
+
+def test_a_lock_leaves_nothing_where_nothing_was_written(tmp_path):
+    with locked(tmp_path / "a/b"):
+        pass
+    assert not list(tmp_path.iterdir())
+    with locked(tmp_path / "a/b"):
+        (tmp_path / "a/b/file").touch()
+    assert (tmp_path / "a/b/file").is_file()
+
+
+def test_what_is_read_is_not_written_over(tmp_path):
+    path = tmp_path / "model"
+    path.touch()
+    check_writable(path, [tmp_path / "other"])
+    with pytest.raises(ValueError, match="expected the name of a file of its own. Received: one that"):
+        check_writable(path, [tmp_path / ".." / tmp_path.name / "model"])
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs Linux's /proc")
+def test_a_file_system_that_makes_no_files():
+    with pytest.raises(OSError, match="^/proc/a: expected a folder that can be written to. Received: "):
+        check_writable("/proc/a")
+
+
+def test_a_folder_below_a_file_or_a_broken_link(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    check_folder(tmp_path / "a/b")
+    for name, found in (("file/a", "a file"), ("link", "a link"), ("link/a", "a link")):
+        with pytest.raises(ValueError, match=f"{name}: expected a folder. Received: {found}"):
+            check_folder(tmp_path / name)

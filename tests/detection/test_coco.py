@@ -34,8 +34,14 @@ GOOD = [
     ),
 ]
 BAD = [
-    (annotation(5, 7, 18, [3.0, 5.0, 1e-30, 10.0]), "annotation 5: no area in its image"),
-    (annotation(5, 7, 18, [3.0, 5.0, -1.0, 10.0], area=9), "annotation 5: no area in its image"),
+    (
+        annotation(5, 7, 18, [3.0, 5.0, 1e-30, 10.0]),
+        "annotation 5: expected a bbox with an area in its image",
+    ),
+    (
+        annotation(5, 7, 18, [3.0, 5.0, -1.0, 10.0], area=9),
+        "annotation 5: expected a bbox with an area in its image",
+    ),
     ({**GOOD[0], "id": 5, "bbox": "1, 2, 3, 4"}, "annotation 5: expected bbox: 4 values"),
     ({**GOOD[0], "id": 5, "bbox": [1, 2, 3]}, "annotation 5: expected bbox: 4 values"),
     ({**GOOD[0], "id": 5, "bbox": [1, 2, 3, None]}, "annotation 5: expected bbox: 4 values"),
@@ -55,10 +61,22 @@ BAD = [
     ({"id": 5, "image_id": 7, "category_id": 18}, "annotation 5: expected bbox. Received: none"),
     ([1, 2], "annotation at index 0: expected an object. Received: a list"),
     (None, "annotation at index 0: expected an object. Received: none"),
-    (annotation(5, 7, 18, [70.0, 5.0, 10.0, 10.0]), "annotation 5: no area in its image"),
-    (annotation(6, 7, 18, [10.0, 5.0, 0.0, 10.0]), "annotation 6: no area in its image"),
-    (annotation(7, 7, 17, [1.0, 1.0, 5.0, 5.0]), "annotation 7: unknown category 17"),
-    (annotation(8, 99, 18, [1.0, 1.0, 5.0, 5.0]), "annotation 8: unknown image 99"),
+    (
+        annotation(5, 7, 18, [70.0, 5.0, 10.0, 10.0]),
+        "annotation 5: expected a bbox with an area in its image",
+    ),
+    (
+        annotation(6, 7, 18, [10.0, 5.0, 0.0, 10.0]),
+        "annotation 6: expected a bbox with an area in its image",
+    ),
+    (
+        annotation(7, 7, 17, [1.0, 1.0, 5.0, 5.0]),
+        "annotation 7: expected a category that is listed. Received: 17",
+    ),
+    (
+        annotation(8, 99, 18, [1.0, 1.0, 5.0, 5.0]),
+        "annotation 8: expected an image that is listed. Received: image 99",
+    ),
 ]
 
 
@@ -121,14 +139,14 @@ def test_malformed_annotations_are_named_or_skipped(folder, bad):
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        (listed(12), "image 12: no file .*000000000012.png"),
+        (listed(12), "image 12: expected the file .*000000000012.png"),
         (listed(7), "image 7: expected an id of its own"),
         (
             listed(12, file_name="../000000000007.png"),
             "image 12: expected a file_name within",
         ),
         (listed(12, file_name="/etc/x.png"), "image 12: expected a file_name within"),
-        (listed(12, file_name="x" * 5000), "image 12: no file x*"),
+        (listed(12, file_name="x" * 5000), "image 12: expected the file x*"),
         (listed(12, file_name=3), "image 12: expected file_name: a text. Received: file_name=3"),
         (
             listed(12, height="9"),

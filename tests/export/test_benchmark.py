@@ -82,7 +82,10 @@ def test_the_command_exports(folder, capfd):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.keras", "--out", "model.onnx"], "does not exist"),
+        (
+            ["missing.keras", "--out", "model.onnx"],
+            "missing.keras: expected a Keras model. Rec",
+        ),
         (["nasnet_huge", "--out", "model.onnx"], "Expected one of nasnet_mobile"),
         (["model.keras", "--out", "model.bin"], "Expected a format of saved_model, litert, onnx"),
         (

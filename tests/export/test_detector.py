@@ -218,7 +218,7 @@ def test_the_command_exports(small, folder, tmp_path, capsys):
         ({"--out": "detector.bin"}, "Expected a format of saved_model, litert, onnx, or a path"),
         ({"--out": "nowhere/detector.onnx"}, "onnx: expected a file in an existing folder"),
         ({"--images": "nothing.png"}, "nothing.png: expected an image. Received: no such file"),
-        ({"--image-size": "0"}, "Expected image_size: an int of at least 16 and of at most 4096"),
+        ({"--image-size": "1"}, "Expected image_size: an int of at least 16 and of at most 4096"),
         ({"--image-size": "1000000"}, "Expected image_size: an int of at least 16 and of at most 4096"),
     ],
 )

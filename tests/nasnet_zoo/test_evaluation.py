@@ -174,8 +174,8 @@ def test_options_out_of_range_are_wrong_usage(option, capfd):
     [
         ({"crop": 2}, "crop: a finite number above 0 and of at most 1"),
         ({"crop": float("nan")}, "crop: a finite number"),
-        ({"image_size": 0}, "image_size: an int of at least 1 or none"),
-        ({"image_size": -1}, "image_size: an int of at least 1 or none"),
+        ({"image_size": 0}, "image_size: an int of at least 1 and of at most 4096"),
+        ({"image_size": -1}, "image_size: an int of at least 1 and of at most 4096"),
     ],
 )
 def test_arguments_out_of_range_are_refused(named, data, arguments, message):

@@ -150,7 +150,7 @@ def test_a_recipe_takes_the_cells_of_a_genotype(tmp_path):
         ({"drop_path_version": "v4"}, "drop_path_version: one of v1, v2, v3, constant"),
         ({"precision": "float8"}, "precision: one of float32, mixed_float16, mixed_bfloat16"),
         ({"ema": 1}, "ema: a finite number of at least 0 and below 1 or none"),
-        ({"genotype": "darts"}, "genotype: cells, or none"),
+        ({"genotype": "darts"}, "genotype: Genotype or none"),
         ({"warmup_epochs": 6}, "warmup_epochs below epochs"),
         ({"filters": 2, "model": "nasnet_mobile"}, "filters: an int of at least 4 with the ImageNet"),
         ({"image_size": 4, "auxiliary_weight": 0.4}, "an image_size whose map at the auxiliary head"),

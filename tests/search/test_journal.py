@@ -64,7 +64,7 @@ EDITS = {
     "result that is no JSON": ("update children set result = '{' where number = 0", "child 0: "),
     "result of another kind": (
         "update children set result = '[1]' where number = 0",
-        "child 0: .*rewards",
+        "child 0: Expected result: dict or none",
     ),
     "result without rewards": (
         "update children set result = '{}' where number = 0",
