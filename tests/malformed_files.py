@@ -97,6 +97,7 @@ def make_trained(folder: Path) -> None:
     """Writes the other good files; the working directory is the folder of the plain ones."""
     import keras
 
+    import nasnet_zoo.weights
     from nasnet_zoo.cli import main
     from nasnet_zoo.detection.recipes import find_recipe
     from nasnet_zoo.detection.training import build_detector
@@ -105,8 +106,9 @@ def make_trained(folder: Path) -> None:
     for command in (["train", "recipe.json", "--data", "data", "--out", "run"], SEARCH):
         if main(command):
             raise RuntimeError(f"{command} failed")
-    for name in ("model.keras", "model.weights.h5"):
-        shutil.copy2(folder / "run" / name, folder / name)
+    shutil.copy2(folder / "run/model.keras", folder / "model.keras")
+    shipped = Path(nasnet_zoo.weights.__file__).with_name("fashion_mnist.weights.h5")
+    shutil.copy2(shipped, folder / "model.weights.h5")
     model = keras.saving.load_model(folder / "model.keras")
     for name in ("model.tflite", "model.onnx", "saved"):
         export(model, folder / name, "saved_model" if name == "saved" else None)

@@ -1,7 +1,7 @@
 """Malformed inputs: each outcome is one clear line, and no file is new, gone or changed."""
 
 import pytest
-from malformed_cases import COMMANDS, cases
+from malformed_cases import COMMANDS, cases, good_cases
 from malformed_run import Runner
 
 pytestmark = pytest.mark.tensorflow
@@ -35,6 +35,12 @@ def test_those_without_a_model_are_told_clearly(plain, group):
 @pytest.mark.parametrize("group", GROUPS)
 def test_all_are_told_clearly(whole, group):
     assert not faults(whole, [case for case in ALL if case.group == group])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", good_cases(), ids=str)
+def test_with_good_files_the_commands_do_their_work(whole, case):
+    assert whole.faults(case)[0] == "accepted"
 
 
 def test_there_are_cases_of_every_command_and_no_two_alike():
