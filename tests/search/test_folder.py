@@ -193,31 +193,13 @@ def test_a_search_by_shared_weights_goes_on_and_trains_its_best_from_scratch(tmp
         (["--budget", "parts=301"], "Expected parts: at most steps=300"),
         (["--budget", "momentum=1"], "Expected momentum: .* below 1"),
         (["--budget", "step=1"], "Expected FIELD=VALUE with a field of cells, .* Received: 'step=1'"),
-        (["--children", "0"], "Expected children: an int of at least 1. Received: children=0"),
-        (["--minibatch", "0"], "Expected minibatch: an int of at least 1"),
-        (
-            ["--processes", "0"],
-            "Expected processes: an int of at least 1 or none. Received: processes=0",
-        ),
-        (["--retrain", "-1"], "Expected retrain_best: an int of at least 0"),
         (["--retrain", "1", "--retrain-budget", "steps=0"], "Expected steps: an int of at least 1"),
-        (["--images", "0"], "Expected images: an int of at least 1 or none. Received: images=0"),
-        (
-            ["--image-size", "0"],
-            "Expected image_size: an int of at least 1 and of at most 1024 or none",
-        ),
         (["--image-size", "1000000"], "at most 1024 or none. Received: image_size=1000000"),
-        (
-            ["--seed", "-1"],
-            "Expected seed: an int of at least 0 and below 4294967296. Received: seed=-1",
-        ),
         (["--held-out", "1"], "Expected held_out: .* Received: held_out=1.0"),
-        (["--held-out", "nan"], "Expected held_out: .* Received: held_out=nan"),
         (
             ["--stop-hopeless", "2"],
             "Expected stop_hopeless: a finite number above 0 and below 1 or none",
         ),
-        (["--shared-steps", "0"], "Expected shared_steps: an int of at least 1 or none"),
         (["--shared-steps", "9", "--stop-hopeless", "0.5"], "Expected no stop_hopeless with"),
         (["--compare", "no-such-folder"], "no-such-folder/journal.sqlite: expected the journal"),
         (["--images", "10"], "expected enough images of a class to hold out"),
@@ -231,6 +213,29 @@ def test_what_cannot_be_searched_is_told_in_one_line_and_leaves_nothing(
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("nasnet-zoo: ")
     assert re.search(message, line)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "expected"),
+    [
+        ("--children", "0", "an int of at least 1"),
+        ("--minibatch", "0", "an int of at least 1"),
+        ("--processes", "0", "an int of at least 1"),
+        ("--retrain", "-1", "an int of at least 0"),
+        ("--images", "0", "an int of at least 1"),
+        ("--image-size", "0", "an int of at least 1"),
+        ("--seed", "-1", "an int of at least 0 and below 4294967296"),
+        ("--held-out", "nan", "a finite number"),
+        ("--shared-steps", "0", "an int of at least 1"),
+    ],
+)
+def test_options_out_of_range_are_one_line(option, text, expected, tmp_path, capfd):
+    with pytest.raises(SystemExit) as stopped:
+        main(["search", "--data", "digits", "--out", str(tmp_path / "out"), option, text])
+    assert stopped.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"argument {option}: expected {expected}. Received: '{text}'" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -341,7 +346,7 @@ def test_a_script_without_a_main_guard_is_told_so_and_leaves_nothing(tmp_path):
         "worker process runs the rest of it. Received: a script that searches without this guard"
     ]
     assert done.stderr.count("Traceback") == 1
-    assert os.listdir(tmp_path / "out") == [".lock"]
+    assert not (tmp_path / "out").exists()
 
 
 OPERATIONS = """
