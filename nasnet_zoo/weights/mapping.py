@@ -209,10 +209,8 @@ def copy_weights(model: keras.Model, source: Source, background: str = "drop") -
 
     Raises:
         ValueError: if the source lacks a weight of the network or has it in another shape, if a weight
-            is not finite or a variance negative, or an argument is out of range.
+            is not finite or a variance negative.
     """
-    if background not in ("drop", "keep"):
-        raise ValueError(f"Expected background 'drop' or 'keep'. Received: {background=}")
     fits: list[tuple[Target, str, bool]] = []
     missing: dict[str, str] = {}
     absent, unlike = [], []

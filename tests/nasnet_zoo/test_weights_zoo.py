@@ -125,5 +125,7 @@ def test_a_pickle_is_refused(saved, name, tmp_path):
 def test_unknown_kinds_and_choices(saved):
     with pytest.raises(ValueError, match=r"or the prefix of a TF checkpoint\. Received: 'model.ckpt'"):
         load_weights(saved[0], "model.ckpt")
-    with pytest.raises(ValueError, match="Expected background 'drop' or 'keep'"):
+    with pytest.raises(
+        ValueError, match=r"Expected background: one of drop, keep\. Received: background='maybe'"
+    ):
         load_weights(saved[0], saved[1], background="maybe")
