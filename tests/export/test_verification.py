@@ -61,6 +61,24 @@ def test_a_wrong_weight_is_refused(model, batch, tmp_path, suffix, numbers):
     assert fates["killed"] > fates["equivalent"]
 
 
+@pytest.mark.parametrize(("suffix", "numbers"), NUMBERS)
+def test_a_trained_network_passes(tmp_path, suffix, numbers):
+    """Its sums in 16 bits are larger than float32 holds to the last integer."""
+    sample = load_idx(SAMPLE)
+    model = zoo.NASNetA_1_384_FashionMNIST(weights="fashion_mnist")
+    data = sample.train_images, sample.test_images
+    result = export(
+        model,
+        tmp_path / f"model{suffix}",
+        quantization=numbers,
+        representative=data[0],
+        images=data[1],
+        labels=sample.test_labels,
+    )
+    assert result.agreement >= 0.95
+    assert result.accuracy >= 0.9
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "numbers"), NUMBERS)
 def test_every_wrong_weight_of_a_trained_network_is_refused(tmp_path, suffix, numbers):
