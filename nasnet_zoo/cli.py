@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+import os
 import sys
 import traceback
 import warnings
@@ -172,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_search(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_predict(commands)
     _add_export(commands)
     _add_verify(commands)
     _add_benchmark(commands)
@@ -329,23 +332,48 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     evaluate.add_argument("model", help="a .keras, .tflite or .onnx file or a SavedModel folder")
     evaluate.add_argument("--data", required=True, help=_DATA)
-    evaluate.add_argument(
-        "--image-size", type=_number(PositiveInt), help="pixels (default: the model's)"
+    _add_image_options(evaluate)
+    evaluate.add_argument("--json", metavar="FILE", help="write the figures as JSON too")
+    evaluate.add_argument("--picture", metavar="FILE", help="draw the confusion matrix too")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="predict the classes of images",
+        description="Predicts the classes of image files, prepared as `nasnet-zoo evaluate` prepares "
+        "them. A model of 1,000 classes that holds no names is taken for one of ImageNet.",
     )
-    evaluate.add_argument(
+    predict.add_argument(
+        "model",
+        help="a .keras, .tflite or .onnx file, a SavedModel folder, or one that `nasnet-zoo models` "
+        "lists",
+    )
+    predict.add_argument("images", nargs="+", metavar="image", help="image files")
+    predict.add_argument("--weights", help="'imagenet' or a file of weights, for a model by its name")
+    predict.add_argument(
+        "--top", type=_number(PositiveInt), default=5, help="the most classes of an image (default: 5)"
+    )
+    _add_image_options(predict)
+    predict.add_argument("--json", metavar="FILE", help="write the predictions as JSON too")
+    predict.set_defaults(run=_predict)
+
+
+def _add_image_options(parser: argparse.ArgumentParser) -> None:
+    """The options of how a classifier sees images."""
+    parser.add_argument("--image-size", type=_number(PositiveInt), help="pixels (default: the model's)")
+    parser.add_argument(
         "--crop",
         type=_number(Annotated[float, Interval(gt=0, le=1)]),
         default=1.0,
         help="share of the shorter side looked at (default: 1.0)",
     )
-    evaluate.add_argument(
+    parser.add_argument(
         "--classes",
         metavar="FILE",
         help="the model's class names, one in each line (default: those that it holds)",
     )
-    evaluate.add_argument("--json", metavar="FILE", help="write the figures as JSON too")
-    evaluate.add_argument("--picture", metavar="FILE", help="draw the confusion matrix too")
-    evaluate.set_defaults(run=_evaluate)
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
@@ -656,6 +684,46 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         found.save(arguments.json)
     if arguments.picture:
         found.save_picture(arguments.picture)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.cells.files import check_writable, write_text
+    from nasnet_zoo.data import read_class_names, read_size
+    from nasnet_zoo.prediction import predict
+
+    if arguments.json:
+        read = [arguments.model, arguments.weights, arguments.classes, *arguments.images]
+        check_writable(arguments.json, filter(None, read))
+    names = None if arguments.classes is None else read_class_names(arguments.classes)
+    for path in arguments.images:
+        read_size(path)
+    model = _classifier(arguments.model, arguments.weights, arguments.image_size)
+    found = predict(model, arguments.images, arguments.top, arguments.image_size, arguments.crop, names)
+    results = []
+    for path, predictions in zip(arguments.images, found, strict=True):
+        print(f"{path}:")
+        for name, _, probability in predictions:
+            print(f"{probability:8.2%}  {name}")
+        listed = [
+            {"class": name, "index": index, "probability": probability}
+            for name, index, probability in predictions
+        ]
+        results.append({"image": path, "predictions": listed})
+    if arguments.json:
+        write_text(arguments.json, json.dumps(results, indent=2) + "\n")
+
+
+def _classifier(name: str, weights: str | None, image_size: int | None) -> Any:
+    """The model of a name in the papers' tables, with weights; a file is left as it is."""
+    from nasnet_zoo.models import create_model, find_preset, list_models
+
+    if weights is None:
+        if name in list_models() and not os.path.exists(name):
+            raise ValueError(f"Expected --weights for the model {name}. Received: none")
+        return name
+    channels = find_preset(name).architecture.channels
+    shape = None if image_size is None else (image_size, image_size, channels)
+    return create_model(name, weights=weights, input_shape=shape)
 
 
 def _export(arguments: argparse.Namespace) -> None:

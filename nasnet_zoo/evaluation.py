@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import keras
 import numpy as np
-from annotated_types import Interval
 
 from nasnet_zoo.cells.checking import checked
 from nasnet_zoo.cells.files import check_writable, replacing, write_text
 from nasnet_zoo.data import ImageData
-from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.models import class_names as stored_names
-from nasnet_zoo.models import load_model
-from nasnet_zoo.training.input import as_bytes, evaluation_batches
+from nasnet_zoo.prediction import Crop, ImageSide, checked_probabilities, load_classifier
+from nasnet_zoo.training.input import evaluation_batches
 from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_source
 
 _BINS = 15
@@ -120,8 +117,8 @@ def check_picture(path: str | os.PathLike[str]) -> None:
 def evaluate(
     model: keras.Model | str | os.PathLike[str],
     data: ImageSource | ImageData | str | os.PathLike[str],
-    image_size: Annotated[int, Interval(ge=1, le=4096)] | None = None,
-    crop: Annotated[float, Interval(gt=0, le=1)] = 1.0,
+    image_size: ImageSide | None = None,
+    crop: Crop = 1.0,
     class_names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Evaluates a classifier on the test images of a data set.
@@ -140,18 +137,18 @@ def evaluate(
         ValueError: if the file is no classifier, or the model does not fit the data: naming the first
             class that is another one.
     """
-    predict, shape, held = _predictor(model)
+    classifier = load_classifier(model)
     source = open_source(data)
-    _check_classes(held if class_names is None else class_names, source)
-    size = image_size or shape[0]
-    if size is None:
-        raise ValueError("Expected image_size for a model of any image size. Received: None")
-    if shape[-1] != source.channels:
+    _check_classes(classifier.class_names if class_names is None else class_names, source)
+    side, channels = classifier.image_side(image_size), classifier.image_shape[-1]
+    if channels != source.channels:
         raise ValueError(
-            f"{source.name}: expected images of {shape[-1]} channels. Received: {source.channels}"
+            f"{source.name}: expected images of {channels} channels. Received: {source.channels}"
         )
-    batches = evaluation_batches(source, size, crop)
-    pairs = ((predict(images), labels.argmax(-1)) for images, labels in batches.as_numpy_iterator())
+    batches = evaluation_batches(source, side, crop)
+    pairs = (
+        (classifier.run(images), labels.argmax(-1)) for images, labels in batches.as_numpy_iterator()
+    )
     with broken_images_named(source):
         return evaluate_predictions(pairs, source.class_names)
 
@@ -172,38 +169,6 @@ def _check_classes(expected: Sequence[str] | None, source: ImageSource) -> None:
         )
 
 
-def _predictor(
-    model: keras.Model | str | os.PathLike[str],
-) -> tuple[Callable[[np.ndarray], Any], tuple[int | None, ...], tuple[str, ...] | None]:
-    """The function from images to outputs, an image's (height, width, channels), the class names."""
-    if isinstance(model, keras.Model):
-        return _of_keras(model)
-    path = Path(model)
-    if path.suffix == ".keras":
-        return _of_keras(load_model(path))
-    runtime = load_runtime(path)
-    if len(runtime.outputs) != 1:
-        raise ValueError(
-            f"{path}: expected a classifier, with one output. Received: {', '.join(runtime.outputs)}"
-        )
-    shape, names = runtime.image_shape, runtime.class_names
-    if runtime.image_dtype == "uint8":
-        return lambda images: runtime.predict(as_bytes(images)), shape, names
-    return runtime.predict, shape, names
-
-
-def _of_keras(
-    model: keras.Model,
-) -> tuple[Callable[[np.ndarray], Any], tuple[int | None, ...], tuple[str, ...] | None]:
-    shape = getattr(model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4 or len(model.outputs) != 1:
-        raise ValueError(
-            "Expected a classifier: a model with one image input and one output. "
-            f"Received: {type(model).__name__} {model.name!r}"
-        )
-    return lambda images: model.predict_on_batch(images), shape[1:], stored_names(model)
-
-
 def evaluate_predictions(
     predictions: Iterable[tuple[Any, np.ndarray]], class_names: tuple[str, ...]
 ) -> Evaluation:
@@ -217,14 +182,7 @@ def evaluate_predictions(
     in_top_5 = 0
     bins = np.zeros((_BINS, 3))  # images, named rightly, probability
     for probabilities, labels in predictions:
-        probabilities = np.asarray(probabilities, np.float32)
-        if probabilities.shape != (len(labels), classes):
-            raise ValueError(
-                f"Expected probabilities of {classes} classes for each image. "
-                f"Received: {probabilities.shape}"
-            )
-        if not (probabilities.min() >= -0.01 and np.allclose(probabilities.sum(-1), 1.0, atol=0.1)):
-            raise ValueError("Expected class probabilities. Received: outputs that do not sum to 1")
+        probabilities = checked_probabilities(probabilities, len(labels), classes)
         order = np.argsort(-probabilities, axis=-1, kind="stable")
         named = order[:, 0]
         np.add.at(confusion, (labels, named), 1)

@@ -702,7 +702,7 @@ def decode_predictions(
         ValueError: if ``predictions`` has another shape, or ``top`` is out of range.
     """
     probabilities = np.asarray(keras.ops.convert_to_numpy(predictions))
-    classes = _imagenet_classes()
+    classes = imagenet_classes()
     if probabilities.ndim != 2 or probabilities.shape[1] != len(classes):
         raise ValueError(
             f"Expected predictions of shape (batch, {len(classes)}). Received: {probabilities.shape}"
@@ -717,7 +717,7 @@ def decode_predictions(
 
 
 @functools.cache
-def _imagenet_classes() -> tuple[tuple[str, str], ...]:
+def imagenet_classes() -> tuple[tuple[str, str], ...]:
     """WordNet ids and names of ImageNet's classes, in the order of `keras.applications`."""
     lines = Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
     return tuple((identity, name) for identity, name in (line.split(" ") for line in lines))

@@ -23,6 +23,7 @@ COMMANDS = {
     "search": "search --data {data} --out {out} --processes 1 --children 2 --minibatch 2",
     "train": "train {recipe} --data {data} --out {out} --genotype {genotype}",
     "evaluate": "evaluate {keras} --data {data} --json {json} --picture {png} --classes {classes}",
+    "predict": "predict {keras} {photo} --json {json} --classes {classes}",
     "export": "export {keras} --out {lite} --images {data} --classes {classes}",
     "verify": "verify {tflite} {keras} --images {data}",
     "benchmark": "benchmark {tflite} --rounds 1 --json {json} --picture {svg} --keras {keras}",
@@ -42,6 +43,11 @@ OTHERS = {
         "evaluate {tflite} --data data",
         "evaluate {onnx} --data data",
         "evaluate {saved} --data data",
+    ],
+    "predict": [
+        "predict {tflite} photos/0.png",
+        "predict {onnx} photos/0.png",
+        "predict {saved} photos/0.png",
     ],
     "export": [
         "export nasnet_a_1_384_fashion_mnist --weights {weights} --out {lite}",
@@ -206,6 +212,7 @@ TAKES_ABOVE_0 = {
     ),
     "train": ("--batch-size", "--checkpoints-per-epoch"),
     "evaluate": ("--image-size", "--crop"),
+    "predict": ("--image-size", "--crop", "--top"),
     "export": ("--limit", "--image-size", "--opset"),
     "verify": ("--limit",),
     "benchmark": ("--rounds", "--image-size"),
@@ -310,14 +317,15 @@ def namespace() -> dict[str, Any]:
     import numpy as np
 
     import nasnet_zoo as zoo
-    from nasnet_zoo import data, evaluation, export, search, training
+    from nasnet_zoo import data, evaluation, export, prediction, search, training
     from nasnet_zoo.cells import operations
-    from nasnet_zoo.detection import coco, faster_rcnn, prediction, recipes
+    from nasnet_zoo.detection import coco, faster_rcnn, recipes
+    from nasnet_zoo.detection import prediction as detections
     from nasnet_zoo.detection import training as detection
     from nasnet_zoo.export import benchmark
     from nasnet_zoo.search import child, controller, folder, journal, stopping
 
-    modules = (data, evaluation, export, search, training, operations, coco, faster_rcnn, prediction)
+    modules = (data, evaluation, export, search, training, operations, coco, faster_rcnn, detections)
     modules += (recipes, detection, benchmark, child, controller, folder, journal, stopping)
     names = {name: value for module in modules for name, value in vars(module).items()}
     genotype = zoo.Genotype.from_dict(GENOTYPE)
@@ -328,6 +336,7 @@ def namespace() -> dict[str, Any]:
         "inf": np.inf,
         "train": training.train,
         "evaluate": evaluation.evaluate,
+        "predict": prediction.predict,
         "export": export.export,
         "benchmark": benchmark.benchmark,
         "BLOCK": genotype.normal.blocks[0],

@@ -91,7 +91,7 @@ def centred(image: tf.Tensor, size: int, crop: float) -> tf.Tensor:
     """The central square, ``crop`` of the shorter side, resized and scaled to [-1, 1]."""
     shape = tf.shape(image)
     shorter = tf.minimum(shape[0], shape[1])
-    side = tf.cast(tf.round(tf.cast(shorter, tf.float32) * crop), tf.int32)
+    side = tf.maximum(tf.cast(tf.round(tf.cast(shorter, tf.float32) * crop), tf.int32), 1)
     top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
     return resized(image[top : top + side, left : left + side], (size, size))
 

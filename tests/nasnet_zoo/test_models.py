@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import examples, genotypes
 
 import nasnet_zoo as zoo
-from nasnet_zoo.models import PRESETS, _imagenet_classes, from_architecture, model_name
+from nasnet_zoo.models import PRESETS, from_architecture, imagenet_classes, model_name
 from nasnet_zoo.network import architecture_of, auxiliary_kernel, plan_cells
 
 
@@ -318,7 +318,7 @@ def test_preprocessing_scales_to_plus_minus_one():
 
 def test_predictions_are_decoded_as_keras_decodes_them(monkeypatch):
     """Keras fetches its names; it is given ours, whose order and spelling the next test fixes."""
-    names = {str(k): list(names) for k, names in enumerate(_imagenet_classes())}
+    names = {str(k): list(names) for k, names in enumerate(imagenet_classes())}
     monkeypatch.setattr(keras.src.applications.imagenet_utils, "CLASS_INDEX", names)
     predictions = np.random.default_rng(0).uniform(size=(3, 1000)).astype("float32")
     theirs = keras.applications.imagenet_utils.decode_predictions(predictions, top=4)
@@ -326,7 +326,7 @@ def test_predictions_are_decoded_as_keras_decodes_them(monkeypatch):
 
 
 def test_the_names_are_imagenet_s():
-    classes = _imagenet_classes()
+    classes = imagenet_classes()
     assert len(set(classes)) == 1000
     # Classes are numbered by their WordNet ids. Two pairs of classes share a name.
     assert sorted(classes) == list(classes)
@@ -339,7 +339,7 @@ def test_the_names_are_imagenet_s():
 @pytest.mark.slow
 def test_the_names_are_those_of_keras_hub():
     utils = pytest.importorskip("keras_hub.src.utils.imagenet.imagenet_utils")
-    assert dict(enumerate(_imagenet_classes())) == utils.IMAGENET_NAMES
+    assert dict(enumerate(imagenet_classes())) == utils.IMAGENET_NAMES
 
 
 @pytest.mark.parametrize(
