@@ -188,7 +188,10 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         help="search cells for a data set",
         description="Searches cells: children are sampled, each is trained from scratch and judged "
         "by held-out images. It can be stopped at any moment; the same command goes on from there. "
-        "OUT/best.json is the best genotype so far, OUT/report.html the report.",
+        "OUT/best.json is the best genotype so far, OUT/report.html the report. The actions tell what "
+        "a search has found.",
+        usage="nasnet-zoo search --data DATA --out OUT [OPTION ...]\n"
+        "       nasnet-zoo search {best,list,show} FOLDER ...",
     )
     search.add_argument("--data", required=True, help=_DATA)
     search.add_argument("--out", required=True, help="folder for the journal, settings and best.json")
@@ -280,6 +283,57 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
     search.add_argument("--seed", type=_number(Seed), default=0, help="of all draws (default: 0)")
     search.add_argument("--tensorboard", action="store_true", help="write events to OUT/tensorboard")
     search.set_defaults(run=_search)
+    actions = search.add_subparsers(
+        title="actions",
+        description="They read the folder of a search, while it runs too, and change nothing in it.",
+        metavar="ACTION",
+        prog="nasnet-zoo search",
+        parser_class=_Parser,
+        action=_Actions,
+    )
+    _add_search_actions(actions)
+
+
+class _Actions(argparse._SubParsersAction):
+    """Actions beside what a command does without one, whose options none of them takes."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, *more: Any) -> None:
+        for action in parser._actions:
+            given = getattr(namespace, action.dest, action.default) != action.default
+            if given and action.default is not argparse.SUPPRESS:
+                raise argparse.ArgumentError(action, f"not allowed with the action {values[0]}")
+            action.required = False
+        super().__call__(parser, namespace, values, *more)
+
+
+def _add_search_actions(actions: argparse._SubParsersAction) -> None:
+    of_search = "the --out of a search, which may be running"
+    best = actions.add_parser("best", help="show the best child so far")
+    best.add_argument("folder", help=of_search)
+    best.add_argument("--out", metavar="FILE", help="write its genotype as JSON too")
+    best.set_defaults(run=_search_best)
+
+    listed = actions.add_parser("list", help="list the children, with rewards and costs")
+    listed.add_argument("folder", help=of_search)
+    listed.add_argument(
+        "--top", type=_number(PositiveInt), help="the most children to list (default: all)"
+    )
+    listed.add_argument(
+        "--sort",
+        choices=("reward", "number", "parameters"),
+        default="reward",
+        help="by reward, best first (default), by number, or by parameters, fewest first",
+    )
+    files = listed.add_mutually_exclusive_group()
+    files.add_argument("--csv", metavar="FILE", help="write the list as CSV too")
+    files.add_argument("--json", metavar="FILE", help="write the list as JSON too")
+    listed.set_defaults(run=_search_list)
+
+    show = actions.add_parser("show", help="show a child: its cells, and how its training went")
+    show.add_argument("folder", help=of_search)
+    show.add_argument("number", type=_number(NonNegativeInt), help="of the child")
+    show.add_argument("--picture", metavar="FILE", help="draw its cells as SVG too")
+    show.set_defaults(run=_search_show)
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
@@ -630,6 +684,24 @@ def _search(arguments: argparse.Namespace) -> None:
         tensorboard=arguments.tensorboard,
     )
     print(f"Wrote {arguments.out}/best.json: child {best.number}, {best.reward:.2%} of held-out images")
+
+
+def _search_best(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.search.command import best_command
+
+    best_command(arguments)
+
+
+def _search_list(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.search.command import list_command
+
+    list_command(arguments)
+
+
+def _search_show(arguments: argparse.Namespace) -> None:
+    from nasnet_zoo.search.command import show_command
+
+    show_command(arguments)
 
 
 def _train(arguments: argparse.Namespace) -> None:

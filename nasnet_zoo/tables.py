@@ -105,7 +105,7 @@ def print_table(table: Table) -> None:
         column.overflow = "fold"
     console = Console(markup=False, emoji=False)
     natural = console.measure(table, options=console.options.update_width(10_000)).maximum
-    least = max(len(str(name)) for name in names.cells) + _NARROW * len(others)
+    least = max((len(str(name)) for name in names.cells), default=0) + _NARROW * len(others)
     width = max(console.width, min(natural, least)) if console.is_terminal else natural
     # A class may be called "[red]" or ":cat:".
     Console(width=width, markup=False, emoji=False).print(table)

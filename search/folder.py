@@ -29,16 +29,16 @@ from .journal import Journal, Record, check_settings
 from .policies import POLICIES, Policy
 from .progress import Events, LiveProgress
 from .report import rewarded, write_report
+from .results import JOURNAL, RETRAINED, ranked_anew, read_retrained
 from .search import Here, Watch, Workers, ranked, retrain, run_search
 from .sharing import SharedWeights, Sharing
 from .space import SearchSpace
 from .stopping import MedianStopping
 from .workers import LocalWorkers, end_if_unguarded
 
-_JOURNAL = "journal.sqlite"
 _SETTINGS = "settings.json"
 # What a search that was killed before its journal was whole may leave.
-_UNBEGUN = {".lock", *(_JOURNAL + suffix for suffix in ("", "-journal", "-wal", "-shm"))}
+_UNBEGUN = {".lock", *(JOURNAL + suffix for suffix in ("", "-journal", "-wal", "-shm"))}
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def search_folder(
     """
     end_if_unguarded()
     out = Path(out)
-    check_ours(out, _JOURNAL, "a search")
+    check_ours(out, JOURNAL, "a search")
     policy = settings.make_policy()
     random = None if compare is None else _compared(Path(compare), settings.space)
     data = _load(data, settings.images, settings.image_size)
@@ -174,18 +174,18 @@ def search_folder(
         best = run.search(policy, children, random, tensorboard)
         if retrain_best:
             longer = dataclasses.replace(settings.budget, steps=4 * settings.budget.steps)
-            best = run.retrain(best[:retrain_best], retrain_budget or longer, random)
-    return best
+            return run.retrain(best[:retrain_best], retrain_budget or longer, random)
+        return ranked_anew(best, read_retrained(out)) or best
 
 
 def _compared(folder: Path, space: SearchSpace) -> Path:
     """The journal of a search of the same space, with a trained child."""
-    with closing(Journal(folder / _JOURNAL)) as journal:
+    with closing(Journal(folder / JOURNAL)) as journal:
         fields = json.loads(json.dumps(dataclasses.asdict(space)))
         begun = {name: journal.settings.get(f"space.{name}") for name in fields}
         check_settings(journal.path, begun, fields)
         rewarded(journal)
-    return folder / _JOURNAL
+    return folder / JOURNAL
 
 
 def search_images(data: ImageData, held_out: float, image_size: int | None = None) -> Images:
@@ -253,7 +253,7 @@ class _Run:
             self._check_settings()
         with (
             self._workers(policy, begun) as workers,
-            closing(Journal(self.out / _JOURNAL, noted)) as journal,
+            closing(Journal(self.out / JOURNAL, noted)) as journal,
             _stoppable(journal, children),
             LiveProgress(self.console, journal, children) as progress,
         ):
@@ -274,20 +274,22 @@ class _Run:
                 watches,
                 remember=settings.shared_steps is None,
             )
-            best = self._saved(ranked(records), records)
-            self._report(journal, random)
+            best, again = ranked(records), ranked_anew(records, read_retrained(self.out))
+            self._save(again or best, records)
+            self._report(journal, random, again)
         return best
 
     def _check_settings(self) -> None:
-        """Checks that the journal is there, and that nobody has changed the file of its settings."""
+        """Checks that the journals are whole, and that nobody has changed the file of the settings."""
+        read_retrained(self.out)
         path = self.out / _SETTINGS
-        with closing(Journal(self.out / _JOURNAL)) as journal:
+        with closing(Journal(self.out / JOURNAL)) as journal:
             if path.exists() and (found := read_json(path, "settings of a search")) != journal.settings:
                 found = found if isinstance(found, dict) else {}
                 names = {**journal.settings, **found}
                 name = next(n for n in names if found.get(n) != journal.settings.get(n))
                 raise ValueError(
-                    f"{path}: expected {name}={journal.settings.get(name)!r}, as in {_JOURNAL}. "
+                    f"{path}: expected {name}={journal.settings.get(name)!r}, as in {JOURNAL}. "
                     f"Received: {name}={found.get(name)!r}"
                 )
 
@@ -306,15 +308,15 @@ class _Run:
     def retrain(self, best: Sequence[Record], budget: Budget, random: Path | None) -> list[Record]:
         noted = {**self.seen, "image_size": self.settings.image_size, **dataclasses.asdict(budget)}
         with (
-            closing(Journal(self.out / "retrained.sqlite", noted)) as journal,
+            closing(Journal(self.out / RETRAINED, noted)) as journal,
             _stoppable(journal, len(best)),
             LocalWorkers(self.images, budget, self.processes) as workers,
             LiveProgress(self.console, journal, len(best), "train anew") as progress,
-            closing(Journal(self.out / _JOURNAL)) as search,
+            closing(Journal(self.out / JOURNAL)) as search,
         ):
             cost, space = self._cost(budget), self.settings.space
             again = retrain(best, space, workers, journal, cost, [progress])
-            self._saved(again, best)
+            self._save(again, best)
             self._report(search, random, again)
         return again
 
@@ -330,13 +332,12 @@ class _Run:
 
         return cost
 
-    def _saved(self, best: list[Record], children: Sequence[Record]) -> list[Record]:
-        """The best children, the first of them written to a file."""
+    def _save(self, best: Sequence[Record], children: Sequence[Record]) -> None:
+        """Writes the first of the best children to a file."""
         if not best:
             errors = {(record.result or {}).get("error", "diverged") for record in children}
             raise ValueError(f"Expected a child that can be trained. Received: {', '.join(errors)}")
         _save(best[0], self.out)
-        return best
 
 
 class _Best(Watch):
@@ -346,7 +347,9 @@ class _Best(Watch):
         self._out, self._journal = out, journal
 
     def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
-        for record in ranked(self._journal.children())[:1]:
+        children = self._journal.children()
+        best = ranked_anew(children, read_retrained(self._out)) or ranked(children)
+        for record in best[:1]:
             _save(record, self._out)
 
 

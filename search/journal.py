@@ -101,7 +101,7 @@ class Journal:
     Args:
         path: of the file.
         settings: of the search, as JSON holds them. Default: the journal of a search that was begun,
-            to read.
+            which may be running, to read: nothing is written.
 
     Raises:
         ValueError: if the file is none, is damaged, was begun with other settings, or is not there and
@@ -113,7 +113,7 @@ class Journal:
         self.path = path
         if settings is None and not os.path.exists(path):
             raise self._error("no such file")
-        name = os.fspath(path) if settings is not None else f"{Path(path).absolute().as_uri()}?mode=rw"
+        name = os.fspath(path) if settings is not None else _to_read(path)
         with self._reading():
             self._database = sqlite3.connect(name, isolation_level=None, uri=settings is None)
         try:
@@ -367,6 +367,23 @@ def check_settings(
                 f"{path}: expected the search that was begun there, with {name}={begun.get(name)!r}. "
                 f"Received: {name}={settings.get(name)!r}"
             )
+
+
+def is_begun(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is more than the journal of a search that was killed before it made its tables."""
+    try:
+        with closing(sqlite3.connect(_to_read(path), uri=True)) as database:
+            return bool(_schema(database))
+    except sqlite3.DatabaseError:
+        return True
+
+
+def _to_read(path: str | os.PathLike[str]) -> str:
+    """The address of a journal that SQLite then only reads."""
+    # A search that runs, or was killed, has a log beside its journal. Without one SQLite would make an
+    # empty log and leave it there, but for a file that is declared not to change.
+    mode = "mode=ro" if os.path.exists(f"{path}-wal") else "immutable=1"
+    return f"{Path(path).absolute().as_uri()}?{mode}"
 
 
 def _schema(database: sqlite3.Connection) -> dict[str, str]:

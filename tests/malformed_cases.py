@@ -21,6 +21,9 @@ COMMANDS = {
     "models": "models --markdown {page}",
     "convert": "convert {weights} --model nasnet_a_1_384_fashion_mnist --out {h5}",
     "search": "search --data {data} --out {out} --processes 1 --children 2 --minibatch 2",
+    "search best": "search best search --out {json}",
+    "search list": "search list search --csv {json}",
+    "search show": "search show search 0 --picture {svg}",
     "train": "train {recipe} --data {data} --out {out} --genotype {genotype}",
     "evaluate": "evaluate {keras} --data {data} --json {json} --picture {png} --classes {classes}",
     "predict": "predict {keras} {photo} --json {json} --classes {classes}",
@@ -192,7 +195,7 @@ def _numeric(parser: argparse.ArgumentParser, group: str) -> list[tuple[str, int
     return [
         (action.option_strings[0], action.nargs if isinstance(action.nargs, int) else 1)
         for action in parser._actions
-        if action.type is not None
+        if action.type is not None and action.option_strings
     ]
 
 
@@ -210,6 +213,7 @@ TAKES_ABOVE_0 = {
         "--shared-steps",
         "--processes",
     ),
+    "search list": ("--top",),
     "train": ("--batch-size", "--checkpoints-per-epoch"),
     "evaluate": ("--image-size", "--crop"),
     "predict": ("--image-size", "--crop", "--top"),

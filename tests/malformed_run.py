@@ -22,7 +22,7 @@ _CLEAR = re.compile(
     r"[Ee]xpected .*Received: \S"
     # What argparse says of words that are missing or too many.
     r"|expected (one|at least one|\d+) arguments?|the following arguments are required: "
-    r"|invalid choice: .*choose from |unrecognized arguments: .*--help"
+    r"|invalid choice: .*choose from |not allowed with |unrecognized arguments: .*--help"
 )
 #: Words of other libraries and of the insides of ours.
 _FOREIGN = re.compile(

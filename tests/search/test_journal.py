@@ -167,7 +167,7 @@ STATES = {
 def test_a_state_that_is_not_the_policys_is_refused(journals, tmp_path, policy, edit, message):
     path = tmp_path / "journal.sqlite"
     shutil.copy(journals / f"{policy}.sqlite", path)
-    with closing(Journal(path)) as journal:
+    with closing(Journal(path, {"policy": policy})) as journal:
         rounds, state = journal.policy()
         edit(state)
         journal.save_policy(rounds, state)

@@ -1,0 +1,386 @@
+"""The commands `search best`, `list` and `show` beside what the journal and the folder hold."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from nasnet_zoo.cells import Cost, Genotype
+from nasnet_zoo.cells.draw import genotype_svg
+from nasnet_zoo.cells.files import locked
+from nasnet_zoo.cli import main
+from nasnet_zoo.search import RandomSearch, SearchSpace
+from nasnet_zoo.search.child import ChildError, Trained
+from nasnet_zoo.search.journal import Journal
+from nasnet_zoo.search.results import ranked_anew, read_results
+from nasnet_zoo.search.search import Here, ranked, run_search
+
+pytestmark = pytest.mark.tensorflow
+
+TINY = [
+    *("search", "--data", "digits", "--images", "200", "--processes", "1", "--minibatch", "2"),
+    *("--policy", "random", "--space", "blocks=1", "cells=1", "operations=identity,max_3x3,avg_3x3"),
+    *("--budget", "steps=4", "filters=2", "stem_filters=2", "batch_size=16", "parts=2"),
+]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_changes(request):
+    """The commands leave every file of the search as it was, and make none beside them."""
+    folder = request.getfixturevalue("folder") if "folder" in request.fixturenames else None
+    before = folder and contents(folder)
+    yield
+    assert not folder or contents(folder) == before
+
+
+def run(capfd, *words):
+    capfd.readouterr()
+    assert main(["search", *map(str, words)]) == 0
+    return capfd.readouterr().out
+
+
+def refused(capfd, *words):
+    capfd.readouterr()
+    assert main(["search", *map(str, words)]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    return line
+
+
+def facts(out):
+    """The lines before the table of blocks, by name."""
+    lines = out.split("\n\n")[0].splitlines()
+    return {line[:20].strip(): line[20:].strip() for line in lines}
+
+
+# === A real search ===
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    out = tmp_path_factory.mktemp("real") / "out"
+    assert main([*TINY, "--children", "4", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def retrained(real, tmp_path_factory):
+    out = tmp_path_factory.mktemp("retrained") / "out"
+    shutil.copytree(real, out)
+    command = [*TINY, "--children", "4", "--retrain", "2", "--retrain-budget", "steps=8"]
+    assert main([*command, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.mark.parametrize("fixture", ["real", "retrained"])
+def test_the_best_child_is_that_of_best_json(fixture, request, tmp_path, capfd):
+    folder = request.getfixturevalue(fixture)
+    before = contents(folder)
+    out = run(capfd, "best", folder, "--out", tmp_path / "best.json")
+    assert contents(folder) == before
+    assert (tmp_path / "best.json").read_bytes() == (folder / "best.json").read_bytes()
+    told = facts(out)
+    assert f"child {told['child']}" == Genotype.load(tmp_path / "best.json").name
+    journal = "journal.sqlite" if fixture == "real" else "retrained.sqlite"
+    with closing(sqlite3.connect(folder / journal)) as database:
+        ((reward,),) = database.execute("select max(reward) from children").fetchall()
+    assert told["reward" if fixture == "real" else "trained anew"] == f"{reward:.4f}"
+
+
+def test_the_list_holds_what_the_journal_holds(retrained, tmp_path, capfd):
+    before = contents(retrained)
+    names = ("number", "state", "reward", "parameters", "mult_adds", "seconds", "round", "same_as")
+    out = run(capfd, "list", retrained, "--sort", "number", "--json", tmp_path / "l.json")
+    run(capfd, "list", retrained, "--sort", "number", "--csv", tmp_path / "l.csv")
+    assert contents(retrained) == before
+    rows = json.loads((tmp_path / "l.json").read_text())
+    with closing(sqlite3.connect(retrained / "journal.sqlite")) as database:
+        query = f"select {', '.join(names)} from children order by number"
+        expected = database.execute(query).fetchall()
+    with closing(sqlite3.connect(retrained / "retrained.sqlite")) as database:
+        anew = dict(database.execute("select number, reward from children"))
+    assert [tuple(row[name] for name in names) for row in rows] == expected
+    assert {r["number"]: r["retrained_reward"] for r in rows if r["retrained_reward"]} == anew
+    with (tmp_path / "l.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert read == [
+        {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
+    ]
+    heading, *lines = out.splitlines()
+    assert "trained anew" in heading
+    for line, row in zip(lines, rows, strict=True):
+        assert line.split()[:3] == [str(row["number"]), "finished", f"{row['reward']:.4f}"]
+
+
+def test_a_search_that_goes_on_keeps_the_winner_of_those_trained_anew(retrained, tmp_path, capfd):
+    """Unless it finds a child that is better than those that were."""
+    out = tmp_path / "out"
+    shutil.copytree(retrained, out)
+    best = (out / "best.json").read_bytes()
+    assert main([*TINY, "--children", "4", "--out", str(out)]) == 0
+    assert (out / "best.json").read_bytes() == best
+    told = facts(run(capfd, "best", out))
+    assert f"<b>child {told['child']}</b> with a reward of" in (out / "report.html").read_text()
+
+
+def _touched(path):
+    path.touch()
+
+
+def _opened(path):
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("pragma journal_mode = wal")
+
+
+@pytest.mark.parametrize("begin", [_touched, _opened])
+def test_a_training_anew_that_was_killed_at_its_beginning_counts_for_nothing(
+    real, tmp_path, begin, capfd
+):
+    out = tmp_path / "out"
+    shutil.copytree(real, out)
+    begin(out / "retrained.sqlite")
+    assert "trained anew" not in facts(run(capfd, "best", out))
+    assert main([*TINY, "--children", "4", "--out", str(out)]) == 0
+    assert (out / "best.json").read_bytes() == (real / "best.json").read_bytes()
+    assert main([*TINY, "--children", "4", "--retrain", "1", "--out", str(out)]) == 0
+    assert "trained anew" in facts(run(capfd, "best", out))
+
+
+def test_a_damaged_training_anew_is_told_before_the_search_goes_on(real, tmp_path, capfd):
+    out = tmp_path / "out"
+    shutil.copytree(real, out)
+    (out / "retrained.sqlite").write_text("noise" * 999)
+    before = contents(out)
+    assert main([*TINY, "--children", "6", "--out", str(out)]) == 1
+    line = refused(capfd, "best", out)
+    assert line.startswith(f"nasnet-zoo: {out}/retrained.sqlite: expected the journal of a search.")
+    after = contents(out)
+    assert before == {name: after[name] for name in before}
+
+
+def test_the_winner_is_one_of_those_trained_anew_while_they_are_the_best(real):
+    first, second, *_ = best = ranked(read_results(real).children)
+    anew = [replace(first, reward=0.3), replace(second, reward=0.4)]
+    assert [record.number for record in ranked_anew(best, anew)] == [second.number, first.number]
+    assert ranked_anew(best, []) == []
+    assert ranked_anew(best, [replace(first, reward=0.3), replace(second, reward=None)]) == []
+    better = replace(first, number=99, canonical=(9,), reward=1.0)
+    assert ranked_anew([*best, better], anew) == []
+
+
+# === A search of which we know what it found ===
+
+SPACE = SearchSpace(2, ("identity", "sep_3x3", "max_3x3"), ("add",), cells=2)
+WHY = "images too small\nfor this child"
+
+
+def sampled(folder, children):
+    """Searches; of the children every third cannot be trained, and every sixth is stopped."""
+
+    def train(job):
+        if job.number % 3 == 2:
+            raise ChildError(WHY)
+        reward = (7 * job.number % 10) / 10
+        return Trained((reward / 2, reward), (2.0, 1.0), stopped=job.number % 6 == 1)
+
+    def cost(genotype):
+        number = int(genotype.name.split()[1])
+        return Cost(10_000 - (number // 2) * 1000, 0, 2_500_000)
+
+    journal = Journal(folder / "journal.sqlite", {"policy": "random"})
+    run_search(RandomSearch(SPACE), SPACE, Here(train), journal, children, minibatch=5, cost=cost)
+    return journal
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("known")
+    journal = sampled(folder, 10)
+    # The twelfth is the third again, and the last waits for its turn.
+    eleven, twelve = (replace(journal.child(k), number=10 + k, round=2) for k in (0, 2))
+    journal.add([replace(r, state="sampled", reward=None, result=None) for r in (eleven, twelve)])
+    journal.finish(12, 0.0, {}, 0.0, failed=True, same_as=2)
+    journal.close()
+    return folder
+
+
+@pytest.fixture
+def folder(known):
+    return known
+
+
+def test_a_child_that_failed_is_shown_with_its_reason(folder, tmp_path, capfd):
+    out = run(capfd, "list", folder, "--sort", "number", "--json", tmp_path / "l.json")
+    rows = {row["number"]: row for row in json.loads((tmp_path / "l.json").read_text())}
+    failed = {number for number, row in rows.items() if row["error"]}
+    assert failed == {2, 5, 8, 12} == {n for n, row in rows.items() if row["state"] == "failed"}
+    assert {rows[number]["error"] for number in failed} == {WHY}
+    line = next(line for line in out.splitlines() if line.split()[0] == "2")
+    assert line.rstrip().endswith("  images too small for this child")
+    assert {number for number, row in rows.items() if row["stopped"]} == {1, 7}
+    for number in (2, 12):
+        told = facts(run(capfd, "show", folder, number))
+        assert (told["state"], told["error"]) == ("failed", "images too small for this child")
+    assert told["same as"] == "child 2"
+
+
+def test_a_child_in_full(folder, tmp_path, capfd):
+    record = read_results(folder).child(7)
+    out = run(capfd, "show", folder, 7, "--picture", tmp_path / "child.svg")
+    told = facts(out)
+    assert (told["reward"], told["rewards by part"]) == ("0.9000", "0.4500, 0.9000")
+    assert (told["parameters"], told["mult-adds"], told["minibatch"]) == ("7,000", "2.50 M", "1")
+    assert (told["seed"], told["stopped early"]) == (str(record.seed), "yes")
+    genotype = Genotype.from_dict(record.genotype)
+    assert (tmp_path / "child.svg").read_text(encoding="utf-8") == genotype_svg(genotype)
+    lines = [re.split(r"\s{2,}", line.strip()) for line in out.split("\n\n")[1].splitlines()[1:]]
+    states = ("h_i", "h_i-1", "2", "3")
+    expected = []
+    for name, cell in (("normal", genotype.normal), ("reduction", genotype.reduction)):
+        for k, block in enumerate(cell.blocks):
+            left, right = (
+                f"{name} of {states[state]}"
+                for name, state in zip(block.operations, block.inputs, strict=True)
+            )
+            leaves = ["yes"] if 2 + k in cell.outputs else []
+            expected.append([name, str(2 + k), left, right, "add", *leaves])
+    assert lines == expected
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        # Rewards of 0, 1, 3, 4, 6, 7 and 9: 0, 0.7, 0.1, 0.8, 0.2, 0.9 and 0.3; the failed have 0.
+        ("reward", [7, 4, 1, 9, 6, 3, 0, 2, 5, 8, 12, 10]),
+        ("number", [*range(11), 12]),
+        ("parameters", [8, 9, 6, 7, 4, 5, 2, 3, 12, 0, 1, 10]),
+    ],
+)
+def test_the_order_of_a_list(folder, order, expected, tmp_path, capfd):
+    for top in (None, 4):
+        words = [] if top is None else ["--top", top]
+        out = run(capfd, "list", folder, "--sort", order, *words, "--csv", tmp_path / "l.csv")
+        assert [int(line.split()[0]) for line in out.splitlines()[1:]] == expected[:top]
+        with (tmp_path / "l.csv").open() as file:
+            assert [int(row["number"]) for row in csv.DictReader(file)] == expected[:top]
+
+
+def test_a_stopped_child_is_not_the_best(folder, capfd):
+    assert facts(run(capfd, "best", folder))["child"] == "4"
+
+
+# === While it runs, and after it was killed ===
+
+
+def test_a_search_is_read_while_it_runs(tmp_path, capfd):
+    with locked(tmp_path), closing(sampled(tmp_path, 5)) as journal:
+        assert len(run(capfd, "list", tmp_path).splitlines()) == 6
+        before = contents(tmp_path)
+        assert facts(run(capfd, "best", tmp_path))["reward"] == "0.8000"
+        after = contents(tmp_path)
+        for name in ("journal.sqlite", "journal.sqlite-wal"):
+            assert after[name] == before[name]
+        assert after.keys() == before.keys()
+        # It goes on, and what it adds is seen.
+        journal.add([replace(journal.child(0), number=5, state="sampled", reward=None, result=None)])
+        assert len(run(capfd, "list", tmp_path).splitlines()) == 7
+
+
+KILLED = """
+import os, pathlib, signal, sys
+sys.path.insert(0, {tests!r})
+from test_results import sampled
+sampled(pathlib.Path({folder!r}), 5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_search_left_in_its_log_is_read_and_stays_there(tmp_path, request, capfd):
+    code = KILLED.format(tests=str(request.path.parent), folder=str(tmp_path))
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    before = contents(tmp_path)
+    assert before["journal.sqlite-wal"]
+    assert len(run(capfd, "list", tmp_path).splitlines()) == 6
+    after = contents(tmp_path)
+    for name in ("journal.sqlite", "journal.sqlite-wal"):
+        assert after[name] == before[name]
+
+
+# === What is refused ===
+
+
+@pytest.mark.parametrize("action", [["best"], ["list"], ["show", "0"]])
+def test_a_folder_that_holds_no_search_is_told_in_one_line(action, tmp_path, capfd):
+    name, *number = action
+    (tmp_path / "file").write_text("mine")
+    for path, received in [
+        (tmp_path, "a folder without"),
+        (tmp_path / "none", "no such folder"),
+        (tmp_path / "file", "a file"),
+    ]:
+        line = refused(capfd, name, path, *number)
+        expected = "expected the folder of a search (with journal.sqlite)"
+        assert line == f"nasnet-zoo: {path}: {expected}. Received: {received}"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_cannot_be_shown_or_written_is_told_in_one_line(folder, tmp_path, capfd):
+    journal = folder / "journal.sqlite"
+    for words, message in [
+        (["show", folder, "13"], "expected the number of a child, 0 to 11. Received: 13"),
+        (["show", folder, "0", "--picture", tmp_path / "a.png"], "a picture of type svg"),
+        (["show", folder, "0", "--picture", tmp_path / "no/a.svg"], "in an existing folder"),
+        (["best", folder, "--out", journal], "expected the name of a file of its own"),
+        (["list", folder, "--csv", journal], "expected the name of a file of its own"),
+        (["list", folder, "--json", journal], "expected the name of a file of its own"),
+    ]:
+        assert message in refused(capfd, *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_without_a_trained_child_has_no_best(tmp_path, capfd):
+    Journal(tmp_path / "journal.sqlite", {}).close()
+    assert "expected a search with a trained child. Received: none" in refused(capfd, "best", tmp_path)
+    assert "expected the number of a child, none so far" in refused(capfd, "show", tmp_path, 0)
+    assert len(run(capfd, "list", tmp_path).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: --data, --out"),
+        (["--data", "digits"], "the following arguments are required: --out"),
+        (["unknown"], "invalid choice: 'unknown' (choose from"),
+        (["--data", "digits", "best", "folder"], "argument --data: not allowed with the action best"),
+        (["list", "folder", "--csv", "a", "--json", "b"], "not allowed with argument --csv"),
+        (["list", "folder", "--top", "0"], "argument --top: expected an int of at least 1"),
+        (["show", "folder", "-1"], "argument number: expected an int of at least 0"),
+    ],
+)
+def test_wrong_usage_is_one_line(words, message, capfd):
+    with pytest.raises(SystemExit) as stopped:
+        main(["search", *words])
+    assert stopped.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_the_help_shows_the_actions(capfd):
+    with pytest.raises(SystemExit):
+        main(["search", "--help"])
+    out = capfd.readouterr().out
+    assert "nasnet-zoo search --data DATA --out OUT" in out
+    assert "nasnet-zoo search {best,list,show} FOLDER" in out
+    for action in ("best", "list", "show"):
+        assert re.search(rf"^    {action} +\w+ ", out, re.MULTILINE)
