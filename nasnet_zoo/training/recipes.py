@@ -50,11 +50,15 @@ class Recipe:
         weights: what the network starts from, as in `nasnet_zoo.NASNet`; None for random weights.
         image_size: height and width in pixels. Default: the model's.
         bn_momentum: decay of batch norm's moving statistics, in [0, 1], instead of the model's.
-        optimizer: "sgd" (momentum) or "rmsprop" (with momentum).
-        momentum: of either optimizer, in [0, 1).
+        optimizer: "sgd" (with momentum), "rmsprop" (with momentum), or "adamw" (Loshchilov & Hutter,
+            arXiv 1711.05101), whose epsilon is 1e-8.
+        momentum: of SGD and RMSProp; AdamW's beta_1. In [0, 1).
         nesterov: whether SGD looks ahead.
         rho: RMSProp's decay, in [0, 1).
         epsilon: RMSProp's, above 0.
+        beta_2: AdamW's decay of the mean square, in [0, 1).
+        weight_decay: AdamW's: each step takes ``learning_rate * weight_decay * w`` from every weight
+            but biases and the scales and offsets of batch norm. 0 for the other optimizers.
         schedule: "cosine", half a period down to 0, or "exponential", steps by ``decay_rate``.
         decay_rate: factor of the exponential schedule, in (0, 1].
         decay_epochs: epochs between its steps, above 0.
@@ -92,11 +96,13 @@ class Recipe:
     weights: str | None = None
     image_size: PositiveInt | None = None
     bn_momentum: Share | None = None
-    optimizer: Literal["sgd", "rmsprop"] = "sgd"
+    optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
     momentum: Decay = 0.9
     nesterov: bool = False
     rho: Decay = 0.9
     epsilon: PositiveFloat = 1.0
+    beta_2: Decay = 0.999
+    weight_decay: NonNegativeFloat = 0.0
     schedule: Literal["cosine", "exponential"] = "cosine"
     decay_rate: Annotated[float, Interval(gt=0, le=1)] = 0.97
     decay_epochs: PositiveFloat = 2.4
@@ -126,6 +132,11 @@ class Recipe:
             raise ValueError(
                 f"Expected warmup_epochs below epochs. Received: warmup_epochs={self.warmup_epochs}, "
                 f"epochs={self.epochs}"
+            )
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ValueError(
+                "Expected weight_decay=0 with another optimizer than adamw, see l2. "
+                f"Received: weight_decay={self.weight_decay}, optimizer={self.optimizer!r}"
             )
         architecture = self.architecture
         if self.auxiliary_weight:

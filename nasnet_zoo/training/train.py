@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from .recipes import Recipe
 from .schedules import learning_rate
 from .sources import ImageSource, broken_images_named, open_source
 
+#: Parts of the names of the variables that AdamW does not decay: those of one dimension, as in timm.
+_WITHOUT_DECAY = ["bn_scale", "bn_offset", "bias"]
 _CHECKPOINT, _HISTORY, _RUN = "checkpoint.npz", "history.csv", "run.json"
 
 
@@ -208,15 +212,26 @@ def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Opt
     """The optimizer of a recipe."""
     common: dict[str, Any] = {
         "learning_rate": learning_rate(recipe, steps_per_epoch),
-        "momentum": recipe.momentum,
         "global_clipnorm": recipe.clip_norm,
         "use_ema": recipe.ema is not None,
         "ema_momentum": recipe.ema or 0.0,
     }
+    optimizer: keras.optimizers.Optimizer
     if recipe.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(nesterov=recipe.nesterov, **common)
+        optimizer = keras.optimizers.SGD(momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
+    elif recipe.optimizer == "rmsprop":
+        optimizer = keras.optimizers.RMSprop(
+            momentum=recipe.momentum, rho=recipe.rho, epsilon=recipe.epsilon, **common
+        )
     else:
-        optimizer = keras.optimizers.RMSprop(rho=recipe.rho, epsilon=recipe.epsilon, **common)
+        optimizer = keras.optimizers.AdamW(
+            beta_1=recipe.momentum,
+            beta_2=recipe.beta_2,
+            epsilon=1e-8,
+            weight_decay=recipe.weight_decay,
+            **common,
+        )
+        optimizer.exclude_from_weight_decay(var_names=_WITHOUT_DECAY)
     if recipe.precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
@@ -308,7 +323,7 @@ def claimed(out: Path, recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[
     with locked(out):
         begun = path.exists()
         if begun:
-            _check_same(path, run)
+            _check_same(path, run, recipe)
         else:
             write_text(path, json.dumps(run, indent=2) + "\n")
         try:
@@ -320,11 +335,14 @@ def claimed(out: Path, recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[
             raise
 
 
-def _check_same(path: Path, run: Mapping[str, Any]) -> None:
+def _check_same(path: Path, run: Mapping[str, Any], recipe: Recipe) -> None:
     earlier = read_json(path, "a training run")
     if not isinstance(earlier, dict) or not isinstance(earlier.get("recipe"), dict):
         raise ValueError(f"{path}: expected a training run in JSON. Received: one without a recipe")
-    before, now = ({**told["recipe"], **told} for told in (earlier, run))
+    # A run that an earlier version began lacks the fields that came later: it goes on without them.
+    defaults = {f.name: f.default for f in dataclasses.fields(recipe) if f.default is not MISSING}
+    before = {**defaults, **earlier["recipe"], **earlier}
+    now = {**run["recipe"], **run}
     for name, value in now.items():
         if name == "recipe":
             continue

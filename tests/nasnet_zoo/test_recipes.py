@@ -11,7 +11,8 @@ from nasnet_zoo.cells import NASNET_C
 from nasnet_zoo.fields import with_fields
 from nasnet_zoo.training.recipes import RECIPES, Recipe, load_recipe
 from nasnet_zoo.training.schedules import WarmUp, learning_rate
-from nasnet_zoo.training.train import make_optimizer
+from nasnet_zoo.training.sources import open_source
+from nasnet_zoo.training.train import build, make_optimizer
 
 pytestmark = pytest.mark.tensorflow
 
@@ -66,6 +67,65 @@ def test_rmsprop_takes_the_step_of_tensorflow_1():
     mean_square = 0.9 * 0.9 + 0.1
     second = 0.9 * first - 0.5 / np.sqrt(mean_square + 1.0)
     assert float(weight[0]) == pytest.approx(1.0 - first - second, rel=1e-5)
+
+
+def test_adamw_takes_the_papers_step_and_decays_kernels_only():
+    """Algorithm 2 of arXiv 1711.05101 in NumPy, with the schedule's multiplier in the decay."""
+    recipe = dataclasses.replace(
+        RECIPES["digits"],
+        optimizer="adamw",
+        momentum=0.8,
+        beta_2=0.95,
+        weight_decay=0.3,
+        learning_rate=0.1,
+        clip_norm=None,
+    )
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=3), rng.normal(size=(5, 3))
+    for name in ("sequence-0-kernel", "block_0_left-2-depthwise_kernel"):
+        decayed = _optimized(recipe, name, start, gradients)
+        np.testing.assert_allclose(decayed, _adamw(start, gradients, decay=0.3), rtol=1e-5)
+    plain = _adamw(start, gradients, decay=0.0)
+    assert np.abs(plain - decayed).min() > 1e-3
+    for name in ("sequence-1-bn_scale", "block_0_left-3-bn_offset", "bias", "sequence-9-bias"):
+        np.testing.assert_allclose(_optimized(recipe, name, start, gradients), plain, rtol=1e-5)
+
+
+def _optimized(recipe, name, start, gradients):
+    weight = keras.Variable(start.astype("float32"), name=name)
+    optimizer = make_optimizer(recipe, 10**9)
+    optimizer.build([weight])
+    for gradient in gradients.astype("float32"):
+        optimizer.apply([keras.ops.array(gradient)])
+    return np.asarray(weight)
+
+
+def _adamw(weight, gradients, decay, rate=0.1, beta_1=0.8, beta_2=0.95):
+    mean, square = np.zeros(3), np.zeros(3)
+    for step, gradient in enumerate(gradients, 1):
+        weight = weight - rate * decay * weight
+        mean = beta_1 * mean + (1 - beta_1) * gradient
+        square = beta_2 * square + (1 - beta_2) * gradient**2
+        corrected = mean / (1 - beta_1**step), square / (1 - beta_2**step)
+        weight = weight - rate * corrected[0] / (np.sqrt(corrected[1]) + 1e-8)
+    return weight
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_adamw_decays_the_weights_of_a_network_that_have_more_than_one_dimension(precision):
+    recipe = dataclasses.replace(
+        RECIPES["digits"], optimizer="adamw", weight_decay=0.1, auxiliary_weight=0.4, image_size=32
+    )
+    model = build(recipe, open_source("digits"), 10)
+    optimizer = make_optimizer(dataclasses.replace(recipe, precision=precision), 10)
+    optimizer.build(model.trainable_variables)
+    before = [np.asarray(variable) + 1.0 for variable in model.trainable_variables]
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        variable.assign(value)
+    optimizer.apply([keras.ops.zeros_like(variable) for variable in model.trainable_variables])
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        share = 1 - recipe.learning_rate * 0.1 if len(variable.shape) > 1 else 1.0
+        np.testing.assert_allclose(variable, value * share, rtol=1e-6, err_msg=variable.path)
 
 
 @given(st.integers(0, 99))
@@ -151,6 +211,10 @@ def test_a_recipe_takes_the_cells_of_a_genotype(tmp_path):
         ({"precision": "float8"}, "precision: one of float32, mixed_float16, mixed_bfloat16"),
         ({"ema": 1}, "ema: a finite number of at least 0 and below 1 or none"),
         ({"genotype": "darts"}, "genotype: Genotype or none"),
+        ({"weight_decay": 0.1}, "weight_decay=0 with another optimizer than adamw"),
+        ({"weight_decay": -1, "optimizer": "adamw"}, "weight_decay: a finite number of at least 0"),
+        ({"beta_2": 1}, "beta_2: a finite number of at least 0 and below 1"),
+        ({"optimizer": "adam"}, "optimizer: one of sgd, rmsprop, adamw"),
         ({"warmup_epochs": 6}, "warmup_epochs below epochs"),
         ({"filters": 2, "model": "nasnet_mobile"}, "filters: an int of at least 4 with the ImageNet"),
         ({"image_size": 4, "auxiliary_weight": 0.4}, "an image_size whose map at the auxiliary head"),

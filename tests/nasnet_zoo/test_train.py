@@ -19,7 +19,7 @@ from nasnet_zoo.cli import main
 from nasnet_zoo.data import load_data
 from nasnet_zoo.training import RECIPES, Recipe, train
 from nasnet_zoo.training.sources import open_source
-from nasnet_zoo.training.train import build, compile_model, for_inference
+from nasnet_zoo.training.train import build, claimed, compile_model, for_inference
 
 pytestmark = pytest.mark.tensorflow
 
@@ -148,6 +148,25 @@ def test_a_folder_holds_one_run(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe.to_dict(), "data": "digits"}))
     with pytest.raises(ValueError, match="begun there, with epochs=9. Received: epochs=6"):
         train(RECIPES["digits"], "digits", tmp_path)
+
+
+def test_a_run_of_an_earlier_version_goes_on_without_the_fields_that_came_later(tmp_path):
+    recipe = RECIPES["digits"]
+    settings = {"data": "digits", "seed": 0}
+    earlier = recipe.to_dict()
+    del earlier["weight_decay"], earlier["beta_2"]
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": earlier, **settings}))
+    with claimed(tmp_path, recipe, settings):
+        pass
+    changed = dataclasses.replace(recipe, optimizer="adamw", weight_decay=0.1)
+    (tmp_path / "run.json").write_text(
+        json.dumps({"recipe": {**earlier, "optimizer": "adamw"}} | settings)
+    )
+    with (
+        pytest.raises(ValueError, match="with weight_decay=0.0. Received: weight_decay=0.1"),
+        claimed(tmp_path, changed, settings),
+    ):
+        pass
 
 
 def test_a_folder_of_others_is_left_alone(tmp_path):
