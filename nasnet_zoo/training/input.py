@@ -131,7 +131,7 @@ def distorted_crop(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         area_range=(0.05, 1.0),
         use_image_if_no_bounding_boxes=True,
     )
-    return tf.slice(image, begin, extent)
+    return tf.ensure_shape(tf.slice(image, begin, extent), (None, None, image.shape[-1]))
 
 
 def varied_color(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

@@ -168,6 +168,18 @@ def test_colors_stay_in_range_and_pixels_in_place(noise):
     assert not np.allclose(made, noise)
 
 
+@pytest.mark.parametrize("crop", ["none", "pad", "distorted"])
+def test_the_saturation_of_every_crop_is_varied_in_the_pipeline(crop):
+    """Whose graph has to know the number of channels; brightness alone shifts all three alike."""
+    image = np.full((1, 24, 24, 3), [150, 120, 100], np.uint8)
+    source = ArraySource(ImageData(*[image, np.zeros(1, int)] * 2, ("a",), "one", 2))
+    recipe = dataclasses.replace(PLAIN, image_size=24, batch_size=20, crop=crop, pad=0, color=True)
+    images, _ = next(iter(training_batches(source, recipe, seed=1).as_numpy_iterator()))
+    saturation = (images[:, 5, 5].max(-1) - images[:, 5, 5].min(-1)) * 127.5
+    assert saturation.min() < 40
+    assert saturation.max() > 60
+
+
 # === Sources ===
 
 
