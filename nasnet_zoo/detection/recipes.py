@@ -20,6 +20,9 @@ _WITHOUT = (
     "pad",
     "color",
     "cutout",
+    "mixup",
+    "rand_augment_layers",
+    "rand_augment_magnitude",
     "steps_per_execution",
 )
 
@@ -28,8 +31,9 @@ _WITHOUT = (
 class DetectionRecipe(Recipe):
     """How a `FasterRCNN` is trained; images are brought into squares of ``image_size``.
 
-    The other arguments are those of `Recipe`, without crops, colours, cutout, label smoothing, drop
-    path, an auxiliary head and several steps in one execution: a detector is trained without them.
+    The other arguments are those of `Recipe`, without crops, colours, cutout, mixup, RandAugment, label
+    smoothing, drop path, an auxiliary head and several steps in one execution: a detector is trained
+    without them.
 
     Args:
         image_size: height and width in pixels. Default: the model's.

@@ -8,8 +8,12 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from .rand_augment import rand_augment
 from .recipes import Recipe
 from .sources import ImageSource
+
+#: What the keys of draws that are not in every recipe are made with.
+_RAND_AUGMENT, _MIXUP = np.int64(0), np.int64(1)
 
 
 def training_batches(
@@ -30,11 +34,17 @@ def training_batches(
         key = tf.stack([tf.constant(seed, tf.int64), position])
         image = augment(image, recipe, size, key)
         image.set_shape((size, size, source.channels))
-        return image, tf.one_hot(label, classes)
+        label = tf.one_hot(label, classes)
+        if not recipe.mixup:
+            return image, label
+        return image, label, mixup_share(recipe.mixup, tf.random.fold_in(key, _MIXUP))
 
     examples = source.training(seed, start * recipe.batch_size)
     examples = examples.map(example, tf.data.AUTOTUNE, deterministic=deterministic)
-    return examples.batch(recipe.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    batches = examples.batch(recipe.batch_size, drop_remainder=True)
+    if recipe.mixup:
+        batches = batches.map(mixed_up, tf.data.AUTOTUNE, deterministic=deterministic)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_batches(
@@ -60,7 +70,7 @@ def evaluation_batches(
 
 
 def augment(image: tf.Tensor, recipe: Recipe, size: int, key: tf.Tensor) -> tf.Tensor:
-    """A training image: cropped, mirrored, varied in colour, cut out, by the recipe.
+    """A training image: cropped, mirrored, varied in colour, RandAugmented, cut out, by the recipe.
 
     Args:
         image: uint8 (height, width, channels).
@@ -82,6 +92,17 @@ def augment(image: tf.Tensor, recipe: Recipe, size: int, key: tf.Tensor) -> tf.T
         image = tf.image.stateless_random_flip_left_right(image, keys[1])
     if recipe.color:
         image = varied_color(image, keys[2])
+    if recipe.rand_augment_layers:
+        pixels = tf.cast(tf.clip_by_value(tf.round((image + 1.0) * 127.5), 0.0, 255.0), tf.uint8)
+        image = resized(
+            rand_augment(
+                pixels,
+                recipe.rand_augment_layers,
+                recipe.rand_augment_magnitude,
+                tf.random.fold_in(key, _RAND_AUGMENT),
+            ),
+            (size, size),
+        )
     if recipe.cutout:
         image = cut_out(image, recipe.cutout, keys[3])
     return image
@@ -157,3 +178,32 @@ def cut_out(image: tf.Tensor, side: int, key: tf.Tensor) -> tf.Tensor:
 
     kept = outside(height, row)[:, None] | outside(width, column)[None, :]
     return tf.where(kept[..., None], image, 0.0)
+
+
+def mixup_share(alpha: float, key: tf.Tensor) -> tf.Tensor:
+    """A draw from the Beta distribution (alpha, alpha), float32.
+
+    It is G / (G + H) for G and H of the Gamma distribution. For a small alpha they are below any
+    float; hence their logarithms: G is G' * U**(1 / alpha), G' of Gamma(alpha + 1) and U uniform.
+    """
+    keys = tf.random.split(key, 2)
+    gamma = tf.random.stateless_gamma((2,), keys[0], alpha + 1.0, dtype=tf.float64)
+    uniform = 1.0 - tf.random.stateless_uniform((2,), keys[1], dtype=tf.float64)  # not 0
+    first, second = tf.unstack(tf.math.log(gamma) + tf.math.log(uniform) / alpha)
+    return tf.cast(tf.sigmoid(first - second), tf.float32)
+
+
+def mixed_up(images: tf.Tensor, labels: tf.Tensor, shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mixup (Zhang et al., arXiv 1710.09412): each image and label with those before it.
+
+    Args:
+        images: (batch, height, width, channels).
+        labels: (batch, classes).
+        shares: (batch,), what of an image and its label is kept; before the first comes the last.
+    """
+
+    def mixed(values: tf.Tensor) -> tf.Tensor:
+        own = tf.reshape(shares, (-1, *(1 for _ in values.shape[1:])))
+        return own * values + (1.0 - own) * tf.roll(values, 1, 0)
+
+    return mixed(images), mixed(labels)

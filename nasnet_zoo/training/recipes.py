@@ -77,6 +77,11 @@ class Recipe:
         flip: whether half of the images are mirrored.
         color: whether brightness and saturation are varied.
         cutout: side in pixels of a grey square put somewhere on each image; 0 for none.
+        mixup: alpha of mixup (Zhang et al., arXiv 1710.09412): every image and its label are mixed with
+            another of the batch, in shares drawn from the Beta distribution (alpha, alpha); 0 for none.
+        rand_augment_layers: operations of RandAugment (Cubuk et al., arXiv 1909.13719) on each image,
+            its N, at most 10; 0 for none.
+        rand_augment_magnitude: their common magnitude, its M, in [0, 10].
         precision: Keras's dtype policy.
         gradient_checkpointing: see `nasnet_zoo.NASNet`.
         steps_per_execution: training steps in one call of the backend.
@@ -119,6 +124,9 @@ class Recipe:
     flip: bool = False
     color: bool = False
     cutout: NonNegativeInt = 0
+    mixup: NonNegativeFloat = 0.0
+    rand_augment_layers: Annotated[int, Interval(ge=0, le=10)] = 0
+    rand_augment_magnitude: Annotated[float, Interval(ge=0, le=10)] = 9.0
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     gradient_checkpointing: bool = False
     steps_per_execution: PositiveInt = 1
@@ -137,6 +145,11 @@ class Recipe:
             raise ValueError(
                 "Expected weight_decay=0 with another optimizer than adamw, see l2. "
                 f"Received: weight_decay={self.weight_decay}, optimizer={self.optimizer!r}"
+            )
+        if self.mixup and self.batch_size == 1:
+            raise ValueError(
+                "Expected a batch_size of at least 2 with mixup. "
+                f"Received: batch_size=1, mixup={self.mixup}"
             )
         architecture = self.architecture
         if self.auxiliary_weight:

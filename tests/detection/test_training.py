@@ -205,6 +205,8 @@ BUILT = {
     "nesterov": {"nesterov": True},
     "rho": {"optimizer": "rmsprop", "rho": 0.1},
     "epsilon": {"optimizer": "rmsprop", "epsilon": 0.1},
+    "beta_2": {"optimizer": "adamw", "beta_2": 0.5},
+    "weight_decay": {"optimizer": "adamw", "weight_decay": 0.1},
     "schedule": {"schedule": "exponential"},
     "decay_rate": {"schedule": "exponential", "decay_epochs": 0.5, "decay_rate": 0.1},
     "decay_epochs": {"schedule": "exponential", "decay_epochs": 0.5},
@@ -231,6 +233,9 @@ WITHOUT = {
     "pad": 2,
     "color": True,
     "cutout": 8,
+    "mixup": 0.2,
+    "rand_augment_layers": 2,
+    "rand_augment_magnitude": 3.0,
     "steps_per_execution": 2,
 }
 

@@ -1,5 +1,6 @@
 import dataclasses
 import importlib
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from nasnet_zoo.training.input import (
     cut_out,
     distorted_crop,
     evaluation_batches,
+    mixup_share,
     padded_crop,
     training_batches,
     varied_color,
@@ -72,8 +74,9 @@ def test_every_epoch_holds_each_image_once_in_its_own_order(count):
 
 
 @pytest.mark.parametrize("start", [0, 3, 40])
-def test_a_stream_from_a_later_step_is_the_rest_of_the_whole_one(start):
-    recipe = dataclasses.replace(PLAIN, crop="pad", flip=True, cutout=3)
+@pytest.mark.parametrize("more", [{}, {"mixup": 0.2, "rand_augment_layers": 2}], ids=str)
+def test_a_stream_from_a_later_step_is_the_rest_of_the_whole_one(start, more):
+    recipe = dataclasses.replace(PLAIN, crop="pad", flip=True, cutout=3, **more)
     source = ArraySource(numbered(23))
     whole = list(training_batches(source, recipe, seed=1).skip(start).take(2).as_numpy_iterator())
     rest = list(training_batches(source, recipe, 1, start).take(2).as_numpy_iterator())
@@ -168,13 +171,75 @@ def test_colors_stay_in_range_and_pixels_in_place(noise):
     assert not np.allclose(made, noise)
 
 
+def first_batch(recipe, source=None):
+    source = ArraySource(numbered(23, classes=10)) if source is None else source
+    return next(iter(training_batches(source, recipe, seed=1).as_numpy_iterator()))
+
+
+def test_a_mixed_batch_mixes_labels_as_images_with_those_before_them():
+    """Images of one value each are a line from 0 to 1 between them: it tells the share."""
+    recipe = dataclasses.replace(PLAIN, batch_size=16)
+    images, labels = first_batch(recipe)
+    mixed, mixed_labels = first_batch(dataclasses.replace(recipe, mixup=1.0))
+    values, mixed_values = images[:, 0, 0, 0], mixed[:, 0, 0, 0]
+    before = np.roll(values, 1)
+    shares = (mixed_values - before) / (values - before)
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+    assert np.ptp(shares) > 0.3
+    own = shares[:, None]
+    np.testing.assert_allclose(
+        mixed_labels, own * labels + (1 - own) * np.roll(labels, 1, 0), atol=2e-4
+    )
+    np.testing.assert_allclose(mixed_labels.sum(-1), 1, atol=1e-6)
+    assert np.ptp(mixed, axis=(1, 2, 3)).max() < 1e-6
+
+
+@pytest.mark.parametrize("alpha", [0.002, 0.2, 1.0, 8.0])
+def test_shares_of_mixup_are_of_the_beta_distribution(alpha):
+    draws = tf.data.Dataset.range(4000).map(lambda k: mixup_share(alpha, tf.stack([k, k])))
+    shares = np.array(list(draws.as_numpy_iterator()))
+    assert np.isfinite(shares).all()
+    expected = np.random.default_rng(0).beta(alpha, alpha, 100_000)
+    for level in (0.001, 0.1, 0.3, 0.5, 0.8, 0.999):
+        assert (shares < level).mean() == pytest.approx((expected < level).mean(), abs=0.03)
+
+
+def test_rand_augment_varies_images_by_its_magnitude_and_leaves_labels(noise):
+    image = np.round((noise + 1) * 127.5).astype(np.uint8)
+    source = ArraySource(ImageData(*[image[None], np.zeros(1, int)] * 2, ("a",), "one", 2))
+    recipe = dataclasses.replace(PLAIN, image_size=24, batch_size=40)
+    plain, labels = first_batch(recipe, source)
+    distances = []
+    for magnitude in (0.0, 3.0, 9.0):
+        made, same = first_batch(
+            dataclasses.replace(recipe, rand_augment_layers=1, rand_augment_magnitude=magnitude), source
+        )
+        np.testing.assert_array_equal(same, labels)
+        assert made.dtype == plain.dtype
+        assert -1 <= made.min() < made.max() <= 1
+        distances.append(np.abs(made - plain).mean(axis=(1, 2, 3)))
+    # At 0 only two of the fourteen operations do anything.
+    assert (distances[0] < 1e-6).mean() > 0.7
+    assert distances[0].mean() < distances[1].mean() < distances[2].mean()
+    assert (distances[2] > 0.01).mean() > 0.5
+
+
+def test_what_is_off_draws_nothing():
+    """The batches of recipes that were written before mixup and RandAugment."""
+    recipe = dataclasses.replace(PLAIN, crop="pad", pad=2, flip=True, cutout=3)
+    images, labels = first_batch(recipe)
+    assert zlib.crc32(images.tobytes()) == 134809022
+    assert zlib.crc32(labels.tobytes()) == 1826384344
+
+
 @pytest.mark.parametrize("crop", ["none", "pad", "distorted"])
 def test_the_saturation_of_every_crop_is_varied_in_the_pipeline(crop):
     """Whose graph has to know the number of channels; brightness alone shifts all three alike."""
     image = np.full((1, 24, 24, 3), [150, 120, 100], np.uint8)
     source = ArraySource(ImageData(*[image, np.zeros(1, int)] * 2, ("a",), "one", 2))
     recipe = dataclasses.replace(PLAIN, image_size=24, batch_size=20, crop=crop, pad=0, color=True)
-    images, _ = next(iter(training_batches(source, recipe, seed=1).as_numpy_iterator()))
+    images, _ = first_batch(recipe, source)
     saturation = (images[:, 5, 5].max(-1) - images[:, 5, 5].min(-1)) * 127.5
     assert saturation.min() < 40
     assert saturation.max() > 60

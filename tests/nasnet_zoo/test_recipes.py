@@ -215,6 +215,13 @@ def test_a_recipe_takes_the_cells_of_a_genotype(tmp_path):
         ({"weight_decay": -1, "optimizer": "adamw"}, "weight_decay: a finite number of at least 0"),
         ({"beta_2": 1}, "beta_2: a finite number of at least 0 and below 1"),
         ({"optimizer": "adam"}, "optimizer: one of sgd, rmsprop, adamw"),
+        ({"mixup": -0.1}, "mixup: a finite number of at least 0"),
+        ({"mixup": 0.2, "batch_size": 1}, "a batch_size of at least 2 with mixup"),
+        ({"rand_augment_layers": 11}, "rand_augment_layers: an int of at least 0 and of at most 10"),
+        (
+            {"rand_augment_magnitude": 30},
+            "rand_augment_magnitude: a finite number of at least 0 and of",
+        ),
         ({"warmup_epochs": 6}, "warmup_epochs below epochs"),
         ({"filters": 2, "model": "nasnet_mobile"}, "filters: an int of at least 4 with the ImageNet"),
         ({"image_size": 4, "auxiliary_weight": 0.4}, "an image_size whose map at the auxiliary head"),
