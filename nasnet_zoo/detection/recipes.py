@@ -23,6 +23,9 @@ _WITHOUT = (
     "mixup",
     "rand_augment_layers",
     "rand_augment_magnitude",
+    "held_out",
+    "keep",
+    "patience",
     "steps_per_execution",
 )
 
@@ -32,8 +35,8 @@ class DetectionRecipe(Recipe):
     """How a `FasterRCNN` is trained; images are brought into squares of ``image_size``.
 
     The other arguments are those of `Recipe`, without crops, colours, cutout, mixup, RandAugment, label
-    smoothing, drop path, an auxiliary head and several steps in one execution: a detector is trained
-    without them.
+    smoothing, drop path, an auxiliary head, held-out images, early stopping and several steps in one
+    execution: a detector is trained without them.
 
     Args:
         image_size: height and width in pixels. Default: the model's.

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from nasnet_zoo.cells.checking import Seed, checked
 from nasnet_zoo.cells.files import replacing
 from nasnet_zoo.models import from_architecture, load_model, model_name
+from nasnet_zoo.training.best import averaged
 from nasnet_zoo.training.train import claimed, dtype_policy, fit_resumable, make_optimizer
 
 from .coco import CocoImages
@@ -45,24 +44,11 @@ class CocoEvaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Evaluates."""
-        with _averaged(self.model):
+        with averaged(self.model):
             results = detect(self._detector, self._source, self._size)
         found = evaluate(self._source, results)
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in found.items()})
-
-
-@contextmanager
-def _averaged(model: keras.Model) -> Iterator[None]:
-    """The moving averages of the weights in the place of the weights, where the optimizer keeps any."""
-    variables = model.trainable_variables
-    kept = [np.array(variable) for variable in variables]
-    model.optimizer.finalize_variable_values(variables)
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, kept, strict=True):
-            variable.assign(value)
 
 
 def build_detector(recipe: DetectionRecipe, class_names: Sequence[str], seed: int = 0) -> FasterRCNN:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -21,19 +22,25 @@ class NotFiniteError(ArithmeticError):
     """The loss or a weight became infinite or no number."""
 
 
-def save_checkpoint(model: keras.Model, path: str | os.PathLike[str], rounds: int) -> None:
+def save_checkpoint(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    rounds: int,
+    more: Mapping[str, keras.Variable] = MappingProxyType({}),
+) -> None:
     """Writes a compiled model's whole training state in one step.
 
     Args:
         model: compiled, its optimizer built.
         path: of the checkpoint.
         rounds: number of rounds of training that are done.
+        more: variables of the run beside the model's and the optimizer's, by name.
 
     Raises:
         NotFiniteError: if a value is infinite or no number; what was there before is kept.
         OSError: if the file cannot be written; likewise.
     """
-    state = {key: np.asarray(variable) for key, variable in _state(model).items()}
+    state = {key: np.asarray(variable) for key, variable in _state(model, more).items()}
     for key, values in state.items():
         if not _finite(values):
             raise NotFiniteError(f"{key} is not finite")
@@ -41,10 +48,14 @@ def save_checkpoint(model: keras.Model, path: str | os.PathLike[str], rounds: in
         np.savez(file, **{_ROUNDS: np.asarray(rounds)}, **state)  # type: ignore[arg-type]
 
 
-def restore_checkpoint(model: keras.Model, path: str | os.PathLike[str]) -> int:
-    """Restores what `save_checkpoint` wrote into a model compiled alike.
+def restore_checkpoint(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    more: Mapping[str, keras.Variable] = MappingProxyType({}),
+) -> int:
+    """Restores what `save_checkpoint` wrote into a model compiled alike, and into variables beside it.
 
-    The model is changed only if the whole checkpoint fits.
+    They are changed only if the whole checkpoint fits.
 
     Returns:
         The number of rounds of training that are done.
@@ -53,7 +64,7 @@ def restore_checkpoint(model: keras.Model, path: str | os.PathLike[str]) -> int:
         OSError: if the file cannot be read.
         ValueError: if the file is broken, or naming the variable that does not fit the model.
     """
-    variables, found = _state(model), _read(path)
+    variables, found = _state(model, more), _read(path)
     rounds = found.pop(_ROUNDS, None)
     if rounds is None or rounds.shape or rounds.dtype.kind != "i" or rounds < 0:
         raise _unfit(path, f"{_ROUNDS} {rounds}")
@@ -62,8 +73,8 @@ def restore_checkpoint(model: keras.Model, path: str | os.PathLike[str]) -> int:
         ("an unknown", found.keys() - variables.keys()),
     ):
         if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise _unfit(path, f"{what} {min(keys)}{more}")
+            others = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise _unfit(path, f"{what} {min(keys)}{others}")
     for key, variable in variables.items():
         values, dtype = found[key], np.asarray(variable).dtype
         if values.shape != tuple(variable.shape) or values.dtype != dtype:
@@ -98,12 +109,13 @@ def _finite(values: np.ndarray) -> bool:
     return not np.issubdtype(values.dtype, np.floating) or bool(np.isfinite(values).all())
 
 
-def _state(model: keras.Model) -> dict[str, keras.Variable]:
+def _state(model: keras.Model, more: Mapping[str, keras.Variable]) -> dict[str, keras.Variable]:
     """By name: weights, statistics, drop path's steps, random states, the optimizer's variables."""
-    return {**_named("model", model.variables), **_named("optimizer", model.optimizer.variables)}
+    optimizer = named("optimizer", model.optimizer.variables)
+    return {**named("model", model.variables), **optimizer, **more}
 
 
-def _named(owner: str, variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+def named(owner: str, variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
     """Variables by their paths, without the numbers that Keras counts up within a process."""
     named: dict[str, keras.Variable] = {}
     counts: Counter[str] = Counter()
@@ -123,15 +135,20 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         path: of the checkpoint.
+        more: see `save_checkpoint`.
 
     Raises:
         NotFiniteError: in `fit`, when the loss or a weight is infinite or no number. The last good
             checkpoint is kept.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        more: Mapping[str, keras.Variable] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
-        self._path = Path(path)
+        self._path, self._more = Path(path), more
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the loss."""
@@ -145,4 +162,4 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves."""
-        save_checkpoint(self.model, self._path, epoch + 1)
+        save_checkpoint(self.model, self._path, epoch + 1, self._more)

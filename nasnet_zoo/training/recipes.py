@@ -82,6 +82,12 @@ class Recipe:
         rand_augment_layers: operations of RandAugment (Cubuk et al., arXiv 1909.13719) on each image,
             its N, at most 10; 0 for none.
         rand_augment_magnitude: their common magnitude, its M, in [0, 10].
+        held_out: share of the training images of each class, in [0, 1), that is not trained on. Every
+            epoch is then evaluated on these, and the test images are for one evaluation at the end.
+        keep: "last", the weights after the last epoch are saved, or "best", those after the evaluation
+            with the highest accuracy on the held-out images.
+        patience: evaluations in a row without a higher accuracy on the held-out images after which
+            training stops; None to train for all epochs.
         precision: Keras's dtype policy.
         gradient_checkpointing: see `nasnet_zoo.NASNet`.
         steps_per_execution: training steps in one call of the backend.
@@ -127,6 +133,9 @@ class Recipe:
     mixup: NonNegativeFloat = 0.0
     rand_augment_layers: Annotated[int, Interval(ge=0, le=10)] = 0
     rand_augment_magnitude: Annotated[float, Interval(ge=0, le=10)] = 9.0
+    held_out: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    keep: Literal["last", "best"] = "last"
+    patience: PositiveInt | None = None
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     gradient_checkpointing: bool = False
     steps_per_execution: PositiveInt = 1
@@ -150,6 +159,11 @@ class Recipe:
             raise ValueError(
                 "Expected a batch_size of at least 2 with mixup. "
                 f"Received: batch_size=1, mixup={self.mixup}"
+            )
+        if not self.held_out and (self.keep == "best" or self.patience is not None):
+            raise ValueError(
+                "Expected held_out above 0 with keep='best' or patience: no epoch is chosen on the "
+                f"test images. Received: held_out=0, keep={self.keep!r}, patience={self.patience}"
             )
         architecture = self.architecture
         if self.auxiliary_weight:

@@ -6,6 +6,8 @@ that a run which is resumed sees what it would have seen.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -24,6 +26,7 @@ from nasnet_zoo.data import (
     load_digits,
     load_idx,
     read_pixels,
+    split,
 )
 from nasnet_zoo.extras import import_extra
 
@@ -77,6 +80,43 @@ def open_source(data: ImageSource | ImageData | str | os.PathLike[str]) -> Image
     return _open_tfds(name)
 
 
+def hold_out(source: ImageSource, share: float) -> ImageSource:
+    """The source whose test images are a share of the training images, and are not trained on.
+
+    They are always the same, ``share`` of each class; of a data set that TFDS streams, the last images
+    of its training split, in which TFDS mixes the classes.
+
+    Args:
+        source: Of `open_source`, or another one with a method ``hold_out(share)``.
+        share: Of the training images, in (0, 1).
+
+    Raises:
+        ValueError: If no image is held out, none of a class is left to train on, or the source has no
+            such method.
+    """
+    if not hasattr(source, "hold_out"):
+        raise ValueError(
+            f"{source.name}: expected a source with a method hold_out, for held_out={share}. "
+            f"Received: {type(source).__name__}"
+        )
+    return source.hold_out(share)
+
+
+def _held_out(name: str, labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images that are trained on, and of those held out."""
+    kept, held_out = (np.sort(part) for part in split(labels, share))
+    if not len(held_out) or len(np.unique(labels[kept])) < len(np.unique(labels)):
+        raise _unfit(name, share, len(labels))
+    return kept, held_out
+
+
+def _unfit(name: str, share: float, images: int) -> ValueError:
+    return ValueError(
+        f"{name}: expected a share that holds out an image and leaves some of each class. "
+        f"Received: held_out={share} of {images} training images"
+    )
+
+
 def positions(start: int) -> tf.data.Dataset:
     """The numbers from ``start`` on, without end: places of examples in the training."""
     return tf.data.Dataset.range(start, np.iinfo(np.int64).max)
@@ -118,6 +158,20 @@ class ArraySource:
         pairs = self.data.test_images, self.data.test_labels.astype(np.int64)
         return tf.data.Dataset.from_tensor_slices(pairs)
 
+    def hold_out(self, share: float) -> ArraySource:
+        """See `hold_out`."""
+        data = self.data
+        kept, held_out = _held_out(self.name, data.train_labels, share)
+        return ArraySource(
+            dataclasses.replace(
+                data,
+                train_images=data.train_images[kept],
+                train_labels=data.train_labels[kept],
+                test_images=data.train_images[held_out],
+                test_labels=data.train_labels[held_out],
+            )
+        )
+
 
 class FolderSource:
     """Image files in one folder per class, read when they are needed.
@@ -149,6 +203,16 @@ class FolderSource:
         """See `ImageSource`."""
         files = tf.data.Dataset.from_tensor_slices(_constants(*self._test))
         return files.map(lambda path, label: (read_image(path), label), tf.data.AUTOTUNE)
+
+    def hold_out(self, share: float) -> FolderSource:
+        """See `hold_out`."""
+        paths, labels = self._train
+        kept, held_out = _held_out(self.name, labels, share)
+        source = copy.copy(self)
+        source._train = [paths[k] for k in kept], labels[kept]
+        source._test = [paths[k] for k in held_out], labels[held_out]
+        source.train_size, source.test_size = len(kept), len(held_out)
+        return source
 
     def check(self) -> None:
         """Raises a `ValueError` that names the first file that cannot be read."""
@@ -213,6 +277,7 @@ class TfdsSource:
         self.class_names = tuple(info.features["label"].names)
         self.channels = info.features["image"].shape[-1]
         # The test images of ImageNet have no labels; what it calls validation is tested on.
+        self.train_split = "train"
         self.test_split = "validation" if "validation" in info.splits else "test"
         self.train_size = info.splits["train"].num_examples
         self.test_size = info.splits[self.test_split].num_examples
@@ -230,7 +295,7 @@ class TfdsSource:
             # seed, a tensor, is 0 too.
             tf.random.set_seed(1)
             undecoded = self._read(
-                "train",
+                self.train_split,
                 shuffle_files=True,
                 read_config=tfds.ReadConfig(shuffle_seed=seed),
                 decoders={"image": tfds.decode.SkipDecoding()},
@@ -251,6 +316,16 @@ class TfdsSource:
     def testing(self) -> tf.data.Dataset:
         """See `ImageSource`."""
         return self._read(self.test_split)
+
+    def hold_out(self, share: float) -> TfdsSource:
+        """See `hold_out`."""
+        kept = self.train_size - round(self.train_size * share)
+        if not 0 < kept < self.train_size:
+            raise _unfit(self.name, share, self.train_size)
+        source = copy.copy(self)
+        source.train_split, source.test_split = f"train[:{kept}]", f"train[{kept}:]"
+        source.train_size, source.test_size = kept, self.train_size - kept
+        return source
 
 
 def _open_tfds(name: str) -> ImageSource:

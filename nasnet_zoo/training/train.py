@@ -22,16 +22,17 @@ from nasnet_zoo.data import ImageData
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.models import from_architecture, model_name
 
+from .best import BestRound, accuracy_name
 from .checkpoint import Checkpoint, NotFiniteError, restore_checkpoint
 from .history import History, truncate_history
 from .input import evaluation_batches, training_batches
 from .recipes import Recipe
 from .schedules import learning_rate
-from .sources import ImageSource, broken_images_named, open_source
+from .sources import ImageSource, broken_images_named, hold_out, open_source
 
 #: Parts of the names of the variables that AdamW does not decay: those of one dimension, as in timm.
 _WITHOUT_DECAY = ["bn_scale", "bn_offset", "bias"]
-_CHECKPOINT, _HISTORY, _RUN = "checkpoint.npz", "history.csv", "run.json"
+_CHECKPOINT, _HISTORY, _RUN, _TEST = "checkpoint.npz", "history.csv", "run.json", "test.json"
 
 
 @checked
@@ -50,7 +51,9 @@ def train(
 
     The folder gets ``run.json`` (what is run), ``checkpoint.npz``, ``history.csv`` with a line for
     every epoch, and at the end ``model.keras`` and ``model.weights.h5``. Every epoch is evaluated on
-    the test images; what is saved is the last epoch, never the best one.
+    the test images; what is saved is the last epoch, never the best one on these. With ``held_out`` in
+    the recipe, epochs are evaluated on the images held out of the training images, the best one can be
+    kept, and the test images are evaluated once, in the end, for ``test.json``.
 
     Args:
         recipe: what to do.
@@ -75,16 +78,17 @@ def train(
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     source, out = open_source(data), Path(out)
-    steps = source.train_size // recipe.batch_size // checkpoints_per_epoch
+    fitted = hold_out(source, recipe.held_out) if recipe.held_out else source
+    steps = fitted.train_size // recipe.batch_size // checkpoints_per_epoch
     steps -= steps % recipe.steps_per_execution
     if not steps:
         raise ValueError(
             f"{source.name}: expected images for at least one step of {recipe.batch_size} between two "
-            f"checkpoints. Received: {source.train_size} images, {checkpoints_per_epoch=}"
+            f"checkpoints. Received: {fitted.train_size} images, {checkpoints_per_epoch=}"
         )
     settings = {
         "data": source.name,
-        "train_images": source.train_size,
+        "train_images": fitted.train_size,
         "test_images": source.test_size,
         "class_names": list(source.class_names),
         "seed": seed,
@@ -98,10 +102,13 @@ def train(
         compile_model(model, recipe, steps * checkpoints_per_epoch)
 
         def batches(start: int) -> tf.data.Dataset:
-            return _targets(training_batches(source, recipe, seed, start, deterministic), model)
+            return _targets(training_batches(fitted, recipe, seed, start, deterministic), model)
 
-        test_size = recipe.architecture.image_size
-        testing = _targets(evaluation_batches(source, test_size, recipe.central_crop), model)
+        def evaluated(source: ImageSource) -> tf.data.Dataset:
+            size = recipe.architecture.image_size
+            return _targets(evaluation_batches(source, size, recipe.central_crop), model)
+
+        best = BestRound(model, recipe.keep == "best", recipe.patience) if recipe.held_out else None
         with broken_images_named(source):
             fit_resumable(
                 model,
@@ -110,10 +117,14 @@ def train(
                 steps,
                 rounds,
                 [keras.callbacks.SwapEMAWeights()] if recipe.ema is not None else [],
-                validation_data=testing,
+                validation_data=evaluated(fitted),
+                best=best,
                 tensorboard=tensorboard,
                 verbose=verbose,
             )
+            if best is not None:
+                best.restore()
+                _test(model, evaluated(source), out, best, quiet=verbose == 0)
         trained = for_inference(model, recipe, source)
         _save(trained, out)
     return trained
@@ -128,6 +139,7 @@ def fit_resumable(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     *,
     validation_data: tf.data.Dataset | None = None,
+    best: BestRound | None = None,
     tensorboard: bool = False,
     verbose: int | None = None,
 ) -> None:
@@ -141,6 +153,7 @@ def fit_resumable(
         rounds: how many checkpoints in all.
         callbacks: come first at the end of a round: what they log is in the history.
         validation_data: evaluated at the end of a round.
+        best: remembers the best round, and stops training when it says so.
         tensorboard: whether to write events to ``out/tensorboard``.
         verbose: see `train`.
 
@@ -148,23 +161,23 @@ def fit_resumable(
         ValueError: if the checkpoint or the history is broken, or not of this run.
         NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
     """
-    done = 0
+    done, more = 0, best.state if best else {}
     if (out / _CHECKPOINT).exists():
-        done = restore_checkpoint(model, out / _CHECKPOINT)
+        done = restore_checkpoint(model, out / _CHECKPOINT, more)
         if done > rounds:
             raise ValueError(
                 f"{out / _CHECKPOINT}: expected at most {rounds} rounds of training. Received: {done}"
             )
         truncate_history(out / _HISTORY, done)
-    if done == rounds:
+    if done == rounds or (done and best and best.stops_after(done)):
         model.optimizer.finalize_variable_values(model.trainable_weights)
         return
-    callbacks = [*callbacks, History(out / _HISTORY)]
+    callbacks = [*callbacks, *([best] if best else []), History(out / _HISTORY)]
     if tensorboard:
         import_extra("tensorboard", "train")
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", update_freq="epoch"))
     # The last one: what a checkpoint counts as done is written.
-    callbacks.append(Checkpoint(out / _CHECKPOINT))
+    callbacks.append(Checkpoint(out / _CHECKPOINT, more))
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     try:
@@ -281,6 +294,26 @@ def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> ke
     for variable in trained.weights:
         variable.assign(values[variable.path])
     return trained
+
+
+def _test(
+    model: keras.Model, testing: tf.data.Dataset, out: Path, best: BestRound, quiet: bool
+) -> None:
+    """Writes what a run with held-out images comes to on the test images, once."""
+    if (out / _TEST).exists():
+        return
+    found = model.evaluate(testing, return_dict=True, verbose=0)
+    result = {
+        "best_epoch": best.round,
+        "best_held_out_top_1": best.accuracy,
+        "test_top_1": found[accuracy_name(model)],
+    }
+    write_text(out / _TEST, json.dumps(result, indent=2) + "\n")
+    if not quiet:
+        print(
+            f"Held-out images: top-1 {best.accuracy:.2%} after epoch {best.round}, the best one. "
+            f"Test images: top-1 {result['test_top_1']:.2%} with the weights that are saved"
+        )
 
 
 def _save(trained: keras.Model, out: Path) -> None:

@@ -236,6 +236,9 @@ WITHOUT = {
     "mixup": 0.2,
     "rand_augment_layers": 2,
     "rand_augment_magnitude": 3.0,
+    "held_out": 0.1,
+    "keep": "best",
+    "patience": 2,
     "steps_per_execution": 2,
 }
 

@@ -38,6 +38,7 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
     train_digits = ["train", "digits", "--data", "digits", "--out", str(out), "--tensorboard"]
     assert main(train_digits) == 0
     assert list((out / "tensorboard" / "validation").glob("events.out.*"))
+    assert not (out / "test.json").exists()  # which is of runs with held-out images
     lines = history(out)
     assert len(lines) == RECIPES["digits"].epochs
     accuracy = float(lines[-1]["val_accuracy"])
@@ -97,9 +98,10 @@ cell = CellGenotype((Block((0, 1), ("sep_3x3", "identity")), Block((0, 2), ("avg
 recipe = Recipe(
     genotype=Genotype("two blocks", cell, cell),
     model="nasnet_a_6_768_cifar", cells=1, filters=2, stem_filters=2, image_size=12, epochs=2,
-    batch_size=64, learning_rate=0.05, momentum=0.9, clip_norm=5.0, l2=1e-4, label_smoothing=0.1,
+    batch_size=64, learning_rate=0.01, momentum=0.9, clip_norm=5.0, l2=1e-4, label_smoothing=0.1,
     auxiliary_weight=0.4, drop_path_keep=0.8, ema=0.9, crop="pad", pad=2, flip=True, cutout=4,
-    warmup_epochs=0.5,
+    warmup_epochs=0.5, optimizer="adamw", weight_decay=0.05, mixup=0.2, rand_augment_layers=1,
+    held_out=0.2, keep="best", patience=5,
 )
 train(recipe, "digits", sys.argv[1], seed=1, checkpoints_per_epoch=3, deterministic=True)
 """
@@ -138,6 +140,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path):
     finished(undisturbed)
     assert (killed / "history.csv").read_text() == (whole / "history.csv").read_text()
     assert len(history(whole)) == 6
+    assert (killed / "test.json").read_text() == (whole / "test.json").read_text()
     first, second = (keras.models.load_model(out / "model.keras") for out in (whole, killed))
     for one, other in zip(first.weights, second.weights, strict=True):
         np.testing.assert_array_equal(one, other)
