@@ -361,7 +361,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=[],
         metavar="FIELD=VALUE",
-        help="change fields of the recipe, such as epochs=10 mixup=0.2 held_out=0.1 keep=best patience=20",
+        help="change fields of the recipe, such as epochs=10 mixup=0.2 precision=mixed_bfloat16, or "
+        "held_out=0.1 keep=best patience=20 for early stopping",
     )
     train.add_argument("--seed", type=_number(Seed), default=0, help="of all draws (default: 0)")
     train.add_argument(
