@@ -21,6 +21,8 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Batches without end: images (batch, height, width, channels) in [-1, 1], one-hot labels.
 
+    With mixup in the recipe, images and labels are mixtures of two of the batch.
+
     Args:
         source: of the images.
         recipe: says what is done to them.
