@@ -273,7 +273,8 @@ class TfdsSource:
     def __init__(self, builder: Any) -> None:
         self._builder = builder
         info = builder.info
-        self.name = info.name
+        config = builder.builder_config
+        self.name = info.name if config is None else f"{info.name}/{config.name}"
         self.class_names = tuple(info.features["label"].names)
         self.channels = info.features["image"].shape[-1]
         # The test images of ImageNet have no labels; what it calls validation is tested on.
@@ -334,15 +335,16 @@ def _open_tfds(name: str) -> ImageSource:
         f"Received: {name!r}, which is no such folder and no such data set"
     )
     # What TFDS does not take for a name it parses otherwise, with errors of its own.
-    if not re.fullmatch(r"[A-Za-z]\w*(:\d+\.\d+\.\d+)?", name, re.ASCII):
+    if not re.fullmatch(r"[A-Za-z]\w*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", name, re.ASCII):
         raise nothing
     tfds = import_extra("tensorflow_datasets", "train")
     try:
         builder = tfds.builder(name)
     except tfds.core.registered.DatasetNotFoundError:
         raise nothing from None
-    except AssertionError as error:  # another version than there is
-        raise ValueError(f"{name}: expected a data set of TFDS. Received: {error}") from None
+    except (AssertionError, ValueError) as error:  # another version or configuration than there is
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{name}: expected a data set of TFDS. Received: {reason}") from None
     try:
         builder.download_and_prepare()
     except AssertionError as error:  # raised where files have to be fetched by hand

@@ -358,6 +358,33 @@ def test_a_small_tfds_data_set_is_found_by_name_and_held_in_memory(tfds_folder):
     assert pairs == {(k, k % 3) for k in range(23)}
 
 
+class NumberedSizes(Numbered):
+    """The same in two configurations, with images of either size."""
+
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        tfds.core.BuilderConfig(name=str(size), version=Numbered.VERSION) for size in (8, 16)
+    ]
+
+    @property
+    def shape(self):
+        return (int(self.builder_config.name),) * 2 + (1,)
+
+    def _generate_examples(self, count):
+        for k, example in super()._generate_examples(count):
+            yield k, {**example, "image": np.resize(example["image"], self.shape)}
+
+
+def test_a_configuration_of_a_tfds_data_set_is_found_by_its_name(tfds_folder):
+    small, large = (open_source(f"numbered_sizes/{size}") for size in (8, 16))
+    assert (small.name, large.name) == ("numbered_sizes/8", "numbered_sizes/16")
+    assert large.data.train_images.shape == (23, 16, 16, 1)
+    with pytest.raises(
+        ValueError, match="numbered_sizes/9: expected a data set of TFDS. Received"
+    ) as told:
+        open_source("numbered_sizes/9")
+    assert "\n" not in str(told.value)
+
+
 def test_a_data_set_of_a_package_is_prepared_by_its_name(tmp_path, tfds_folder, monkeypatch):
     """As TFDS's own ones are, whose lists of checksums lie in their package."""
     package = tmp_path / "packaged"
