@@ -72,6 +72,7 @@ def test_memory_that_tensorflow_cannot_have_is_one_line(monkeypatch, capfd):
     assert capfd.readouterr().err.splitlines()[-1].startswith("nasnet-zoo: expected images")
 
 
+@pytest.mark.tensorflow
 def test_operations_of_a_module_are_known_to_every_command(tmp_path, capfd):
     (tmp_path / "mine.py").write_text(
         "from nasnet_zoo.cells import register_operation\n"
@@ -91,6 +92,7 @@ def test_operations_of_a_module_are_known_to_every_command(tmp_path, capfd):
     assert "values as simulated" in capfd.readouterr().out
 
 
+@pytest.mark.tensorflow
 def test_warnings_of_a_command_are_shown(tmp_path):
     """Only what the backend writes while it starts is hidden."""
     weights = tmp_path / "three.weights.h5"
