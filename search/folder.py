@@ -251,6 +251,7 @@ class _Run:
         begun = any(path.name not in _UNBEGUN for path in self.out.iterdir())
         if begun:
             self._check_settings()
+        retrained = read_retrained(self.out)
         with (
             self._workers(policy, begun) as workers,
             closing(Journal(self.out / JOURNAL, noted)) as journal,
@@ -258,7 +259,7 @@ class _Run:
             LiveProgress(self.console, journal, children) as progress,
         ):
             write_text(self.out / _SETTINGS, json.dumps(noted, indent=2) + "\n")
-            watches: list[Watch] = [progress, _Best(self.out, journal)]
+            watches: list[Watch] = [progress, _Best(self.out, journal, retrained)]
             if tensorboard:
                 watches.append(Events(self.out / "tensorboard", journal))
             records = run_search(
@@ -274,14 +275,13 @@ class _Run:
                 watches,
                 remember=settings.shared_steps is None,
             )
-            best, again = ranked(records), ranked_anew(records, read_retrained(self.out))
+            best, again = ranked(records), ranked_anew(records, retrained)
             self._save(again or best, records)
             self._report(journal, random, again)
         return best
 
     def _check_settings(self) -> None:
-        """Checks that the journals are whole, and that nobody has changed the file of the settings."""
-        read_retrained(self.out)
+        """Checks that the journal is whole, and that nobody has changed the file of the settings."""
         path = self.out / _SETTINGS
         with closing(Journal(self.out / JOURNAL)) as journal:
             if path.exists() and (found := read_json(path, "settings of a search")) != journal.settings:
@@ -343,12 +343,12 @@ class _Run:
 class _Best(Watch):
     """Writes the best child so far after every minibatch."""
 
-    def __init__(self, out: Path, journal: Journal) -> None:
-        self._out, self._journal = out, journal
+    def __init__(self, out: Path, journal: Journal, retrained: Sequence[Record]) -> None:
+        self._out, self._journal, self._retrained = out, journal, retrained
 
     def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
         children = self._journal.children()
-        best = ranked_anew(children, read_retrained(self._out)) or ranked(children)
+        best = ranked_anew(children, self._retrained) or ranked(children)
         for record in best[:1]:
             _save(record, self._out)
 

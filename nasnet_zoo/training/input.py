@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from .rand_augment import rand_augment
+from .rand_augment import rand_augment, rounded
 from .recipes import Recipe
 from .sources import ImageSource
 
@@ -95,7 +95,7 @@ def augment(image: tf.Tensor, recipe: Recipe, size: int, key: tf.Tensor) -> tf.T
     if recipe.color:
         image = varied_color(image, keys[2])
     if recipe.rand_augment_layers:
-        pixels = tf.cast(tf.clip_by_value(tf.round((image + 1.0) * 127.5), 0.0, 255.0), tf.uint8)
+        pixels = rounded((image + 1.0) * 127.5)
         image = resized(
             rand_augment(
                 pixels,

@@ -41,7 +41,7 @@ def autocontrast(image: tf.Tensor) -> tf.Tensor:
     values = tf.cast(image, tf.float32)
     lowest, highest = (reduce(values, (0, 1)) for reduce in (tf.reduce_min, tf.reduce_max))
     stretched = (values - lowest) * 255.0 / tf.maximum(highest - lowest, 1.0)
-    return _as_bytes(tf.where(highest > lowest, stretched, values))
+    return rounded(tf.where(highest > lowest, stretched, values))
 
 
 def equalize(image: tf.Tensor) -> tf.Tensor:
@@ -99,10 +99,11 @@ def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def _blended(degenerate: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    return _as_bytes(degenerate + factor * (tf.cast(image, tf.float32) - degenerate))
+    return rounded(degenerate + factor * (tf.cast(image, tf.float32) - degenerate))
 
 
-def _as_bytes(values: tf.Tensor) -> tf.Tensor:
+def rounded(values: tf.Tensor) -> tf.Tensor:
+    """Numbers as the nearest uint8."""
     return tf.cast(tf.clip_by_value(tf.round(values), 0.0, 255.0), tf.uint8)
 
 
@@ -128,7 +129,7 @@ def affine(image: tf.Tensor, *rows: tuple[tf.Tensor | float, ...]) -> tf.Tensor:
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
     )
-    return _as_bytes(moved[0])
+    return rounded(moved[0])
 
 
 def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
