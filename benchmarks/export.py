@@ -25,13 +25,13 @@ from memory import peak_mb
 
 import nasnet_zoo
 from nasnet_zoo.cells import Hyperparameters
-from nasnet_zoo.cells.files import write_text
 from nasnet_zoo.export import ExportResult, export, litert_file, onnx_file
 from nasnet_zoo.export.benchmark import benchmark
 from nasnet_zoo.export.from_keras import inference_graph
 from nasnet_zoo.export.litert_file import write_litert
 from nasnet_zoo.export.onnx_file import write_onnx
 from nasnet_zoo.export.rewrites import COMMON
+from nasnet_zoo.files import write_text
 
 PEERS = {
     "mobile": (keras.applications.NASNetMobile, nasnet_zoo.NASNetMobile, 224),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.files import replacing
 from nasnet_zoo.search import PPO, RandomSearch, RegularizedEvolution, Reinforce, SearchSpace
 from nasnet_zoo.search.tabular import TabularBenchmark
 

@@ -8,7 +8,7 @@ import keras
 from annotated_types import Interval
 from keras import ops
 
-from .checking import NonNegativeInt, PositiveInt, Seed, checked
+from nasnet_zoo.checking import NonNegativeInt, PositiveInt, Seed, checked
 
 DropPathVersion = Literal["v1", "v2", "v3", "constant"]
 KeepProbability = Annotated[float, Interval(gt=0, le=1)]

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .files import parse_json, read_text, write_text
+from nasnet_zoo.files import parse_json, read_text, write_text
+
 from .operations import COMBINATIONS, OPERATIONS
 
 # The most blocks of a cell, and the most initial states or projections.

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checking import checked
+from nasnet_zoo.checking import checked
+
 from .primitives import (
     BatchNorm,
     Conv,

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, NamedTuple
 import keras
 from keras import ops
 
-from .checking import NonNegativeFloat, PositiveFloat, Share, check_fields
+from nasnet_zoo.checking import NonNegativeFloat, PositiveFloat, Share, check_fields
 
 Tensor = Any
 Shape = tuple[int | None, int | None, int]

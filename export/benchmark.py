@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Interval
 
-from nasnet_zoo.cells.checking import PositiveInt, checked
+from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.extras import import_extra
 
 from .runtimes import Runtime, load_runtime

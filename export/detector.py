@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from nasnet_zoo.cells.checking import checked
-from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.checking import checked
 from nasnet_zoo.detection import FasterRCNN
 from nasnet_zoo.detection.input import ImageSize
+from nasnet_zoo.files import write_text
 
 from .exporting import format_of
 from .from_keras import image_shape

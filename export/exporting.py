@@ -13,8 +13,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from nasnet_zoo.cells.checking import PositiveInt, Share, checked
-from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.checking import PositiveInt, Share, checked
+from nasnet_zoo.files import write_text
 from nasnet_zoo.models import class_names as class_names_of
 from nasnet_zoo.network import inference_model
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from nasnet_zoo.cells.files import check_parent, replacing, replacing_folder
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.files import check_parent, replacing, replacing_folder
 
 from .compute import save_module
 from .litert_file import with_metadata

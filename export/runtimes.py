@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.cells.files import parse_json
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.files import parse_json
 from nasnet_zoo.quiet import quiet_stderr
 
 ImageShape = tuple[int | None, ...]

@@ -24,7 +24,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from nasnet_zoo.cells.checking import Share, checked
+from nasnet_zoo.checking import Share, checked
 from nasnet_zoo.network import inference_model
 
 from . import litert_file, onnx_file

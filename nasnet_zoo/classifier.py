@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from nasnet_zoo.cells.checking import check
+from nasnet_zoo.checking import check
 
 
 # Named as Keras's own: files of weights name layers by their class.

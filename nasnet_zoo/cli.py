@@ -18,8 +18,8 @@ from typing import Annotated, Any, NoReturn
 from annotated_types import Interval
 
 from nasnet_zoo import __version__
-from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, Seed, Share, parse
 from nasnet_zoo.cells.operations import import_operations
+from nasnet_zoo.checking import NonNegativeInt, PositiveInt, Seed, Share, parse
 from nasnet_zoo.quiet import start_backend
 
 _DATA = (
@@ -621,7 +621,7 @@ def _models(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.tables import models_markdown, models_table, print_table
 
     if arguments.markdown:
-        from nasnet_zoo.cells.files import write_text
+        from nasnet_zoo.files import write_text
 
         write_text(arguments.markdown, models_markdown())
         return
@@ -731,9 +731,9 @@ def _train(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from nasnet_zoo.cells.files import check_writable
     from nasnet_zoo.data import read_class_names
     from nasnet_zoo.evaluation import check_picture, evaluate
+    from nasnet_zoo.files import check_writable
     from nasnet_zoo.tables import print_table
 
     if arguments.json:
@@ -760,8 +760,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.cells.files import check_writable, write_text
     from nasnet_zoo.data import read_class_names, read_size
+    from nasnet_zoo.files import check_writable, write_text
     from nasnet_zoo.prediction import predict
 
     if arguments.json:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.cells.checking import PositiveInt, checked
-from nasnet_zoo.cells.files import read_text, reading
+from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.files import read_text, reading
 
 # Pillow is told which formats to try: some that it knows run other programs on the file.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")

@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from nasnet_zoo.cells.checking import checked
-from nasnet_zoo.cells.files import check_writable, replacing, write_text
+from nasnet_zoo.checking import checked
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.files import check_writable, replacing, write_text
 from nasnet_zoo.prediction import Crop, ImageSide, checked_probabilities, load_classifier
 from nasnet_zoo.training.input import evaluation_batches
 from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_source

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from nasnet_zoo.cells.checking import parse
+from nasnet_zoo.checking import parse
 
 T = TypeVar("T")
 

@@ -27,10 +27,10 @@ from nasnet_zoo.cells import (
     Genotype,
     Hyperparameters,
 )
-from nasnet_zoo.cells.checking import PositiveInt, checked
 from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
-from nasnet_zoo.cells.files import reading
+from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.classifier import Dense
+from nasnet_zoo.files import reading
 from nasnet_zoo.network import Architecture, Dropout, StemKind, architecture_cost, build_model
 from nasnet_zoo.weights import Background, load_weights
 from nasnet_zoo.weights.hdf5 import check_archive

@@ -33,7 +33,6 @@ from nasnet_zoo.cells import (
     cell_graph,
     graph_cost,
 )
-from nasnet_zoo.cells.checking import NonNegativeInt, PositiveInt, check_fields, checked
 from nasnet_zoo.cells.drop_path import DropPathVersion
 from nasnet_zoo.cells.graph import join_graph
 from nasnet_zoo.cells.operations import Primitives
@@ -46,6 +45,7 @@ from nasnet_zoo.cells.primitives import (
     Relu,
     Shape,
 )
+from nasnet_zoo.checking import NonNegativeInt, PositiveInt, check_fields, checked
 
 STACKS = 3
 

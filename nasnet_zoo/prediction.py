@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from annotated_types import Interval
 
-from nasnet_zoo.cells.checking import PositiveInt, checked
+from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.data import read_pixels
 from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra

@@ -19,7 +19,9 @@ import tensorflow as tf
 from annotated_types import Interval
 
 from nasnet_zoo.cells import CIFAR, Genotype, Graph, Hyperparameters
-from nasnet_zoo.cells.checking import (
+from nasnet_zoo.cells.layers import run_graph
+from nasnet_zoo.cells.primitives import Shape, Weight
+from nasnet_zoo.checking import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -27,8 +29,6 @@ from nasnet_zoo.cells.checking import (
     check,
     check_fields,
 )
-from nasnet_zoo.cells.layers import run_graph
-from nasnet_zoo.cells.primitives import Shape, Weight
 from nasnet_zoo.network import Architecture, network_graph
 
 # Held-out images that are looked at together: few, as they take memory that training does not.

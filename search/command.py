@@ -9,7 +9,7 @@ from rich.table import Table
 
 from nasnet_zoo.cells import CellGenotype, Genotype
 from nasnet_zoo.cells.draw import genotype_svg
-from nasnet_zoo.cells.files import check_writable, write_text
+from nasnet_zoo.files import check_writable, write_text
 from nasnet_zoo.tables import print_table
 
 from .journal import Record

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nasnet_zoo.cells.checking import NonNegativeFloat, PositiveInt, Seed, checked
+from nasnet_zoo.checking import NonNegativeFloat, PositiveInt, Seed, checked
 
 from .space import SearchSpace
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nasnet_zoo.cells.checking import (
+from nasnet_zoo.checking import (
     NonNegativeFloat,
     NonNegativeInt,
     Seed,

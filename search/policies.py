@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from annotated_types import Interval
 
-from nasnet_zoo.cells.checking import (
+from nasnet_zoo.checking import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,

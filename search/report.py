@@ -12,7 +12,7 @@ from html import escape
 import numpy as np
 
 from nasnet_zoo.cells import Genotype
-from nasnet_zoo.cells.files import write_text
+from nasnet_zoo.files import write_text
 from nasnet_zoo.page import CELLS_NOTE, Series, cells_figure, chart, page, table
 
 from .journal import Journal, Record

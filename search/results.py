@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from nasnet_zoo.cells import Genotype
-from nasnet_zoo.cells.checking import PositiveInt, checked
+from nasnet_zoo.checking import PositiveInt, checked
 
 from .journal import Journal, Record, is_begun
 from .search import ranked

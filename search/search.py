@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nasnet_zoo.cells import Cost, Genotype
-from nasnet_zoo.cells.checking import PositiveInt, Seed, checked
+from nasnet_zoo.checking import PositiveInt, Seed, checked
 
 from .child import ChildError, Trained
 from .journal import Journal, Record

@@ -21,9 +21,9 @@ import numpy as np
 import tensorflow as tf
 
 from nasnet_zoo.cells import CIFAR, Genotype, Graph
-from nasnet_zoo.cells.checking import PositiveInt, Seed, checked
-from nasnet_zoo.cells.files import parse_json
 from nasnet_zoo.cells.primitives import Shape
+from nasnet_zoo.checking import PositiveInt, Seed, checked
+from nasnet_zoo.files import parse_json
 from nasnet_zoo.network import network_graph
 
 from .child import Budget, Child, Images, Trained

@@ -12,8 +12,8 @@ import numpy as np
 from annotated_types import Interval
 
 from nasnet_zoo.cells import SEARCH_COMBINATIONS, SEARCH_OPERATIONS, Block, CellGenotype, Genotype
-from nasnet_zoo.cells.checking import NonNegativeInt, check_fields, checked
 from nasnet_zoo.cells.operations import COMBINATIONS, OPERATIONS
+from nasnet_zoo.checking import NonNegativeInt, check_fields, checked
 
 #: The choices of a block in the order in which they are made, by what is chosen from.
 BLOCK_CHOICES = ("state", "state", "operation", "operation", "combination")

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Interval
 
-from nasnet_zoo.cells.checking import PositiveInt, check_fields
+from nasnet_zoo.checking import PositiveInt, check_fields
 
 from .journal import Record
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.files import replacing
 
 from .child import Trained
 from .journal import Record

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
-from nasnet_zoo.cells.checking import PositiveInt, checked
+from nasnet_zoo.checking import PositiveInt, checked
 
 from .child import Budget, ChildError, Images, Trained, child_graph, train_graph
 from .search import Job, Outcome

@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Interval
 
-from nasnet_zoo.cells.checking import NonNegativeFloat, PositiveInt, check, checked
-from nasnet_zoo.cells.files import read_json, write_text
+from nasnet_zoo.checking import NonNegativeFloat, PositiveInt, check, checked
 from nasnet_zoo.data import is_turned, read_size
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.files import read_json, write_text
 
 from .matching import CROWD
 

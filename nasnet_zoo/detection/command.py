@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from nasnet_zoo.cells.files import check_folder, check_writable, write_text, writing
 from nasnet_zoo.data import read_size
 from nasnet_zoo.fields import with_fields
+from nasnet_zoo.files import check_folder, check_writable, write_text, writing
 
 from .coco import CocoImages
 from .evaluation import check_class_names, detect, evaluate

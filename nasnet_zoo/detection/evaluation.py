@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.cells.checking import PositiveInt, checked
+from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.extras import import_extra
 
 from .coco import CocoImages, Example

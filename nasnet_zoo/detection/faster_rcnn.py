@@ -11,7 +11,7 @@ from annotated_types import Interval
 from keras import ops
 
 from nasnet_zoo.cells import Cell
-from nasnet_zoo.cells.checking import Seed, Share, checked
+from nasnet_zoo.checking import Seed, Share, checked
 from nasnet_zoo.network import Stem
 
 from .anchors import anchor_shapes, grid_anchors

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from annotated_types import Interval
 
-from nasnet_zoo.cells.checking import PositiveInt, Seed, checked
+from nasnet_zoo.checking import PositiveInt, Seed, checked
 from nasnet_zoo.data import read_pixels
 from nasnet_zoo.training.input import resized
 from nasnet_zoo.training.sources import positions, shuffled

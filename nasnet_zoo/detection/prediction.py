@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.cells.checking import Share, checked
-from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.checking import Share, checked
 from nasnet_zoo.data import read_pixels
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.files import replacing
 from nasnet_zoo.training.checkpoint import NotFiniteError
 
 from .faster_rcnn import FasterRCNN

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from nasnet_zoo.cells.checking import Seed, checked
-from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.checking import Seed, checked
+from nasnet_zoo.files import replacing
 from nasnet_zoo.models import from_architecture, load_model, model_name
 from nasnet_zoo.training.best import averaged
 from nasnet_zoo.training.train import claimed, dtype_policy, fit_resumable, make_optimizer

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from nasnet_zoo.cells.files import reading, replacing
+from nasnet_zoo.files import reading, replacing
 
 _ROUNDS = "rounds"
 

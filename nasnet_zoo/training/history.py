@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from nasnet_zoo.cells.files import read_text, write_text, writing
+from nasnet_zoo.files import read_text, write_text, writing
 
 
 class History(keras.callbacks.Callback):

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from nasnet_zoo.cells import Genotype
-from nasnet_zoo.cells.checking import (
+from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
+from nasnet_zoo.checking import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -25,8 +26,7 @@ from nasnet_zoo.cells.checking import (
     check_fields,
     checked,
 )
-from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
-from nasnet_zoo.cells.files import read_json, write_text
+from nasnet_zoo.files import read_json, write_text
 from nasnet_zoo.models import find_preset
 from nasnet_zoo.network import Architecture, auxiliary_kernel
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from nasnet_zoo.cells.checking import PositiveInt, checked
+from nasnet_zoo.checking import PositiveInt, checked
 
 from .recipes import Recipe
 

@@ -16,10 +16,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from nasnet_zoo.cells.checking import PositiveInt, Seed, checked
-from nasnet_zoo.cells.files import check_ours, locked, read_json, replacing, write_text
+from nasnet_zoo.checking import PositiveInt, Seed, checked
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.files import check_ours, locked, read_json, replacing, write_text
 from nasnet_zoo.models import from_architecture, model_name
 
 from .best import BestRound, accuracy_name

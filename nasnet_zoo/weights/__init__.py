@@ -9,7 +9,7 @@ from typing import Literal
 
 import keras
 
-from nasnet_zoo.cells.checking import checked
+from nasnet_zoo.checking import checked
 
 from .imagenet import fetch_imagenet
 from .keras_hdf5 import open_keras

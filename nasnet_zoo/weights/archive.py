@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nasnet_zoo.cells.files import reading
+from nasnet_zoo.files import reading
 
 
 @contextmanager

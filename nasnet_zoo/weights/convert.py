@@ -8,8 +8,8 @@ from pathlib import Path
 
 import keras
 
-from nasnet_zoo.cells.checking import PositiveInt, checked
-from nasnet_zoo.cells.files import replacing
+from nasnet_zoo.checking import PositiveInt, checked
+from nasnet_zoo.files import replacing
 from nasnet_zoo.models import create_model, find_preset
 
 from . import Background, Report, load_weights

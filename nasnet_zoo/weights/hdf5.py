@@ -15,7 +15,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 
-from nasnet_zoo.cells.files import parse_json, reading
+from nasnet_zoo.files import parse_json, reading
 
 from .archive import open_archive
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from nasnet_zoo.cells.files import reading
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.files import reading
 
 from .mapping import Shape, Source, by_table
 from .slim import slim_cell

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 import nasnet_zoo as zoo
-from nasnet_zoo.cells.files import locked
 from nasnet_zoo.cli import main
 from nasnet_zoo.detection.coco import CocoImages
 from nasnet_zoo.detection.evaluation import evaluate
@@ -23,6 +22,7 @@ from nasnet_zoo.detection.training import (
     load_detector,
     train_detector,
 )
+from nasnet_zoo.files import locked
 from nasnet_zoo.training.checkpoint import NotFiniteError
 from nasnet_zoo.training.schedules import learning_rate
 from nasnet_zoo.training.train import dtype_policy, make_optimizer

@@ -14,9 +14,9 @@ from limits import files_of_at_most
 
 import nasnet_zoo
 from nasnet_zoo.cells import Cell, ScheduledDropPath
-from nasnet_zoo.cells.files import locked
 from nasnet_zoo.cli import main
 from nasnet_zoo.data import load_data
+from nasnet_zoo.files import locked
 from nasnet_zoo.training import RECIPES, Recipe, train
 from nasnet_zoo.training.sources import open_source
 from nasnet_zoo.training.train import build, claimed, compile_model, for_inference

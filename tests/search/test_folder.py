@@ -16,8 +16,8 @@ import pytest
 
 from nasnet_zoo import NASNet
 from nasnet_zoo.cells import Genotype
-from nasnet_zoo.cells.files import locked
 from nasnet_zoo.cli import main
+from nasnet_zoo.files import locked
 from nasnet_zoo.search.folder import Settings
 from nasnet_zoo.search.journal import Journal
 

@@ -15,8 +15,8 @@ import pytest
 
 from nasnet_zoo.cells import Cost, Genotype
 from nasnet_zoo.cells.draw import genotype_svg
-from nasnet_zoo.cells.files import locked
 from nasnet_zoo.cli import main
+from nasnet_zoo.files import locked
 from nasnet_zoo.search import RandomSearch, SearchSpace
 from nasnet_zoo.search.child import ChildError, Trained
 from nasnet_zoo.search.journal import Journal

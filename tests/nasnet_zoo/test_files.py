@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from nasnet_zoo.cells.files import (
+from nasnet_zoo.files import (
     check_folder,
     check_ours,
     check_writable,
@@ -84,7 +84,7 @@ def _hold(folder):
 
 def test_a_lock_keeps_others_out_and_dies_with_its_process(tmp_path):
     script = (
-        "import sys, time; from nasnet_zoo.cells.files import locked\n"
+        "import sys, time; from nasnet_zoo.files import locked\n"
         "with locked(sys.argv[1]): print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen(

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Interval
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasnet_zoo.cells.checking import (
+from nasnet_zoo.checking import (
     PositiveFloat,
     PositiveInt,
     Share,
