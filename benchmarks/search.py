@@ -28,6 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR
 from nasnet_zoo.cells.primitives import (
     BatchNorm,
@@ -41,7 +42,6 @@ from nasnet_zoo.cells.primitives import (
 )
 from nasnet_zoo.data import load_data
 from nasnet_zoo.models import from_architecture
-from nasnet_zoo.network import network_graph
 from nasnet_zoo.search import PPO, Reinforce, SearchSpace
 from nasnet_zoo.search.child import Budget
 from nasnet_zoo.search.folder import search_images

@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 from scipy.stats import kendalltau, spearmanr
 
+from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR
 from nasnet_zoo.data import load_data
-from nasnet_zoo.network import network_graph
 from nasnet_zoo.search import PPO, RandomSearch
 from nasnet_zoo.search.child import Budget, Child, Images
 from nasnet_zoo.search.folder import search_images

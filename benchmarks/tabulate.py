@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Cost, Genotype
 from nasnet_zoo.data import load_data
-from nasnet_zoo.network import architecture_cost
 from nasnet_zoo.search import SearchSpace
 from nasnet_zoo.search.child import Budget, Images
 from nasnet_zoo.search.folder import search_images

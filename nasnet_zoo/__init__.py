@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with quiet_stderr():
     import keras
 
+from nasnet_zoo.architecture import Architecture, architecture_cost
 from nasnet_zoo.cells import (
     AMOEBANET_A,
     CIFAR,
@@ -53,13 +54,7 @@ from nasnet_zoo.models import (
     list_models,
     preprocess_input,
 )
-from nasnet_zoo.network import (
-    Architecture,
-    architecture_cost,
-    end_points,
-    feature_extractor,
-    inference_model,
-)
+from nasnet_zoo.network import end_points, feature_extractor, inference_model
 from nasnet_zoo.weights import load_weights
 
 if keras.backend.backend() == "tensorflow":

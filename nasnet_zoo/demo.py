@@ -21,6 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cells.draw import cell_svg, genotype_svg
 from nasnet_zoo.data import ImageData, load_data
@@ -29,7 +30,6 @@ from nasnet_zoo.export.plain import check_backend
 from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_ours, write_text
-from nasnet_zoo.network import architecture_cost
 from nasnet_zoo.report import (
     EXPORT_COLUMNS,
     RANKING_COLUMNS,

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from annotated_types import Interval
 
+from nasnet_zoo.architecture import Architecture, Dropout, StemKind, architecture_cost
 from nasnet_zoo.cells import (
     AMOEBANET_A,
     DARTS_V2,
@@ -31,7 +32,7 @@ from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.classifier import Dense
 from nasnet_zoo.files import reading
-from nasnet_zoo.network import Architecture, Dropout, StemKind, architecture_cost, build_model
+from nasnet_zoo.network import build_model
 from nasnet_zoo.weights import Background, load_weights
 from nasnet_zoo.weights.hdf5 import check_archive
 

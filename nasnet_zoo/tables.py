@@ -7,8 +7,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.models import PRESETS
-from nasnet_zoo.network import architecture_cost
 
 
 class ModelRow(NamedTuple):

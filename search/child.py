@@ -1,7 +1,7 @@
 """Training children from scratch, fast: a network's graph of primitives on one flat weight vector.
 
 A Keras model per child spends more time on being built and traced than on training. Here the same
-graph (`nasnet_zoo.network.network_graph`) and the same primitives become one TensorFlow function:
+graph (`nasnet_zoo.architecture.network_graph`) and the same primitives become one TensorFlow function:
 all weights lie in one vector, so that weight decay, clipping and the optimizer's update are an
 operation each, and a whole part of the training is one call.
 """
@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from annotated_types import Interval
 
+from nasnet_zoo.architecture import Architecture, network_graph
 from nasnet_zoo.cells import CIFAR, Genotype, Graph, Hyperparameters
 from nasnet_zoo.cells.layers import run_graph
 from nasnet_zoo.cells.primitives import Shape, Weight
@@ -29,7 +30,6 @@ from nasnet_zoo.checking import (
     check,
     check_fields,
 )
-from nasnet_zoo.network import Architecture, network_graph
 
 # Held-out images that are looked at together: few, as they take memory that training does not.
 _BATCH = 50

@@ -16,11 +16,11 @@ import numpy as np
 from annotated_types import Interval
 from rich.console import Console
 
+from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Cost, Genotype
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, Seed, check, check_fields, checked
 from nasnet_zoo.data import ImageData, limited, load_data, split
 from nasnet_zoo.files import check_ours, locked, read_json, write_text
-from nasnet_zoo.network import architecture_cost
 from nasnet_zoo.training.input import resized
 from nasnet_zoo.training.sources import ArraySource, open_source
 

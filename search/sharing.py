@@ -20,11 +20,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
+from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR, Genotype, Graph
 from nasnet_zoo.cells.primitives import Shape
 from nasnet_zoo.checking import PositiveInt, Seed, checked
 from nasnet_zoo.files import parse_json
-from nasnet_zoo.network import network_graph
 
 from .child import Budget, Child, Images, Trained
 from .policies import Policy, check_state, count_of

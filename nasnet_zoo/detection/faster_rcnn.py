@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -126,7 +127,7 @@ class FasterRCNN(keras.Model):
         # === Layers ===
         self.network = network
         self.first_half, self.box_head = split_network(network)
-        self.stride = _stride(self.first_half)
+        self.stride = math.prod(x.stride for x in self.first_half.layers if isinstance(x, (Stem, Cell)))
         self._anchor_shapes = anchor_shapes(anchor_sizes, aspect_ratios)
         normal = keras.initializers.TruncatedNormal(stddev=0.01)
         options = {"kernel_initializer": normal, "dtype": network.dtype_policy}
@@ -314,17 +315,6 @@ class FasterRCNN(keras.Model):
         """A detector of the same kind, with new weights."""
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects)
         return cls(**{**config, "network": network})
-
-
-def _stride(model: keras.Model) -> int:
-    """How many pixels of the image a place of the model's map stands for."""
-    stride = 1
-    for layer in model.layers:
-        if isinstance(layer, Stem) and layer.stem == "imagenet":
-            stride *= 2
-        elif isinstance(layer, Cell):
-            stride *= layer.stride
-    return stride
 
 
 def _sizes(images: Any) -> tuple[Any, Any, Any]:

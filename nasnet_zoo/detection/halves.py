@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import keras
 
-from nasnet_zoo.cells import Cell
-from nasnet_zoo.network import end_points
-
-_FIRST_OF_BOX_HEAD = "Reduction_Cell_1"
+from nasnet_zoo.architecture import STACKS
+from nasnet_zoo.network import places_of
 
 
 def split_network(model: keras.Model) -> tuple[keras.Model, keras.Model]:
@@ -27,10 +25,7 @@ def split_network(model: keras.Model) -> tuple[keras.Model, keras.Model]:
         ValueError: if the model is not of this package, or its box head reads states of several
             sizes.
     """
-    end_points(model)  # checks that it is one of ours
-    cells = [layer for layer in model.layers if isinstance(layer, Cell)]
-    names = [cell.name for cell in cells]
-    later = cells[names.index(_FIRST_OF_BOX_HEAD) :]
+    later = [cell for cell, place in places_of(model).items() if place.stack == STACKS - 1]
     made = {id(state) for cell in later for state in _states(cell.output)}
     cut = {id(s): s for cell in later for s in _states(cell.input) if id(s) not in made}
     states = list(cut.values())

@@ -8,10 +8,11 @@ from typing import Any
 
 import keras
 
+from nasnet_zoo.architecture import Architecture
 from nasnet_zoo.cells import Cell
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.models import create_model, from_architecture
-from nasnet_zoo.network import Architecture, architecture_of, feature_extractor
+from nasnet_zoo.network import architecture_of, feature_extractor
 
 keras_hub: Any = import_extra("keras_hub", "hub")
 

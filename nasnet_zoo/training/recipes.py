@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
+from nasnet_zoo.architecture import Architecture, auxiliary_kernel
 from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
 from nasnet_zoo.checking import (
@@ -28,7 +29,6 @@ from nasnet_zoo.checking import (
 )
 from nasnet_zoo.files import read_json, write_text
 from nasnet_zoo.models import find_preset
-from nasnet_zoo.network import Architecture, auxiliary_kernel
 
 #: What is left of a running mean after a step.
 Decay = Annotated[float, Interval(ge=0, lt=1)]

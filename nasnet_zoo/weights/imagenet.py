@@ -13,7 +13,8 @@ from pathlib import Path
 
 import keras
 
-from nasnet_zoo.cells import NASNET_A, Cell
+from nasnet_zoo.cells import NASNET_A
+from nasnet_zoo.network import places_of
 
 #: Where the files are published.
 BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet/"
@@ -53,8 +54,8 @@ def published_model(model: keras.Model) -> str:
     Raises:
         ValueError: if it is neither.
     """
-    normal = [layer for layer in model.layers if layer.name.startswith("Cell_")]
-    if normal and all(isinstance(layer, Cell) and layer.cell == NASNET_A.normal for layer in normal):
+    normal = [cell for cell, place in places_of(model).items() if place.kind == "normal"]
+    if all(cell.cell == NASNET_A.normal for cell in normal):
         for name, cells, filters in (("NASNetMobile", 12, 44), ("NASNetLarge", 18, 168)):
             if len(normal) == cells and normal[0].filters == filters:
                 return name

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 import h5py
 import keras
 
-from nasnet_zoo.network import STACKS
+from nasnet_zoo.architecture import STEM, Place
+from nasnet_zoo.network import places_of
 
 from .hdf5 import datasets, note, open_hdf5, read
 from .mapping import TENSORFLOW_BATCH_NORM, Source, Target, by_table
@@ -45,25 +46,24 @@ TABLE = {
 }
 
 
-def _ids(model: keras.Model) -> dict[str, str]:
-    """Keras's numbers: reduction cells are counted with the normal ones, the first one twice.
+def _id(place: Place, stack: int) -> str:
+    """Keras's number of a cell in a network of ``stack`` normal cells a stack.
 
-    With N cells in a stack: 0..N-1, reduce_N, N+1..2N, reduce_2N, 2N+1..3N.
+    Reduction cells are counted with the normal ones, the first one twice: 0..N-1, reduce_N, N+1..2N,
+    reduce_2N, 2N+1..3N.
     """
-    count = sum(layer.name.startswith("Cell_") for layer in model.layers)
-    stack = count // STACKS
-    return {
-        "Stem_Cell_0": "stem_1",
-        "Stem_Cell_1": "stem_2",
-        "Reduction_Cell_0": f"reduce_{stack}",
-        "Reduction_Cell_1": f"reduce_{2 * stack}",
-        **{f"Cell_{k}": str(k if k < stack else k + 1) for k in range(count)},
-    }
+    if place.kind == "stem":
+        return f"stem_{place.index + 1}"
+    if place.kind == "reduction":
+        return f"reduce_{place.stack * stack}"
+    return str(place.index + (place.stack > 0))
 
 
-def _fields(target: Target, ids: Mapping[str, str]) -> dict[str, str]:
-    kind = "normal" if target.layer.startswith("Cell_") else "reduction"
-    fields = {"kind": kind, "id": ids.get(target.layer, "")}
+def _fields(target: Target, stack: int) -> dict[str, str]:
+    if target.place is None:
+        return {}
+    kind = "normal" if target.place.kind == "normal" else "reduction"
+    fields = {"kind": kind, "id": _id(target.place, stack)}
     if "side" in target.fields:
         number = int(target.fields["block"]) + 1
         # Keras calls the left side of a reduction cell's fifth block by the fourth's name.
@@ -85,7 +85,7 @@ _ORDER = {
     "dense": ("kernel", "bias"),
     "separable_conv2d": ("depthwise_kernel", "pointwise_kernel"),
 }
-_STEMS = ("Stem_Conv", "stem_conv1")  # ours, and that of keras.applications
+_STEMS = (STEM, "stem_conv1")  # ours, and that of keras.applications
 
 
 def _of_keras_3(
@@ -163,7 +163,7 @@ def open_keras(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Sou
         found = datasets(file, path)
         new = any(_KERAS_3.fullmatch(where) for where in found)
         weights = _of_keras_3(found, path) if new else _of_keras_2(found)
-        ours = any(name.startswith("Stem_Conv/") for name in weights)
+        ours = any(name.startswith(f"{STEM}/") for name in weights)
         name_of: Callable[[Target], str | None]
         if ours:
 
@@ -171,8 +171,9 @@ def open_keras(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Sou
                 return target.name if target.name in weights else f"{target.layer}/{target.index}"
 
         else:
-            ids = _ids(model)
-            name_of = by_table(TABLE, TENSORFLOW_BATCH_NORM, lambda target: _fields(target, ids))
+            places = places_of(model).values()
+            stack = sum(place.kind == "normal" and place.stack == 0 for place in places)
+            name_of = by_table(TABLE, TENSORFLOW_BATCH_NORM, lambda target: _fields(target, stack))
         yield Source(
             title=f"{'nasnet_zoo' if ours else 'keras.applications'} weights in {os.fspath(path)}",
             shapes={name: tuple(data.shape) for name, data in weights.items()},

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from nasnet_zoo.architecture import Place
 from nasnet_zoo.cells import Cell
 from nasnet_zoo.cells.layers import GraphLayer
-from nasnet_zoo.network import AuxiliaryHead
+from nasnet_zoo.network import AuxiliaryHead, places_of
 
 Shape = tuple[int, ...]
 
@@ -50,6 +51,7 @@ class Target:
         index: position among its layer's weights.
         part: "network", "auxiliary" or "classifier" (the dense layers). The network must be
             loaded whole, other parts need not.
+        place: of its cell in the network; None outside cells.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Target:
     fields: Mapping[str, str]
     index: int
     part: str
+    place: Place | None = None
 
     @property
     def layer(self) -> str:
@@ -73,16 +76,17 @@ def targets(model: keras.Model) -> Iterator[Target]:
     Raises:
         ValueError: if the model is not of this package.
     """
-    if not any(isinstance(layer, GraphLayer) for layer in model.layers):
-        raise ValueError(f"Expected a model of nasnet_zoo. Received: {model}")
+    places = places_of(model)
     for layer in model.layers:
         for index, variable in enumerate(layer.weights):
-            target = _target(layer, index, variable)
+            target = _target(layer, places.get(layer), index, variable)
             if target is not None:
                 yield target
 
 
-def _target(layer: keras.Layer, index: int, variable: keras.Variable) -> Target | None:
+def _target(
+    layer: keras.Layer, place: Place | None, index: int, variable: keras.Variable
+) -> Target | None:
     name = f"{layer.name}/{variable.name}"
     if not isinstance(layer, GraphLayer):
         return Target(name, variable, name, {}, index, "classifier")
@@ -90,7 +94,7 @@ def _target(layer: keras.Layer, index: int, variable: keras.Variable) -> Target 
     if match is None:
         return None
     node, weight = match["node"], match["weight"]
-    fields = {"cell": layer.name}
+    fields: dict[str, str] = {}
     block = _BLOCK.fullmatch(node)
     if block and isinstance(layer, Cell):
         number, side = block.groups()
@@ -100,12 +104,13 @@ def _target(layer: keras.Layer, index: int, variable: keras.Variable) -> Target 
     if weight.startswith("bn_"):
         fields["bn"] = weight.removeprefix("bn_")
         weight = "bn_{bn}"
-    prefix = "{cell}" if isinstance(layer, Cell) else layer.name
+    prefix = "{cell}" if place else layer.name
     part = "network"
     if isinstance(layer, AuxiliaryHead):
         # Two axes or one are the dense layer's: convolutions have four, batch norm's are named.
         part = "classifier" if len(variable.shape) < 4 and "bn" not in fields else "auxiliary"
-    return Target(name, variable, f"{prefix}/{node}-{match['position']}-{weight}", fields, index, part)
+    key = f"{prefix}/{node}-{match['position']}-{weight}"
+    return Target(name, variable, key, fields, index, part, place)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
-from nasnet_zoo.network import STACKS
+from nasnet_zoo.architecture import STACKS
+from nasnet_zoo.network import places_of
 
-from .mapping import TENSORFLOW_BATCH_NORM, Source, by_table
+from .mapping import TENSORFLOW_BATCH_NORM, Source, Target, by_table
 
 #: Our weight -> TF-Slim's variable. ``{last}`` is the number of the last cell before the second
 #: reduction cell, which the auxiliary head reads.
@@ -64,9 +65,12 @@ def is_slim(path: str | os.PathLike[str]) -> bool:
     return os.path.exists(f"{os.fspath(path).removesuffix('.index')}.index")
 
 
-def slim_cell(layer: str) -> str:
-    """TF-Slim's scope of one of our cells: ``cell_3``, ``reduction_cell_0``, ``cell_stem_0``."""
-    return layer.lower().replace("stem_cell", "cell_stem")
+def cell_scope(target: Target) -> dict[str, str]:
+    """TF-Slim's scope of a weight's cell: ``cell_3``, ``reduction_cell_0``, ``cell_stem_0``."""
+    if target.place is None:
+        return {}
+    prefix = {"normal": "cell", "reduction": "reduction_cell", "stem": "cell_stem"}[target.place.kind]
+    return {"cell": f"{prefix}_{target.place.index}"}
 
 
 @contextmanager
@@ -96,8 +100,8 @@ def open_slim(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Sour
         raise ValueError(f"{prefix}: expected a TensorFlow checkpoint. Received: {error}") from None
     averaged = {name.removesuffix(_AVERAGE) for name in shapes if name.endswith(_AVERAGE)}
     names = {name.removesuffix(_AVERAGE): shape for name, shape in shapes.items()}
-    cells = sum(layer.name.startswith("Cell_") for layer in model.layers)
-    last = str(cells // STACKS * 2 - 1)
+    places = places_of(model).values()
+    last = max((p.index for p in places if p.kind == "normal" and p.stack < STACKS - 1), default=0)
 
     def read(name: str) -> np.ndarray:
         stored = name + _AVERAGE if name in averaged else name
@@ -116,7 +120,7 @@ def open_slim(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Sour
         shapes=names,
         read=read,
         name_of=by_table(
-            TABLE, TENSORFLOW_BATCH_NORM, lambda t: {"cell": slim_cell(t.layer), "last": last}
+            TABLE, TENSORFLOW_BATCH_NORM, lambda target: {**cell_scope(target), "last": str(last)}
         ),
         heads=("final_layer/", "aux_"),
         has_background=True,

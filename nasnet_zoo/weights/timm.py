@@ -20,7 +20,7 @@ from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import reading
 
 from .mapping import Shape, Source, by_table
-from .slim import slim_cell
+from .slim import cell_scope
 
 #: Our weight -> timm's parameter or buffer.
 TABLE = {
@@ -105,7 +105,7 @@ def open_timm(path: str | os.PathLike[str]) -> Iterator[Source]:
             title=f"timm state dict {os.fspath(path)}",
             shapes={name: our_shape(name, tuple(file.get_slice(name).get_shape())) for name in names},
             read=read,
-            name_of=by_table(TABLE, BATCH_NORM, lambda target: {"cell": slim_cell(target.layer)}),
+            name_of=by_table(TABLE, BATCH_NORM, cell_scope),
             heads=("last_linear.",),
             has_background=True,
         )

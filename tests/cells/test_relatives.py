@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nasnet_zoo import NASNet
+from nasnet_zoo.architecture import architecture_cost, plan_cells
 from nasnet_zoo.cells import (
     AMOEBANET_A,
     DARTS_V2,
@@ -23,7 +24,7 @@ from nasnet_zoo.cells import (
 )
 from nasnet_zoo.cells.primitives import CIFAR, Depthwise
 from nasnet_zoo.models import PRESETS
-from nasnet_zoo.network import architecture_cost, build_model, plan_cells
+from nasnet_zoo.network import build_model
 
 RELATIVES = {"pnasnet": PNASNET_5, "amoebanet": AMOEBANET_A, "enas": ENAS, "darts": DARTS_V2}
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from strategies import examples, genotypes
 
 import nasnet_zoo as zoo
+from nasnet_zoo.architecture import auxiliary_kernel, plan_cells
 from nasnet_zoo.models import PRESETS, from_architecture, imagenet_classes, model_name
-from nasnet_zoo.network import architecture_of, auxiliary_kernel, plan_cells
+from nasnet_zoo.network import architecture_of
 
 
 def small(genotype=zoo.NASNET_A, **arguments):

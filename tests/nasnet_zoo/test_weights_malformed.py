@@ -14,7 +14,7 @@ from weights_helpers import save_legacy, tiny, tiny_keras
 from nasnet_zoo.models import load_model
 from nasnet_zoo.weights import load_weights
 from nasnet_zoo.weights.mapping import TENSORFLOW_BATCH_NORM, by_table, targets
-from nasnet_zoo.weights.slim import TABLE, slim_cell
+from nasnet_zoo.weights.slim import TABLE, cell_scope
 
 pytestmark = pytest.mark.tensorflow
 
@@ -117,7 +117,7 @@ def test_values_that_are_no_weights(model, sources, tmp_path, name, kind):
 def as_slim(model):
     """The weights by TF-Slim's names."""
     name_of = by_table(
-        TABLE, TENSORFLOW_BATCH_NORM, lambda t: {"cell": slim_cell(t.layer), "last": "1"}
+        TABLE, TENSORFLOW_BATCH_NORM, lambda t: {**cell_scope(t), "last": "1"}
     )
     return {name_of(target): np.array(target.variable) for target in targets(model)}
 

@@ -15,11 +15,11 @@ from weights_helpers import assert_same, images, run, tiny
 import nasnet_zoo as zoo
 from nasnet_zoo.weights import load_weights
 from nasnet_zoo.weights.mapping import by_table, targets
-from nasnet_zoo.weights.slim import slim_cell
+from nasnet_zoo.weights.slim import cell_scope
 from nasnet_zoo.weights.timm import BATCH_NORM, TABLE, our_shape
 
 STATE_DICT = Path(__file__).with_name("timm_nasnetalarge.txt")
-name_of = by_table(TABLE, BATCH_NORM, lambda target: {"cell": slim_cell(target.layer)})
+name_of = by_table(TABLE, BATCH_NORM, cell_scope)
 
 
 def published_shapes():

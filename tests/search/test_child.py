@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR, OPERATIONS, Block, CellGenotype, Genotype
 from nasnet_zoo.models import from_architecture
-from nasnet_zoo.network import network_graph
 from nasnet_zoo.search import SearchSpace
 from nasnet_zoo.search.child import Budget, Child, Images, train_child
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR
-from nasnet_zoo.network import network_graph
 from nasnet_zoo.search import RegularizedEvolution, SearchSpace
 from nasnet_zoo.search.child import Budget, Child, Images
 from nasnet_zoo.search.journal import Journal

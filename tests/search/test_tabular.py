@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
+from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Cost
-from nasnet_zoo.network import architecture_cost
 from nasnet_zoo.search import RandomSearch, SearchSpace
 from nasnet_zoo.search.child import Budget, Trained
 from nasnet_zoo.search.journal import Journal
