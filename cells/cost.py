@@ -1,4 +1,4 @@
-"""What a graph costs: parameters and multiply-adds, counted from its primitives."""
+"""Cost of a graph: parameters and multiply-adds, counted from its primitives."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Cost:
     """Costs of one image's forward pass.
 
     Args:
-        parameters: trainable parameters (batch norm's scale and offset counted).
-        statistics: moving means and variances of batch norm.
-        mult_adds: multiply-adds of convolutions and dense layers.
+        parameters: Number of trainable parameters, batch norm's scale and offset included.
+        statistics: Number of moving means and variances of batch norm.
+        mult_adds: Number of multiply-adds of convolutions and dense layers.
     """
 
     parameters: int
@@ -26,14 +26,14 @@ class Cost:
 
 
 def graph_cost(graph: Graph, shapes: Sequence[Shape]) -> Cost:
-    """Counts the cost of a graph.
+    """Count the cost of a graph.
 
     Args:
-        graph: what to count.
+        graph: Graph of primitives.
         shapes: (height, width, channels) of each input.
 
     Raises:
-        ValueError: if a size is None.
+        ValueError: If a size is None.
     """
     parameters = statistics = mult_adds = 0
     for node, _, primitive, shape in graph.steps(shapes):

@@ -1,9 +1,9 @@
-"""Pictures of cells as SVG, in the style of the papers' figures ([N] Figure 4 and appendix).
+"""Draw cells as SVG, in the style of the papers' figures ([N] Figure 4 and appendix).
 
-The initial states stand in a row at the bottom (white), each block is two operations (yellow) under
-their combination (green), and what leaves the cell is at the top (pink). Blocks are placed in
-layers by their depth. A state that is read further up than the next layer gets a *lane*, a gap that
-the layers in between leave free for its arrow, so no arrow crosses a box.
+The initial states are a row at the bottom (white), each block is two operations (yellow) under
+their combination (green), and the output of the cell is at the top (pink). Blocks are placed in
+layers by their depth. A state that is read above the next layer gets a *lane*, a gap that the
+layers in between leave free for its arrow, so that no arrow crosses a box.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _ARROW = 7
 
 @dataclass(eq=False)
 class _Item:
-    """What stands in a layer: an initial state, a block, a lane or an output.
+    """An item of a layer: an initial state, a block, a lane or an output.
 
     Args:
-        state: number of the state it is or carries; of a labelled output, its label.
-        width: of the place it takes.
-        reads: for each of its ports from left to right, the item below that it reads.
-        operations: names of the operations over those ports (blocks only).
-        lane: whether it is a lane.
+        state: Number of the state that the item is or carries; the label of a labelled output.
+        width: Width of the item.
+        reads: Item below that each port reads, from left to right.
+        operations: Names of the operations at the ports. Blocks only.
+        lane: Whether the item is a lane.
     """
 
     state: int
@@ -52,11 +52,11 @@ class _Item:
 
 
 def cell_svg(cell: CellGenotype, title: str) -> str:
-    """Draws a cell.
+    """Draw a cell.
 
     Args:
-        cell: any genotype; states that nothing reads are drawn without an arrow.
-        title: caption under the picture.
+        cell: Cell to draw. States that nothing reads have no arrow.
+        title: Caption below the picture.
 
     Returns:
         A complete SVG document.
@@ -67,7 +67,7 @@ def cell_svg(cell: CellGenotype, title: str) -> str:
 
 
 def genotype_svg(genotype: Genotype) -> str:
-    """Draws the normal and the reduction cell of a genotype side by side, as one SVG document."""
+    """Draw the normal and the reduction cell of a genotype side by side, as one SVG document."""
     pictures = [_Picture(genotype.normal), _Picture(genotype.reduction)]
     height = max(picture.height for picture in pictures) + _CAPTION
     parts, left = [], 0.0

@@ -16,29 +16,31 @@ KeepProbability = Annotated[float, Interval(gt=0, le=1)]
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class ScheduledDropPath(keras.layers.Layer):
-    """Drops whole paths of single samples, more often as training goes on and with depth.
+    """Drops whole paths of single samples, more often later in training and deeper in the network.
 
     A path is kept with probability ``keep = 1 - time * depth * (1 - keep_final)`` and then divided
-    by ``keep``, so its expectation is unchanged. ``time`` is ``step / total_steps`` up to 1 and
+    by ``keep``, so its expectation is unchanged. ``time`` is ``min(step / total_steps, 1)`` and
     ``depth`` is ``(cell + 1) / cells``. At inference the layer is the identity.
 
     The training step is a weight of the layer that counts the calls with ``training=True``: it
     needs no callback, works alike in every Keras backend, and is saved and restored with the model.
-    `DropPathSchedule` sets ``total_steps`` to the length of a `fit` that was not known before.
+    `DropPathSchedule` sets ``total_steps`` when the length of a `fit` is known only as it begins.
 
     Args:
-        keep_final: probability to keep a path at the end of training in the last cell, in (0, 1].
-        total_steps: number of training steps over which the schedule grows, at least 1.
-        cell: index of the cell the paths belong to, from 0.
-        cells: number of cells in the network.
-        version: "v3" is the released schedule; "v1" leaves ``depth`` at 1, "v2" ``time``, "constant"
-            both: the plain drop path that the paper compares with.
-        seed: of the random draws.
+        keep_final: Probability of keeping a path at the end of training in the last cell, in (0, 1].
+        total_steps: Number of training steps over which the schedule grows, at least 1.
+        cell: Index of the cell that the paths belong to, from 0. Default: 0.
+        cells: Number of cells in the network. Default: 1.
+        version: ``"v3"`` is the released schedule. ``"v1"`` fixes ``depth`` to 1, ``"v2"`` fixes
+            ``time`` to 1 and ``"constant"`` both: the plain drop path that the paper compares with.
+        seed: Seed of the random draws.
 
-    Input and output: float tensor (batch, ...).
+    Call arguments:
+        inputs: Float tensor (batch, ...). The output has the same shape.
+        training: Whether paths are dropped.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: If an argument is out of range.
 
     Example::
 
@@ -73,14 +75,14 @@ class ScheduledDropPath(keras.layers.Layer):
         self.built = True
 
     def keep_probability(self) -> Any:
-        """The probability, a float32 scalar, to keep a path at the present step."""
+        """Return the probability of keeping a path at the current step, a float32 scalar."""
         time = ops.cast(self.step, "float32") / ops.cast(self.total_steps, "float32")
         time = ops.minimum(time, 1.0) if self.version in ("v1", "v3") else 1.0
         depth = (self.cell + 1) / self.cells if self.version in ("v2", "v3") else 1.0
         return 1.0 - time * depth * (1.0 - self.keep_final)
 
     def multipliers(self, batch: Any, paths: int) -> Any:
-        """Takes one training step; 0 or ``1 / keep`` for each path and sample: (paths, batch)."""
+        """Advance the step and draw 0 or ``1 / keep`` for each path and sample: (paths, batch)."""
         keep = self.keep_probability()
         self.step.assign(self.step + 1)
         draws = keras.random.uniform((paths, batch), dtype="float32", seed=self.seed_generator)
@@ -108,7 +110,7 @@ class ScheduledDropPath(keras.layers.Layer):
 
 
 def per_sample(multipliers: Any, x: Any) -> Any:
-    """Reshapes (batch,) multipliers so that they scale the samples of ``x``, in its dtype."""
+    """Reshape (batch,) multipliers so that they scale the samples of ``x``, in its dtype."""
     return ops.cast(ops.reshape(multipliers, (-1,) + (1,) * (len(x.shape) - 1)), x.dtype)
 
 
@@ -116,11 +118,11 @@ class DropPathSchedule(keras.callbacks.Callback):
     """Sets ``total_steps`` of every `ScheduledDropPath` of a model when `fit` begins.
 
     Args:
-        total_steps: training steps of the whole schedule. Default: epochs times steps per epoch of
-            the `fit` it is given to.
+        total_steps: Number of training steps of the whole schedule. Default: epochs times steps per
+            epoch of the `fit` that runs the callback.
 
     Raises:
-        ValueError: if the length of the `fit` is not known and ``total_steps`` is not given.
+        ValueError: If the length of the `fit` is unknown and ``total_steps`` is not given.
     """
 
     @checked

@@ -4,8 +4,8 @@ States are numbered: 0 is ``h_i`` (the previous cell's output), 1 is ``h_{i-1}``
 it), and the outputs of the blocks follow in order. NASNet-B's cells start from four states, so
 their blocks are numbered from 4.
 
-All classes are frozen, validate themselves, and go to JSON and back. What is wrong raises a
-`ValueError` that names the place, such as ``normal.blocks[2].operations[0]``.
+All classes are frozen, validate themselves, and convert to JSON and back. Invalid data raises a
+`ValueError` that names its place, such as ``normal.blocks[2].operations[0]``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nasnet_zoo.files import parse_json, read_text, write_text
 
 from .operations import COMBINATIONS, OPERATIONS
 
-# The most blocks of a cell, and the most initial states or projections.
+# Maximum number of blocks of a cell, and of initial states or projections.
 _BLOCKS, _STATES = 100, 8
 
 
@@ -46,12 +46,12 @@ class Block:
     """One block: two states, an operation on each, and their combination ([N] section 3).
 
     Args:
-        inputs: the two states read.
-        operations: the operation applied to each, names from `nasnet_zoo.cells.OPERATIONS`.
-        combination: a name from `nasnet_zoo.cells.COMBINATIONS`.
+        inputs: Numbers of the two states that the block reads.
+        operations: Names from `nasnet_zoo.cells.OPERATIONS`, one for each input.
+        combination: Name from `nasnet_zoo.cells.COMBINATIONS`. Default: ``"add"``.
 
     Raises:
-        ValueError: if a name is unknown or a value has the wrong type.
+        ValueError: If a name is unknown or a value has the wrong type.
     """
 
     inputs: tuple[int, int]
@@ -64,7 +64,7 @@ class Block:
         object.__setattr__(self, "operations", tuple(self.operations))
 
     def check(self, place: str) -> None:
-        """Raises a `ValueError` that starts with ``place`` if a field is not what it must be."""
+        """Raise a `ValueError` whose message starts with ``place`` if a field is invalid."""
         for field in ("inputs", "operations"):
             pair = getattr(self, field)
             is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
@@ -82,20 +82,20 @@ class Block:
 
 @dataclass(frozen=True)
 class CellGenotype:
-    """A cell: its blocks and what leaves it.
+    """A cell: its blocks and its outputs.
 
     Args:
-        blocks: from 1 to 100 of `Block`; block k makes state ``inputs + k``.
-        outputs: the states that leave the cell. Default: the blocks that no block reads.
-        inputs: number of initial states, from 1 to 8: 2, or 4 in NASNet-B.
-        labelled: if true the outputs are not concatenated; output k is read by the (k+1)-th cell
-            after this one (NASNet-B), so there are as many as inputs.
-        projections: how many 1x1 convolutions, one after the other, bring ``h_i`` to F filters, from 1
-            to 8: 1, or 2 in ENAS. Labelled cells project nothing, so theirs stays 1.
+        blocks: From 1 to 100 `Block`s. Block k computes state ``inputs + k``.
+        outputs: Numbers of the states that form the output. Default: the blocks that no block reads.
+        inputs: Number of initial states, from 1 to 8: 2, or 4 in NASNet-B. Default: 2.
+        labelled: Whether the outputs are kept apart instead of being concatenated. Output k is then
+            read by the (k+1)-th cell after this one (NASNet-B), so there is one for each input.
+        projections: Number of successive 1x1 convolutions that bring ``h_i`` to F filters, from 1 to 8:
+            1, or 2 in ENAS. Labelled cells have no projection and need the default, 1.
 
     Raises:
-        ValueError: if a block reads a state that does not exist yet (itself and later ones
-            included), an output does not exist, or a type is wrong.
+        ValueError: If a block reads a state that does not exist before it, an output does not exist,
+            or a value has the wrong type.
     """
 
     blocks: tuple[Block, ...]
@@ -115,7 +115,7 @@ class CellGenotype:
         object.__setattr__(self, "outputs", tuple(self.outputs))
 
     def check(self, place: str) -> None:
-        """Raises a `ValueError` that starts with ``place`` if the cell is not well formed."""
+        """Raise a `ValueError` whose message starts with ``place`` if the cell is invalid."""
         some = isinstance(self.blocks, (tuple, list)) and 1 <= len(self.blocks) <= _BLOCKS
         _expect(some, f"{place}.blocks", f"from 1 to {_BLOCKS} blocks", self.blocks)
         _expect(isinstance(self.labelled, bool), f"{place}.labelled", "a bool", self.labelled)
@@ -142,7 +142,7 @@ class CellGenotype:
             _expect(single, f"{place}.projections", "1 in a labelled cell", self.projections)
 
     def replace_operations(self, names: Mapping[str, str], of_states: Sequence[int]) -> CellGenotype:
-        """A copy in which the operations on the states ``of_states`` are renamed by ``names``."""
+        """Return a copy in which ``names`` renames the operations on the states ``of_states``."""
 
         def renamed(state: int, operation: str) -> str:
             return names.get(operation, operation) if state in of_states else operation
@@ -154,7 +154,7 @@ class CellGenotype:
         return dataclasses.replace(self, blocks=tuple(blocks))
 
     def to_dict(self) -> dict[str, Any]:
-        """The cell as JSON-ready lists and dicts."""
+        """Return the cell as JSON-compatible lists and dicts."""
         return {
             "inputs": self.inputs,
             "blocks": [
@@ -172,10 +172,10 @@ class CellGenotype:
 
     @classmethod
     def from_dict(cls, data: Any, place: str = "cell") -> CellGenotype:
-        """The inverse of `to_dict`. All but ``blocks`` may be left out.
+        """Build a cell from the dict of `to_dict`. All keys but ``blocks`` are optional.
 
         Raises:
-            ValueError: naming the place, below ``place``, of what is wrong.
+            ValueError: If the data is invalid. The message names the place, starting with ``place``.
         """
         optional = ("outputs", "inputs", "labelled", "projections")
         _check_keys(data, place, required=("blocks",), optional=optional)
@@ -192,7 +192,7 @@ class CellGenotype:
 
 
 def _at(place: str, cls: type, *args: Any) -> Any:
-    """Builds ``cls(*args)``; its own errors then start with ``place``, not with the class's name."""
+    """Build ``cls(*args)`` with errors that start with ``place`` instead of the class's name."""
     try:
         return cls(*args)
     except ValueError as error:
@@ -215,15 +215,15 @@ def _block(data: Any, place: str) -> Block:
 
 @dataclass(frozen=True)
 class Genotype:
-    """What a search finds and a network is built from: a normal and a reduction cell.
+    """A normal and a reduction cell: the result of a search, from which networks are built.
 
     Args:
-        name: any text.
-        normal: the cell that keeps the resolution.
-        reduction: the cell that halves it.
+        name: Name of the genotype.
+        normal: Cell that keeps the resolution.
+        reduction: Cell that halves the resolution.
 
     Raises:
-        ValueError: if the two cells do not pass on their states in the same way.
+        ValueError: If the two cells differ in ``inputs`` or ``labelled``.
 
     Example::
 
@@ -244,51 +244,52 @@ class Genotype:
         _expect(ways[0] == ways[1], "reduction", "the inputs and labelled of the normal cell", ways)
 
     def with_zero_padded_pools(self) -> Genotype:
-        """The genotype that `keras.applications` computes: zeros pad the reduction cell's pools."""
+        """Return the genotype of `keras.applications`: zeros pad the reduction cell's pools."""
         names = {"avg_3x3": "zero_avg_3x3", "max_3x3": "zero_max_3x3"}
         cell = self.reduction.replace_operations(names, range(self.reduction.inputs))
         return dataclasses.replace(self, reduction=cell)
 
     def to_dict(self) -> dict[str, Any]:
-        """The genotype as JSON-ready lists and dicts."""
+        """Return the genotype as JSON-compatible lists and dicts."""
         cells = {"normal": self.normal.to_dict(), "reduction": self.reduction.to_dict()}
         return {"name": self.name, **cells}
 
     @classmethod
     def from_dict(cls, data: Any) -> Genotype:
-        """The inverse of `to_dict`.
+        """Build a genotype from the dict of `to_dict`.
 
         Raises:
-            ValueError: naming the place of what is wrong.
+            ValueError: If the data is invalid. The message names the place.
         """
         _check_keys(data, "genotype", required=("normal", "reduction"), optional=("name",))
         cells = (CellGenotype.from_dict(data[kind], kind) for kind in ("normal", "reduction"))
         return cls(data.get("name", "genotype"), *cells)
 
     def to_json(self) -> str:
-        """The genotype as indented JSON."""
+        """Return the genotype as indented JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Genotype:
-        """The inverse of `to_json`.
+        """Build a genotype from the JSON text of `to_json`.
 
         Raises:
-            ValueError: if the text is not JSON (with line and column), or naming the wrong place.
+            ValueError: If the text is not JSON (with line and column), or is not a genotype (with the
+                place of the error).
         """
         return cls.from_dict(parse_json(text, "genotype: expected JSON"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the genotype as JSON; an existing file is replaced in one step."""
+        """Write the genotype as JSON. An existing file is replaced atomically."""
         write_text(path, self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Genotype:
-        """Reads a genotype from a JSON file.
+        """Read a genotype from a JSON file.
 
         Raises:
-            ValueError: naming the file and the place of what is wrong.
-            OSError: if the file cannot be read.
+            ValueError: If the file is not a genotype. The message names the file and the place.
+            OSError: If the file cannot be read.
         """
         text = read_text(path, "a genotype in JSON")
         try:

@@ -38,9 +38,9 @@ PositiveInt = Annotated[int, Ge(1)]
 NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
-#: A part of a whole.
+#: A fraction of a whole, in [0, 1].
 Share = Annotated[float, Interval(ge=0, le=1)]
-#: What seeds a generator of random numbers.
+#: Seed of a random number generator.
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 
 _BOUNDS: tuple[tuple[type, str, str, Callable[[Any, Any], bool]], ...] = (
@@ -49,16 +49,17 @@ _BOUNDS: tuple[tuple[type, str, str, Callable[[Any, Any], bool]], ...] = (
     (Le, "le", "of at most", operator.le),
     (Lt, "lt", "below", operator.lt),
 )
-#: So many letters of a value are shown.
+#: Maximum number of characters of a received value in a message.
 _LONGEST = 200
 _NUMBERS = {int: ("an int", numbers.Integral), float: ("a finite number", numbers.Real)}
 
 
 def check_fields(instance: Any) -> None:
-    """Checks every field of a dataclass against its annotation.
+    """Check every field of a dataclass against its annotation.
 
     Raises:
-        ValueError: naming the first field that does not fit, what was expected and what was received.
+        ValueError: If a field does not fit. The message names the first such field, what was expected
+            and what was received.
     """
     for name, annotation in _hints(type(instance)).items():  # type: ignore[arg-type]
         if name in {field.name for field in dataclasses.fields(instance)}:
@@ -66,7 +67,7 @@ def check_fields(instance: Any) -> None:
 
 
 def checked(function: F) -> F:
-    """A function that checks its arguments against their annotations before it runs."""
+    """Decorate a function to check its arguments against their annotations before it runs."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -83,16 +84,16 @@ def checked(function: F) -> F:
 
 
 def check(name: str, value: Any, annotation: Any) -> None:
-    """Checks a value against an annotation; protocols and `typing.Any` take every value.
+    """Check a value against an annotation. Protocols and `typing.Any` accept every value.
 
     Args:
-        name: of the field or parameter, for the message.
-        value: to check.
-        annotation: of int, float, bool, str, `typing.Literal`, other classes, tuples, sequences and
+        name: Name of the field or parameter, used in the message.
+        value: Value to check.
+        annotation: One of int, float, bool, str, `typing.Literal`, other classes, tuples, sequences and
             unions of these, and `typing.Annotated` with bounds.
 
     Raises:
-        ValueError: with what was expected and what was received.
+        ValueError: If the value does not fit. The message says what was expected and what was received.
     """
     if not _fits(value, annotation):
         received = " ".join(repr(value).split())
@@ -101,10 +102,10 @@ def check(name: str, value: Any, annotation: Any) -> None:
 
 
 def parse(name: str, text: str, annotation: Any) -> Any:
-    """The value that a text stands for: ``12``, ``1e-3``, ``true``, ``none``, ``a,b``.
+    """Parse a text such as ``12``, ``1e-3``, ``true``, ``none`` or ``a,b`` into a value.
 
     Raises:
-        ValueError: if the text is no value of this kind.
+        ValueError: If the text is not a value that fits the annotation.
     """
     for candidate in _readings(text, annotation):
         if _fits(candidate, annotation):
@@ -113,7 +114,7 @@ def parse(name: str, text: str, annotation: Any) -> Any:
 
 
 def describe(annotation: Any) -> str:
-    """What an annotation takes, in words."""
+    """Describe in words the values that an annotation accepts."""
     base, bounds = _split(annotation)
     if typing.get_origin(base) is Literal:
         return f"one of {', '.join(map(str, typing.get_args(base)))}"

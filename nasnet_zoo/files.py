@@ -1,6 +1,6 @@
-"""Reading and writing files: errors that name the file, and writes in one step.
+"""Read and write files: errors name the file, and every write is atomic.
 
-What is on disk is always a whole file, the old one or the new.
+A file on disk is always complete: either the old one or the new one.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ _LOCK = ".lock"
 
 @contextmanager
 def reading(path: PathLike, kind: str) -> Iterator[Path]:
-    """Gives the path of a file to read; errors of the operating system then say what was expected.
+    """Reword errors of the operating system inside the block to say which file was expected.
 
     Args:
-        path: of the file.
-        kind: what it should hold, such as "a genotype".
+        path: File to read.
+        kind: Expected content, such as "a genotype".
+
+    Yields:
+        The path.
 
     Raises:
-        OSError: of the same class, if the file cannot be read.
+        OSError: If the file cannot be read; an error of the original class.
     """
     path = Path(path)
     try:
@@ -44,11 +47,15 @@ def reading(path: PathLike, kind: str) -> Iterator[Path]:
 
 
 def read_text(path: PathLike, kind: str = "a text file") -> str:
-    """The text of a UTF-8 file.
+    """Read a UTF-8 text file.
+
+    Args:
+        path: File to read.
+        kind: Expected content, used in messages.
 
     Raises:
-        OSError: if the file cannot be read.
-        ValueError: if it is not UTF-8.
+        OSError: If the file cannot be read.
+        ValueError: If it is not UTF-8.
     """
     with reading(path, kind):
         try:
@@ -58,28 +65,29 @@ def read_text(path: PathLike, kind: str = "a text file") -> str:
 
 
 def read_json(path: PathLike, kind: str) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Args:
-        path: of the file.
-        kind: what it should hold, such as "a genotype".
+        path: File to read.
+        kind: Expected content, such as "a genotype".
 
     Raises:
-        OSError: if the file cannot be read.
-        ValueError: if it is not JSON, with the place; also for NaN and infinity, which JSON lacks.
+        OSError: If the file cannot be read.
+        ValueError: If it is not JSON; the message has line and column. NaN and infinity are refused,
+            since JSON does not have them.
     """
     return parse_json(read_text(path, f"{kind} in JSON"), f"{path}: expected {kind} in JSON")
 
 
 def parse_json(text: str, expected: str) -> Any:
-    """What a JSON text holds.
+    """Parse a JSON text.
 
     Args:
-        text: to parse.
-        expected: begins the message of an error.
+        text: Text to parse.
+        expected: First part of the message of an error.
 
     Raises:
-        ValueError: as `read_json`.
+        ValueError: If the text is not JSON, as for `read_json`.
     """
 
     def refuse(constant: str) -> None:
@@ -100,15 +108,15 @@ def parse_json(text: str, expected: str) -> Any:
 
 
 def check_writable(path: PathLike, inputs: Iterable[PathLike] = ()) -> None:
-    """Checks, before work begins, that a file can be written.
+    """Check, before work begins, that a file can be written.
 
     Args:
-        path: of the file.
-        inputs: that are read, and must not be written over.
+        path: File to write.
+        inputs: Files that are read and must not be overwritten.
 
     Raises:
-        ValueError: if it is an input.
-        OSError: if its folder is missing or cannot be written to, or the path is a folder.
+        ValueError: If ``path`` is one of the inputs.
+        OSError: If its folder does not exist or is not writable, or if ``path`` is a folder.
     """
     path = Path(path)
     if path.is_file() and any(Path(i).is_file() and path.samefile(i) for i in inputs):
@@ -119,10 +127,10 @@ def check_writable(path: PathLike, inputs: Iterable[PathLike] = ()) -> None:
 
 
 def check_parent(path: PathLike) -> None:
-    """Checks that the folder in which a file or folder is to be written is there and can be written to.
+    """Check that the parent folder of a file or folder to write exists and is writable.
 
     Raises:
-        OSError: if not.
+        OSError: If it does not exist or is not writable.
     """
     folder = Path(path).absolute().parent
     if not folder.is_dir():
@@ -143,11 +151,11 @@ def _check_makes_files(path: PathLike, folder: Path) -> None:
 
 
 def check_folder(folder: PathLike) -> None:
-    """Checks that a folder, which need not exist, can be made and written to.
+    """Check that a folder is writable, or can be created.
 
     Raises:
-        ValueError: if it or a folder above is a file.
-        OSError: if not.
+        ValueError: If the folder or one of its parents is a file.
+        OSError: If it is not writable.
     """
     path = Path(folder).absolute()
     there = next(p for p in (path, *path.parents) if os.path.lexists(p))
@@ -159,12 +167,15 @@ def check_folder(folder: PathLike) -> None:
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Gives a temporary name beside ``path``, which becomes ``path`` when the block ends.
+    """Write a file atomically: the block writes a temporary file, which then replaces ``path``.
 
-    If the block raises, the temporary file is removed and ``path`` is left as it was.
+    If the block raises, the temporary file is removed and ``path`` is left unchanged.
+
+    Yields:
+        Path of the temporary file, in the folder of ``path``.
 
     Raises:
-        OSError: naming ``path``, if the file cannot be written.
+        OSError: If the file cannot be written; the message names ``path``.
     """
     path = Path(path)
     check_writable(path)
@@ -180,7 +191,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: PathLike) -> Iterator[Path]:
-    """As `replacing`, for a folder; one that stands there goes when the new one is whole."""
+    """Write a folder atomically, as `replacing` does a file; an existing folder is replaced."""
     path = Path(path)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     replaced = path.with_name(f".{os.getpid()}.old.{path.name}")
@@ -197,14 +208,14 @@ def replacing_folder(path: PathLike) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: PathLike, temporary: PathLike | None = None) -> Iterator[None]:
-    """Makes errors in writing name the path that was asked for.
+    """Reword errors of writing inside the block to name the path that the user asked for.
 
     Args:
-        path: that was asked for.
-        temporary: what is written in its stead. Default: the path itself.
+        path: Path that the user asked for.
+        temporary: Path that is written instead. Default: ``path``.
 
     Raises:
-        OSError: of the same class.
+        OSError: If writing fails; an error of the original class.
     """
     temporary = path if temporary is None else temporary
     try:
@@ -218,7 +229,7 @@ def writing(path: PathLike, temporary: PathLike | None = None) -> Iterator[None]
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Writes a UTF-8 text file in one step."""
+    """Write a UTF-8 text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -228,14 +239,14 @@ def write_text(path: PathLike, text: str) -> None:
 
 @contextmanager
 def locked(folder: PathLike) -> Iterator[None]:
-    """Holds a folder for one process; the lock goes with the process, however it ends.
+    """Lock a folder for one process. The lock ends with the process, even if it is killed.
 
     Args:
-        folder: made if it is not there.
+        folder: Folder to lock. Created if it does not exist.
 
     Raises:
-        ValueError: if another process, or another run of this one, holds it.
-        OSError: if the folder cannot be made or written to.
+        ValueError: If another process, or another run in this process, holds the lock.
+        OSError: If the folder cannot be created or written to.
     """
     folder = Path(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -252,7 +263,7 @@ def locked(folder: PathLike) -> Iterator[None]:
     try:
         yield
     finally:
-        # What ended before it wrote anything leaves nothing.
+        # A run that ended before it wrote anything leaves no folder.
         with suppress(OSError):
             if [path.name for path in folder.iterdir()] == [_LOCK]:
                 (folder / _LOCK).unlink()
@@ -262,16 +273,16 @@ def locked(folder: PathLike) -> Iterator[None]:
 
 
 def check_ours(folder: PathLike, mark: str, kind: str) -> None:
-    """Checks that a folder is new, empty, or that of an earlier run, and that it can be written to.
+    """Check that a folder is writable and is new, empty, or the folder of an earlier run.
 
     Args:
-        folder: to write into; need not exist.
-        mark: name of the file that every run of this kind has in its folder.
-        kind: of the run, such as "a training run".
+        folder: Folder to write into. It need not exist.
+        mark: Name of a file that every run of this kind has in its folder.
+        kind: Kind of run for the message, such as "a training run".
 
     Raises:
-        ValueError: if it holds files and not the mark, or it or a folder above is a file.
-        OSError: if it cannot be made or written to.
+        ValueError: If it contains files but not ``mark``, or if it or one of its parents is a file.
+        OSError: If it cannot be created or written to.
     """
     folder = Path(folder)
     check_folder(folder)
