@@ -18,9 +18,10 @@ from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import NASNET_A, Genotype
 from nasnet_zoo.data import limited, load_data
 from nasnet_zoo.files import write_text
-from nasnet_zoo.search.child import Budget, Images
-from nasnet_zoo.search.folder import Settings, scaled, search_folder
+from nasnet_zoo.search.child import Images
+from nasnet_zoo.search.folder import scaled, search_folder
 from nasnet_zoo.search.search import Job
+from nasnet_zoo.search.settings import Budget, Settings
 from nasnet_zoo.search.workers import LocalWorkers
 
 SETTINGS = Settings(

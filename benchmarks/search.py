@@ -43,9 +43,9 @@ from nasnet_zoo.cells.primitives import (
 from nasnet_zoo.data import load_data
 from nasnet_zoo.models import from_architecture
 from nasnet_zoo.search import PPO, Reinforce, SearchSpace
-from nasnet_zoo.search.child import Budget
 from nasnet_zoo.search.folder import search_images
 from nasnet_zoo.search.search import Job
+from nasnet_zoo.search.settings import Budget
 from nasnet_zoo.search.workers import LocalWorkers
 
 # So many children of a kind are trained before it is another kind's turn.

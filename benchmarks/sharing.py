@@ -19,10 +19,11 @@ from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR
 from nasnet_zoo.data import load_data
 from nasnet_zoo.search import PPO, RandomSearch
-from nasnet_zoo.search.child import Budget, Child, Images
+from nasnet_zoo.search.child import Child, Images
 from nasnet_zoo.search.folder import search_images
 from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.search import Here, Watch, run_search
+from nasnet_zoo.search.settings import Budget
 from nasnet_zoo.search.sharing import SharedWeights, Sharing
 from nasnet_zoo.search.tabular import TabularBenchmark
 

@@ -19,10 +19,11 @@ from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Cost, Genotype
 from nasnet_zoo.data import load_data
 from nasnet_zoo.search import SearchSpace
-from nasnet_zoo.search.child import Budget, Images
+from nasnet_zoo.search.child import Images
 from nasnet_zoo.search.folder import search_images
 from nasnet_zoo.search.journal import Journal, Record
 from nasnet_zoo.search.search import Watch, run_search
+from nasnet_zoo.search.settings import Budget
 from nasnet_zoo.search.tabular import TabularBenchmark
 from nasnet_zoo.search.workers import LocalWorkers
 

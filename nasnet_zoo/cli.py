@@ -653,8 +653,8 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 def _search(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.fields import numbers, with_fields
-    from nasnet_zoo.search.child import Budget
-    from nasnet_zoo.search.folder import Settings, search_folder
+    from nasnet_zoo.search.folder import search_folder
+    from nasnet_zoo.search.settings import Budget, Settings
     from nasnet_zoo.search.space import SearchSpace
 
     settings = Settings(

@@ -40,9 +40,9 @@ from nasnet_zoo.report import (
     ranking_rows,
     report_html,
 )
-from nasnet_zoo.search.child import Budget
-from nasnet_zoo.search.folder import Settings, scaled, search_folder
+from nasnet_zoo.search.folder import scaled, search_folder
 from nasnet_zoo.search.journal import Record
+from nasnet_zoo.search.settings import Budget, Settings
 from nasnet_zoo.training import RECIPES, train
 
 _TOLERANCE = 1e-4

@@ -12,79 +12,20 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
-from annotated_types import Interval
 
-from nasnet_zoo.architecture import Architecture, network_graph
+from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR, Genotype, Graph, Hyperparameters
 from nasnet_zoo.cells.layers import run_graph
 from nasnet_zoo.cells.primitives import Shape, Weight
-from nasnet_zoo.checking import (
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    Share,
-    check,
-    check_fields,
-)
+from nasnet_zoo.checking import Share, check
+
+from .settings import Budget
 
 # Held-out images that are looked at together: few, as they take memory that training does not.
 _BATCH = 50
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How a child is trained.
-
-    Args:
-        cells: N, normal cells in a stack.
-        filters: F.
-        stem_filters: of the first convolution.
-        steps: of training.
-        batch_size: images in a step.
-        learning_rate: at the start of a cosine down to 0.
-        momentum: of SGD with Nesterov's.
-        l2: ``l2 * w**2`` of all kernels is added to the loss.
-        clip_norm: the largest norm of the gradient.
-        parts: after each of so many equal parts of the training the child is evaluated; at most one
-            for each step.
-
-    Raises:
-        ValueError: if a number is out of range.
-    """
-
-    cells: PositiveInt = 1
-    filters: PositiveInt = 8
-    stem_filters: PositiveInt = 16
-    steps: PositiveInt = 300
-    batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 0.05
-    momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
-    l2: NonNegativeFloat = 1e-4
-    clip_norm: PositiveFloat = 5.0
-    parts: PositiveInt = 3
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.parts > self.steps:
-            raise ValueError(
-                f"Expected parts: at most steps={self.steps}. Received: parts={self.parts}"
-            )
-
-    def architecture(self, genotype: Genotype, image_size: int, channels: int) -> Architecture:
-        """The network of a child."""
-        return Architecture(
-            genotype,
-            self.cells,
-            self.filters,
-            "cifar",
-            self.stem_filters,
-            image_size=image_size,
-            channels=channels,
-        )
 
 
 class Child:

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from annotated_types import Interval
 from rich.console import Console
 
 from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Cost, Genotype
-from nasnet_zoo.checking import NonNegativeInt, PositiveInt, Seed, check, check_fields, checked
+from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
 from nasnet_zoo.data import ImageData, limited, load_data, split
 from nasnet_zoo.files import check_ours, locked, read_json, write_text
 from nasnet_zoo.training.input import resized
 from nasnet_zoo.training.sources import ArraySource, open_source
 
-from .child import Budget, Images
+from .child import Images
 from .journal import Journal, Record, check_settings
-from .policies import POLICIES, Policy
+from .policies import Policy
 from .progress import Events, LiveProgress
 from .report import rewarded, write_report
 from .results import JOURNAL, RETRAINED, ranked_anew, read_retrained
 from .search import Here, Watch, Workers, ranked, retrain, run_search
+from .settings import Budget, Settings
 from .sharing import SharedWeights, Sharing
 from .space import SearchSpace
 from .stopping import MedianStopping
@@ -39,71 +38,6 @@ from .workers import LocalWorkers, end_if_unguarded
 _SETTINGS = "settings.json"
 # What a search that was killed before its journal was whole may leave.
 _UNBEGUN = {".lock", *(JOURNAL + suffix for suffix in ("", "-journal", "-wal", "-shm"))}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What makes one search: a folder holds the search of one such setting.
-
-    Args:
-        policy: one of `POLICIES`.
-        options: arguments of the policy other than its defaults, such as ``learning_rate``.
-        space: what is searched.
-        budget: how children are trained.
-        minibatch: children that the policy learns from together.
-        images: the most training images to use, evenly from all classes. Default: all.
-        held_out: share of them that children are judged on, in (0, 1).
-        image_size: height and width in pixels to scale images to, at most 1,024. Default: as they are.
-        stop_hopeless: the quantile of `MedianStopping`. Default: no child is stopped.
-        shared_steps: weight sharing: children are judged by shared weights, which are trained for so
-            many steps before each minibatch (`Sharing`). Default: each is trained from scratch.
-        seed: of all draws.
-    """
-
-    policy: Literal["ppo", "reinforce", "random", "evolution"] = "ppo"
-    options: Mapping[str, float] = field(default_factory=dict)
-    space: SearchSpace = field(default_factory=SearchSpace)
-    budget: Budget = field(default_factory=Budget)
-    minibatch: PositiveInt = 20
-    images: PositiveInt | None = None
-    held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.2
-    image_size: Annotated[int, Interval(ge=1, le=1024)] | None = None
-    stop_hopeless: Annotated[float, Interval(gt=0, lt=1)] | None = None
-    shared_steps: PositiveInt | None = None
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        for name, value in self.options.items():
-            check(name, value, int | float)
-        known = set(inspect.signature(POLICIES[self.policy]).parameters) - {"space", "seed"}
-        unknown = sorted(set(self.options) - known)
-        if unknown:
-            raise ValueError(
-                f"Expected options of the policy {self.policy}: {', '.join(sorted(known)) or 'none'}. "
-                f"Received: {', '.join(unknown)}"
-            )
-        if self.shared_steps is not None and self.stop_hopeless is not None:
-            raise ValueError(
-                "Expected no stop_hopeless with shared_steps, as nothing is trained that could be "
-                f"stopped. Received: stop_hopeless={self.stop_hopeless}"
-            )
-
-    def make_policy(self) -> Policy:
-        """The policy, new.
-
-        Raises:
-            ValueError: if an option is out of range.
-        """
-        return POLICIES[self.policy](self.space, seed=self.seed, **self.options)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings in one level, such as ``{"seed": 0, "budget.steps": 300}``."""
-        nested = dataclasses.asdict(self)
-        flat = {name: value for name, value in nested.items() if not isinstance(value, dict)}
-        for group in ("options", "space", "budget"):
-            flat |= {f"{group}.{name}": value for name, value in nested[group].items()}
-        return flat
 
 
 @checked
@@ -173,8 +107,8 @@ def search_folder(
     with locked(out):
         best = run.search(policy, children, random, tensorboard)
         if retrain_best:
-            longer = dataclasses.replace(settings.budget, steps=4 * settings.budget.steps)
-            return run.retrain(best[:retrain_best], retrain_budget or longer, random)
+            longer = retrain_budget or settings.budget.for_retraining()
+            return run.retrain(best[:retrain_best], longer, random)
         return ranked_anew(best, read_retrained(out)) or best
 
 

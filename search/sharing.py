@@ -26,9 +26,10 @@ from nasnet_zoo.cells.primitives import Shape
 from nasnet_zoo.checking import PositiveInt, Seed, checked
 from nasnet_zoo.files import parse_json
 
-from .child import Budget, Child, Images, Trained
+from .child import Child, Images, Trained
 from .policies import Policy, check_state, count_of
 from .search import Job
+from .settings import Budget
 from .space import SearchSpace, Tokens
 
 

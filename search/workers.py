@@ -20,8 +20,9 @@ import tensorflow as tf
 
 from nasnet_zoo.checking import PositiveInt, checked
 
-from .child import Budget, ChildError, Images, Trained, child_graph, train_graph
+from .child import ChildError, Images, Trained, child_graph, train_graph
 from .search import Job, Outcome
+from .settings import Budget
 
 # Two processes of one thread each train more children than one process of two threads.
 _ONE_THREAD = {

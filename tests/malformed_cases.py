@@ -327,10 +327,10 @@ def namespace() -> dict[str, Any]:
     from nasnet_zoo.detection import prediction as detections
     from nasnet_zoo.detection import training as detection
     from nasnet_zoo.export import benchmark
-    from nasnet_zoo.search import child, controller, folder, journal, stopping
+    from nasnet_zoo.search import child, controller, folder, journal, settings, stopping
 
     modules = (data, evaluation, export, search, training, operations, coco, faster_rcnn, detections)
-    modules += (recipes, detection, benchmark, child, controller, folder, journal, stopping)
+    modules += (recipes, detection, benchmark, child, controller, folder, journal, settings, stopping)
     names = {name: value for module in modules for name, value in vars(module).items()}
     genotype = zoo.Genotype.from_dict(GENOTYPE)
     return names | {

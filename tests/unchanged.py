@@ -180,8 +180,8 @@ def search() -> Digests:
     from rich.console import Console
 
     from nasnet_zoo.search import SearchSpace
-    from nasnet_zoo.search.child import Budget
-    from nasnet_zoo.search.folder import Settings, search_folder
+    from nasnet_zoo.search.folder import search_folder
+    from nasnet_zoo.search.settings import Budget, Settings
     from nasnet_zoo.search.journal import Journal
 
     found = {}

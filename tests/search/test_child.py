@@ -7,7 +7,8 @@ from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR, OPERATIONS, Block, CellGenotype, Genotype
 from nasnet_zoo.models import from_architecture
 from nasnet_zoo.search import SearchSpace
-from nasnet_zoo.search.child import Budget, Child, Images, train_child
+from nasnet_zoo.search.child import Child, Images, train_child
+from nasnet_zoo.search.settings import Budget
 
 pytestmark = pytest.mark.tensorflow
 

@@ -18,8 +18,8 @@ from nasnet_zoo import NASNet
 from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cli import main
 from nasnet_zoo.files import locked
-from nasnet_zoo.search.folder import Settings
 from nasnet_zoo.search.journal import Journal
+from nasnet_zoo.search.settings import Settings
 
 pytestmark = pytest.mark.tensorflow
 
@@ -325,8 +325,9 @@ def test_a_search_of_another_space_is_no_comparison(searched, tmp_path, capfd):
 
 SCRIPT = """
 from nasnet_zoo.search import SearchSpace
-from nasnet_zoo.search.child import Budget
-from nasnet_zoo.search.folder import Settings, search_folder
+from nasnet_zoo.search.settings import Budget
+from nasnet_zoo.search.folder import search_folder
+from nasnet_zoo.search.settings import Settings
 
 budget = Budget(steps=4, filters=2, stem_filters=2, batch_size=16, parts=2)
 space = SearchSpace(1, ("identity", "max_3x3"), cells=1)

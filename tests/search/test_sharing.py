@@ -7,9 +7,10 @@ import tensorflow as tf
 from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR
 from nasnet_zoo.search import RegularizedEvolution, SearchSpace
-from nasnet_zoo.search.child import Budget, Child, Images
+from nasnet_zoo.search.child import Child, Images
 from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.search import Here, run_search
+from nasnet_zoo.search.settings import Budget
 from nasnet_zoo.search.sharing import SharedWeights, Sharing, _cosine
 
 pytestmark = pytest.mark.tensorflow

@@ -6,9 +6,10 @@ import pytest
 from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Cost
 from nasnet_zoo.search import RandomSearch, SearchSpace
-from nasnet_zoo.search.child import Budget, Trained
+from nasnet_zoo.search.child import Trained
 from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.search import Here, Job, run_search
+from nasnet_zoo.search.settings import Budget
 from nasnet_zoo.search.tabular import TabularBenchmark
 
 pytestmark = pytest.mark.tensorflow

@@ -8,9 +8,10 @@ import pytest
 from nasnet_zoo.cells import OPERATIONS, register_operation
 from nasnet_zoo.cells.operations import conv
 from nasnet_zoo.search import RandomSearch, SearchSpace
-from nasnet_zoo.search.child import Budget, Images, train_child
+from nasnet_zoo.search.child import Images, train_child
 from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.search import Job, run_search
+from nasnet_zoo.search.settings import Budget
 from nasnet_zoo.search.workers import LocalWorkers
 
 pytestmark = pytest.mark.tensorflow
