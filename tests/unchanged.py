@@ -181,8 +181,8 @@ def search() -> Digests:
 
     from nasnet_zoo.search import SearchSpace
     from nasnet_zoo.search.folder import search_folder
-    from nasnet_zoo.search.settings import Budget, Settings
     from nasnet_zoo.search.journal import Journal
+    from nasnet_zoo.search.settings import Budget, Settings
 
     found = {}
     for policy in ("ppo", "evolution"):

@@ -116,9 +116,7 @@ def test_values_that_are_no_weights(model, sources, tmp_path, name, kind):
 
 def as_slim(model):
     """The weights by TF-Slim's names."""
-    name_of = by_table(
-        TABLE, TENSORFLOW_BATCH_NORM, lambda t: {**cell_scope(t), "last": "1"}
-    )
+    name_of = by_table(TABLE, TENSORFLOW_BATCH_NORM, lambda t: {**cell_scope(t), "last": "1"})
     return {name_of(target): np.array(target.variable) for target in targets(model)}
 
 
