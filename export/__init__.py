@@ -1,15 +1,17 @@
 """From a Keras model to files that run elsewhere, and the runtimes that run and check them."""
 
 from .detector import DetectorExport, export_detector
-from .exporting import FORMATS, ExportResult, export
+from .exporting import ExportResult, export
 from .runtimes import Runtime, load_runtime
-from .verification import MIN_AGREEMENT, Verification, VerificationError, verify
+from .settings import FORMATS, MIN_AGREEMENT, ExportSettings
+from .verification import Verification, VerificationError, verify
 
 __all__ = [
     "FORMATS",
     "MIN_AGREEMENT",
     "DetectorExport",
     "ExportResult",
+    "ExportSettings",
     "Runtime",
     "Verification",
     "VerificationError",

@@ -23,9 +23,10 @@ from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_s
 
 from .benchmark import FileReport, as_json, benchmark, picture
 from .detector import DetectorExport, export_detector
-from .exporting import CALIBRATED, ExportResult, export, format_of
+from .exporting import ExportResult, export
 from .from_keras import functional, image_shape
 from .runtimes import load_runtime
+from .settings import CALIBRATED, SUFFIXES, format_of
 from .verification import Verification, verify
 
 _SHUFFLED = 10_000
@@ -60,7 +61,7 @@ def export_command(arguments: argparse.Namespace) -> ExportResult:
         byte_outputs=arguments.byte_outputs,
         image_size=size,
         opset=arguments.opset,
-        route=arguments.route,
+        converter=arguments.converter,
     )
 
 
@@ -161,10 +162,9 @@ def benchmark_command(arguments: argparse.Namespace) -> list[FileReport]:
 def _keras_exports(model: keras.Model, files: list[Path], folder: Path) -> list[Path]:
     """Keras's own exports of a model, in the formats of ``files``."""
     keras_formats = {"saved_model": "tf_saved_model", "litert": "litert", "onnx": "onnx"}
-    suffixes = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
     made = []
     for name in dict.fromkeys(format_of(path) for path in files):
-        path = folder / f"keras{suffixes[name]}"
+        path = folder / f"keras{SUFFIXES[name]}"
         model.export(os.fspath(path), format=keras_formats[name], verbose=False)
         made.append(path)
     return made

@@ -18,11 +18,11 @@ from nasnet_zoo.detection import FasterRCNN
 from nasnet_zoo.detection.input import ImageSize
 from nasnet_zoo.files import write_text
 
-from .exporting import format_of
 from .from_keras import image_shape
-from .plain import WRITERS, check_backend, replacing_export, serving_module
+from .official import WRITERS, check_backend, replacing_export, serving_module
 from .quantization import as_model_input
 from .runtimes import load_runtime
+from .settings import format_of
 
 #: How far a file may be from Keras. Two detections are the same one if their class is, their scores
 #: differ by at most `SCORE_LIMIT` and the coordinates of their boxes by at most `PIXEL_LIMIT`; of all

@@ -16,7 +16,7 @@ from .graph import NO_PADS, InferenceGraph, Op, Pads, ValueShape, same_pads
 
 
 class UnsupportedModel(ValueError):  # noqa: N818
-    """A model with layers that the inference graph does not know; the plain route may."""
+    """A model with layers that the inference graph does not know; the official converter may."""
 
 
 def inference_graph(model: keras.Model, image_size: tuple[int, int] | None = None) -> InferenceGraph:
@@ -134,7 +134,7 @@ class _Builder:
         simple = _LAYERS.get(type(layer).__name__)
         if simple is None:
             raise UnsupportedModel(
-                "Expected layers of the zoo and simple heads on them (the plain route takes any). "
+                "Expected layers of the zoo and simple heads on them (converter='official' takes any). "
                 f"Received: a layer {layer.name!r} of class {type(layer).__name__}"
             )
         return [simple(self, layer, inputs, name)]

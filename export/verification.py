@@ -39,14 +39,9 @@ from .quantization import (
 )
 from .rewrites import simplify, take_bytes
 from .runtimes import Runtime, load_runtime
+from .settings import MIN_AGREEMENT, MIN_AGREEMENT_UNKNOWN, Limits
 from .watching import WATCHES, FileValues, Weights
 
-#: The least share of images on which the best output is that of Keras, by the numbers in the file.
-MIN_AGREEMENT = {"float32": 0.99, "float16": 0.98, "dynamic": 0.9, "int8": 0.85, "int16x8": 0.9}
-#: The same for a file that does not tell its numbers.
-MIN_AGREEMENT_UNKNOWN = 0.85
-#: How much of the accuracy a file may lose.
-MAX_ACCURACY_DROP = 0.05
 #: The greatest difference of an output of a float32 file, as a part of the greatest output or of 1.
 MAX_DIFFERENCE = 1e-4
 #: How far a value may be from its simulation, as a part of how far the simulation is from the operation
@@ -138,8 +133,8 @@ def verify(
     images: Any,
     labels: Any = None,
     *,
-    min_agreement: Share | None = None,
-    max_accuracy_drop: Share = MAX_ACCURACY_DROP,
+    min_agreement: Share | None = Limits.min_agreement,
+    max_accuracy_drop: Share = Limits.max_accuracy_drop,
 ) -> Verification:
     """Checks that a file computes what a Keras model computes.
 
@@ -176,9 +171,10 @@ def verify(
     if runtime.image_dtype == "uint8" and images.dtype != np.uint8:
         raise ValueError(f"{path}: expected uint8 images for this file. Received: {images.dtype}")
     graph = None
-    if runtime.metadata.get("route") == "direct":
+    if runtime.metadata.get("converter") == "native":
         graph = file_graph(model, shape, runtime.image_dtype == "uint8")
-    return compare(Path(path), runtime, model, graph, images, labels, min_agreement, max_accuracy_drop)
+    limits = Limits(min_agreement=min_agreement, max_accuracy_drop=max_accuracy_drop)
+    return compare(Path(path), runtime, model, graph, images, labels, limits)
 
 
 def file_graph(model: keras.Model, shape: ValueShape, as_bytes: bool) -> InferenceGraph:
@@ -201,9 +197,8 @@ def compare(
     model: keras.Model,
     graph: InferenceGraph | None,
     images: np.ndarray,
-    labels: Any,
-    min_agreement: float | None,
-    max_accuracy_drop: float,
+    labels: Any = None,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
     written: Path | None = None,
 ) -> Verification:
     """What `verify` does, of a file that is loaded already.
@@ -215,8 +210,7 @@ def compare(
         graph: Before the writer's rewrites; None for a file of another writer.
         images: See `check_images`.
         labels: See `verify`.
-        min_agreement: See `verify`.
-        max_accuracy_drop: See `verify`.
+        limits: How much worse than Keras the file may be.
         written: Where the file is now. Default: ``path``.
     """
     file_format = _FORMATS[runtime.name]
@@ -247,8 +241,9 @@ def compare(
             f"{path}: expected outputs within {MAX_DIFFERENCE * greatest:.2g} of Keras's. "
             f"Received: a difference of {difference:.2g}"
         )
-    if min_agreement is None:
-        min_agreement = MIN_AGREEMENT.get(quantization, MIN_AGREEMENT_UNKNOWN)
+    if limits.min_agreement is None:
+        least = MIN_AGREEMENT.get(quantization, MIN_AGREEMENT_UNKNOWN)
+        limits = Limits(min_agreement=least, max_accuracy_drop=limits.max_accuracy_drop)
     return Verification(
         path,
         file_format,
@@ -259,7 +254,7 @@ def compare(
         nearness,
         difference,
         min(_signal_to_noise(a, b) for a, b in zip(outputs, expected, strict=True)),
-        *_compare_classes(path, outputs, expected, labels, min_agreement, max_accuracy_drop),
+        *_compare_classes(path, outputs, expected, labels, limits),
     )
 
 
@@ -268,8 +263,7 @@ def _compare_classes(
     outputs: list[np.ndarray],
     expected: list[np.ndarray],
     labels: Any,
-    min_agreement: float,
-    max_accuracy_drop: float,
+    limits: Limits,
 ) -> tuple[float | None, float | None, float | None]:
     """Agreement and both accuracies, as far as they are defined."""
     if len(outputs) > 1 or outputs[0].ndim != 2:
@@ -278,18 +272,18 @@ def _compare_classes(
         return None, None, None
     found, wanted = outputs[0].argmax(-1), expected[0].argmax(-1)
     agreement = float(np.mean(found == wanted))
-    if agreement < min_agreement:
+    if agreement < limits.min_agreement:  # type: ignore[operator]
         raise VerificationError(
-            f"{path}: expected the class of Keras on at least {min_agreement:.1%} of the images "
+            f"{path}: expected the class of Keras on at least {limits.min_agreement:.1%} of the images "
             f"(min_agreement). Received: {agreement:.1%} of {len(found)} images"
         )
     if labels is None:
         return agreement, None, None
     labels = check_labels(labels, len(found), expected[0].shape[1])
     accuracy, keras_accuracy = float(np.mean(found == labels)), float(np.mean(wanted == labels))
-    if keras_accuracy - accuracy > max_accuracy_drop:
+    if keras_accuracy - accuracy > limits.max_accuracy_drop:
         raise VerificationError(
-            f"{path}: expected to lose at most {max_accuracy_drop:.1%} of accuracy "
+            f"{path}: expected to lose at most {limits.max_accuracy_drop:.1%} of accuracy "
             f"(max_accuracy_drop). Received: {accuracy:.2%}, in Keras {keras_accuracy:.2%}"
         )
     return agreement, accuracy, keras_accuracy

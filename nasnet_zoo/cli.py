@@ -467,10 +467,10 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     )
     export.add_argument("--opset", type=_number(PositiveInt), help="of ONNX (default: 17)")
     export.add_argument(
-        "--route",
-        choices=("direct", "plain"),
-        default="direct",
-        help="direct (default), or plain: the format's own converter, for other layers and open sizes",
+        "--converter",
+        choices=("native", "official"),
+        default="native",
+        help="native (default), or official: the format's own, for other layers and open sizes",
     )
     export.set_defaults(run=_export)
 

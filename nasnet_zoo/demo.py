@@ -26,7 +26,7 @@ from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cells.draw import cell_svg, genotype_svg
 from nasnet_zoo.data import ImageData, load_data
 from nasnet_zoo.export import export
-from nasnet_zoo.export.plain import check_backend
+from nasnet_zoo.export.official import check_backend
 from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_ours, write_text

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 
 from nasnet_zoo.export import load_runtime
+from nasnet_zoo.export.settings import Limits
 from nasnet_zoo.export.verification import compare, file_graph
 from nasnet_zoo.network import inference_model
 
@@ -106,7 +107,8 @@ class Judge:
 
     def _verify(self, images):
         runtime = load_runtime(self.mutant, threads=1)
-        compare(self.mutant, runtime, self.model, self.graph, images, None, 0.0, 1.0)
+        limits = Limits(min_agreement=0.0, max_accuracy_drop=1.0)
+        compare(self.mutant, runtime, self.model, self.graph, images, None, limits)
 
     def __call__(self, data):
         """One of "killed", "equivalent" and "survived"."""

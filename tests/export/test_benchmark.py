@@ -21,31 +21,31 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     model = network(NASNET_A, (16, 16))
     model.save(folder / "model.keras")
-    export(model, folder / "plain.tflite", route="plain")
-    export(model, folder / "direct.tflite")
-    export(model, folder / "direct.onnx")
+    export(model, folder / "official.tflite", converter="official")
+    export(model, folder / "native.tflite")
+    export(model, folder / "native.onnx")
     return folder
 
 
 def test_the_command_counts_what_is_in_the_files(folder, capfd):
-    names = [str(folder / name) for name in ("plain.tflite", "direct.tflite", "direct.onnx")]
+    names = [str(folder / name) for name in ("official.tflite", "native.tflite", "native.onnx")]
     out, chart = folder / "report.json", folder / "chart.svg"
     options = ["--threads", "1", "--rounds", "2", "--json", str(out), "--picture", str(chart)]
     assert main(["benchmark", *names, *options]) == 0
-    plain, direct, onnx = json.loads(out.read_text())
+    official, native, onnx = json.loads(out.read_text())
     # The converter's concatenations of six split what the delegate takes.
-    assert plain["partitions"] > 1
-    assert plain["delegated"] < 1
-    assert (direct["partitions"], direct["delegated"]) == (1, 1)
+    assert official["partitions"] > 1
+    assert official["delegated"] < 1
+    assert (native["partitions"], native["delegated"]) == (1, 1)
     assert onnx["delegated"] is None
-    assert direct["operators"]["AVERAGE_POOL_2D"] == onnx["operators"]["AveragePool"]
+    assert native["operators"]["AVERAGE_POOL_2D"] == onnx["operators"]["AveragePool"]
     # Of a process with the runtime alone: this one, begun before the others, has TensorFlow in it.
     status = Path("/proc/self/status").read_text()
     (resident,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
-    assert all(row["size"] < row["peak_memory"] < 0.5e3 * resident for row in (plain, direct, onnx))
-    assert plain["timings"][0]["ratio"] == 1
+    assert all(row["size"] < row["peak_memory"] < 0.5e3 * resident for row in (official, native, onnx))
+    assert official["timings"][0]["ratio"] == 1
     ElementTree.parse(chart)
-    assert "direct.onnx" in capfd.readouterr().out
+    assert "native.onnx" in capfd.readouterr().out
 
 
 def test_what_is_told_of_times():
@@ -59,7 +59,7 @@ def test_what_is_told_of_times():
 
 @pytest.mark.parametrize("size", ["64", "0"])
 def test_a_size_that_the_file_does_not_take(folder, capfd, size):
-    command = ["benchmark", str(folder / "direct.onnx"), "--image-size", size, size]
+    command = ["benchmark", str(folder / "native.onnx"), "--image-size", size, size]
     if size == "0":
         with pytest.raises(SystemExit):
             main(command)
@@ -118,4 +118,4 @@ def test_images_are_of_the_files_own_size(folder):
     batch = images(1, (16, 16))
     from nasnet_zoo.export import load_runtime
 
-    assert load_runtime(folder / "direct.onnx", threads=1).predict(batch).shape == (1, 7)
+    assert load_runtime(folder / "native.onnx", threads=1).predict(batch).shape == (1, 7)

@@ -385,9 +385,10 @@ def test_a_subclassed_model_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"format": "coreml"}, "Expected a format of saved_model, litert, onnx"),
+        ({"format": "coreml"}, "Expected format: one of saved_model, litert, onnx"),
         ({"format": "onnx"}, "Expected a path that ends in .onnx"),
-        ({"quantization": "int4"}, "Expected a quantization of litert"),
+        ({"quantization": "int4"}, "Expected quantization: one of float32, float16"),
+        ({"format": "saved_model", "quantization": "int8"}, "Expected a quantization of saved_model"),
         ({"quantization": "int8"}, "Expected representative images for quantization='int8'"),
         ({"byte_outputs": True}, "Expected byte_outputs with a LiteRT file of quantization='int8'"),
         ({"labels": [1]}, "Expected images with labels"),
@@ -417,8 +418,8 @@ def test_a_subclassed_model_is_one_line(tmp_path):
             "Expected labels from 0 to 6. Received: 1 to 7",
         ),
         ({"class_names": ["a"]}, "Expected 7 class names"),
-        ({"route": "scenic"}, "Expected route: one of direct, plain"),
-        ({"route": "plain", "quantization": "float16"}, "with route='plain'"),
+        ({"converter": "scenic"}, "Expected converter: one of native, official"),
+        ({"converter": "official", "quantization": "float16"}, "with converter='official'"),
         ({"image_size": (9, 9)}, "Expected images of"),
     ],
 )
@@ -447,9 +448,9 @@ def test_an_opset_out_of_range(model, tmp_path, opset):
         export(model, tmp_path / "model.tflite", opset=opset)
 
 
-@pytest.mark.parametrize("route", ["direct", "plain"])
-def test_both_routes_write_the_opset_that_is_asked_for(tmp_path, route):
-    export(network(SMALL, SIZE), tmp_path / "model.onnx", route=route, opset=13)
+@pytest.mark.parametrize("converter", ["native", "official"])
+def test_both_converters_write_the_opset_that_is_asked_for(tmp_path, converter):
+    export(network(SMALL, SIZE), tmp_path / "model.onnx", converter=converter, opset=13)
     (opset,) = [o.version for o in onnx.load(tmp_path / "model.onnx").opset_import if not o.domain]
     assert opset == 13
 
@@ -522,18 +523,18 @@ def test_a_file_that_computes_something_else_is_not_kept(model, tmp_path, name, 
     assert not list(tmp_path.iterdir())
 
 
-def test_the_plain_route_leaves_an_open_size_open(tmp_path):
+def test_the_official_converter_leaves_an_open_size_open(tmp_path):
     model = network(SMALL, SIZE, input_shape=(None, None, 3))
-    export(model, tmp_path / "model.onnx", route="plain", image_size=SIZE)
+    export(model, tmp_path / "model.onnx", converter="official", image_size=SIZE)
     batch, runtime = images(2, (20, 17)), load_runtime(tmp_path / "model.onnx")
     assert runtime.image_shape == (None, None, 3)
     np.testing.assert_allclose(runtime.predict(batch), model(batch), atol=1e-4)
 
 
-def test_the_plain_route_takes_other_layers(tmp_path):
+def test_the_official_converter_takes_other_layers(tmp_path):
     image = keras.Input((8, 8, 3))
     x = keras.layers.UpSampling2D()(image)
     model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
-    with pytest.raises(ValueError, match="the plain route takes any"):
+    with pytest.raises(ValueError, match="converter='official' takes any"):
         export(model, tmp_path / "model.tflite")
-    assert export(model, tmp_path / "model.tflite", route="plain").difference < 1e-4
+    assert export(model, tmp_path / "model.tflite", converter="official").difference < 1e-4

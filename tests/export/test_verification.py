@@ -98,7 +98,7 @@ def test_every_wrong_weight_of_a_trained_network_is_refused(tmp_path, suffix, nu
 
 def test_a_file_of_another_converter_is_compared_by_its_outputs(model, batch, tmp_path):
     for name in ("model.tflite", "model.onnx", "model"):
-        export(model, tmp_path / name, route="plain")
+        export(model, tmp_path / name, converter="official")
         found = verify(tmp_path / name, model, batch)
         assert (found.values, found.agreement) == (0, 1.0)
         assert found.difference < 1e-4

@@ -15,7 +15,7 @@ from keras_hub.src.models.retinanet.retinanet_label_encoder import (  # noqa: E4
 )
 
 from nasnet_zoo.export import load_runtime  # noqa: E402
-from nasnet_zoo.export.plain import WRITERS, serving_module  # noqa: E402
+from nasnet_zoo.export.official import WRITERS, serving_module  # noqa: E402
 from nasnet_zoo.hub import (  # noqa: E402
     AnchorTargets,
     NASNetBackbone,

@@ -104,9 +104,9 @@ USES = {
     "export": [
         _TINY + "model.save('model.keras')",
         *(
-            f"nasnet-zoo export model.keras --out {out} --route {route}"
-            for route in ("direct", "plain")
-            for out in (f"{route}.tflite", f"{route}.onnx", f"{route}_saved")
+            f"nasnet-zoo export model.keras --out {out} --converter {converter}"
+            for converter in ("native", "official")
+            for out in (f"{converter}.tflite", f"{converter}.onnx", f"{converter}_saved")
         ),
         "nasnet-zoo benchmark direct.tflite direct.onnx direct_saved --threads 1 --rounds 1 "
         "--picture bars.svg",

@@ -1,4 +1,4 @@
-"""The plain route to files: each format's own converter, nothing rewritten.
+"""Files by each format's official converter, nothing rewritten.
 
 What is converted is a `tf.Module` with a function ``serve``, from images to outputs by name:
 `model_module` makes one of a Keras model, `serving_module` of any function. A writer leaves a file

@@ -22,7 +22,7 @@ EXPORTS = {"model": "TensorFlow", "model.tflite": "LiteRT", "model.onnx": "ONNX 
 
 
 def _export(model, path, **arguments):
-    export(model, path, route="plain", **arguments)
+    export(model, path, converter="official", **arguments)
 
 
 _BLOCK = Block((0, 1), ("sep_3x3", "max_3x3"))
