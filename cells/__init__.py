@@ -1,4 +1,7 @@
-"""What a cell is made of: primitives, operations, genotypes, and the Keras layers built from them."""
+"""Cells: primitives, operations, genotypes, and the Keras layers built from them.
+
+Sources are cited by tags, such as [N], which docs/references.md lists.
+"""
 
 from .cost import Cost, graph_cost
 from .drop_path import DropPathSchedule, ScheduledDropPath
