@@ -6,7 +6,6 @@ Every figure is of a process of its own: a batch of one image, the second of two
 """
 
 import argparse
-import dataclasses
 import os
 import signal
 import subprocess
@@ -24,13 +23,16 @@ def step(recipe_name: str, size: int, checkpointing: bool) -> None:
 
     from nasnet_zoo.detection.recipes import find_recipe
     from nasnet_zoo.detection.training import build_detector
+    from nasnet_zoo.training import changed
     from nasnet_zoo.training.train import make_optimizer
 
-    recipe = dataclasses.replace(
-        find_recipe(recipe_name), weights=None, gradient_checkpointing=checkpointing
+    recipe = changed(
+        find_recipe(recipe_name),
+        model={"weights": None},
+        run={"gradient_checkpointing": checkpointing},
     )
     detector = build_detector(recipe, [f"class {k}" for k in range(80)])
-    detector.compile(make_optimizer(recipe, 1), jit_compile=False)
+    detector.compile(make_optimizer(recipe.optimizer, recipe.run, 1), jit_compile=False)
     rng = np.random.default_rng(0)
     images = rng.uniform(-1, 1, (1, size, size, 3)).astype(np.float32)
     corners = rng.uniform(0, size / 2, (1, 10, 2))

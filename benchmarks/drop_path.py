@@ -12,7 +12,7 @@ import statistics
 from pathlib import Path
 
 from nasnet_zoo.data import load_data
-from nasnet_zoo.training import RECIPES, train
+from nasnet_zoo.training import RECIPES, changed, train
 
 ARMS = {
     "none": {},
@@ -38,14 +38,11 @@ def main() -> None:
     accuracies: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
     for seed in range(arguments.seeds):
         for arm, fields in ARMS.items():
-            recipe = dataclasses.replace(
+            recipe = changed(
                 RECIPES["fashion_mnist"],
-                filters=8,
-                stem_filters=16,
-                image_size=14,
-                epochs=arguments.epochs,
-                drop_path_keep=arguments.keep if fields else 1.0,
-                **fields,
+                model={"filters": 8, "stem_filters": 16, "image_size": 14},
+                run={"epochs": arguments.epochs},
+                regularization={"drop_path_keep": arguments.keep, **fields} if fields else {},
             )
             out = Path(arguments.out) / f"{arm.replace(' ', '_')}-{seed}"
             train(recipe, data, out, seed=seed, verbose=2)

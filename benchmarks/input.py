@@ -32,13 +32,13 @@ def main() -> None:
         start = time.perf_counter()
         for _ in range(50):
             next(stream)
-        fed.append(50 * recipe.batch_size / (time.perf_counter() - start))
+        fed.append(50 * recipe.run.batch_size / (time.perf_counter() - start))
         start = time.perf_counter()
         for _ in range(5):
             model.train_on_batch(images, labels)
-        consumed.append(5 * recipe.batch_size / (time.perf_counter() - start))
+        consumed.append(5 * recipe.run.batch_size / (time.perf_counter() - start))
     feeds, takes = statistics.median(fed), statistics.median(consumed)
-    print(f"{arguments.recipe}, batch {recipe.batch_size}")
+    print(f"{arguments.recipe}, batch {recipe.run.batch_size}")
     print(f"input pipeline  {feeds:8.0f} images/s  ({1e6 / feeds:.0f} us an image)")
     print(f"training        {takes:8.0f} images/s")
     print(f"ratio           {feeds / takes:8.1f}")

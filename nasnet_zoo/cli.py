@@ -6,7 +6,6 @@ Subcommands import what they need themselves: TensorFlow takes seconds to load.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -361,8 +360,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=[],
         metavar="FIELD=VALUE",
-        help="change fields of the recipe, such as epochs=10 mixup=0.2 precision=mixed_bfloat16, or "
-        "held_out=0.1 keep=best patience=20 for early stopping",
+        help="change fields of the recipe, such as run.epochs=10 augmentation.mixup=0.2, or "
+        "evaluation.held_out=0.1 evaluation.keep=best evaluation.patience=20 for early stopping",
     )
     train.add_argument("--seed", type=_number(Seed), default=0, help="of all draws (default: 0)")
     train.add_argument(
@@ -708,14 +707,14 @@ def _search_show(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from nasnet_zoo.cells import Genotype
     from nasnet_zoo.fields import with_fields
-    from nasnet_zoo.training import load_recipe, train
+    from nasnet_zoo.training import changed, load_recipe, train
 
     recipe = load_recipe(arguments.recipe)
     if arguments.batch_size is not None:
         recipe = recipe.with_batch_size(arguments.batch_size)
     recipe = with_fields(recipe, arguments.set)
     if arguments.genotype:
-        recipe = dataclasses.replace(recipe, genotype=Genotype.load(arguments.genotype))
+        recipe = changed(recipe, model={"genotype": Genotype.load(arguments.genotype)})
     train(
         recipe,
         arguments.data,

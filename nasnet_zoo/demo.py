@@ -43,7 +43,7 @@ from nasnet_zoo.report import (
 from nasnet_zoo.search.folder import scaled, search_folder
 from nasnet_zoo.search.journal import Record
 from nasnet_zoo.search.settings import Budget, Settings
-from nasnet_zoo.training import RECIPES, train
+from nasnet_zoo.training import RECIPES, changed, train
 
 _TOLERANCE = 1e-4
 _FORMATS = (("SavedModel", "saved_model"), ("TFLite", "model.tflite"), ("ONNX", "model.onnx"))
@@ -109,8 +109,10 @@ def run_demo(
             ranking = search_folder(data, Path(folder) / "search", settings, children, console=console)
         candidates = tuple(_candidate(record, data, settings) for record in ranking)
         winner = candidates[0].genotype
-        recipe = dataclasses.replace(
-            RECIPES["digits"], genotype=winner, epochs=epochs, image_size=settings.image_size
+        recipe = changed(
+            RECIPES["digits"],
+            model={"genotype": winner, "image_size": settings.image_size},
+            run={"epochs": epochs},
         )
         with step(f"Train {winner.name} for longer"):
             model = train(recipe, data, Path(folder) / "winner", seed=seed, verbose=0)

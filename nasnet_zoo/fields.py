@@ -17,21 +17,33 @@ def with_fields(data: T, pairs: Iterable[str]) -> T:
 
     Args:
         data: the dataclass.
-        pairs: ``FIELD=VALUE``; ``none`` for None, commas between several names.
+        pairs: ``FIELD=VALUE``, ``PART.FIELD=VALUE`` for a field that is a dataclass; ``none`` for None,
+            commas between several names.
 
     Raises:
         ValueError: if there is no such field, or the text is no value for it.
     """
     kinds = typing.get_type_hints(type(data), include_extras=True)
     names = [field.name for field in dataclasses.fields(data)]  # type: ignore[arg-type]
+    parts = [name for name in names if dataclasses.is_dataclass(kinds[name])]
     values: dict[str, Any] = {}
+    inner: dict[str, list[str]] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
-        if name not in names or not equals:
+        part, dot, rest = pair.partition(".")
+        if dot and part in parts:
+            inner.setdefault(part, []).append(rest)
+            continue
+        if name not in names or name in parts or not equals:
             raise ValueError(
                 f"Expected FIELD=VALUE with a field of {', '.join(names)}. Received: {pair!r}"
             )
         values[name] = parse(name, text, kinds[name])
+    for name, inner_pairs in inner.items():
+        try:
+            values[name] = with_fields(getattr(data, name), inner_pairs)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     return dataclasses.replace(data, **values)  # type: ignore[type-var]
 
 

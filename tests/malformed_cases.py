@@ -225,22 +225,28 @@ TAKES_ABOVE_0 = {
     "detect export": ("--image-size",),
 }
 
-_RECIPE_COUNTS = ("epochs", "batch_size", "cells", "filters", "stem_filters", "image_size")
-_RECIPE_RATES = ("learning_rate", "epsilon", "decay_rate", "decay_epochs", "clip_norm")
-_RECIPE_SHARES = ("bn_momentum", "momentum", "rho", "drop_path_keep", "label_smoothing", "ema")
-_RECIPE_MORE = ("warmup_epochs", "l2", "auxiliary_weight", "pad", "cutout", "steps_per_execution")
-_DETECTION = ("candidates", "proposals", "box_samples", "crop_size", "rpn_filters", "anchor_size")
+
+def _of(part: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{part}.{name}" for name in names.split())
+
+
+_RECIPE_COUNTS = _of("run", "epochs batch_size") + _of("model", "cells filters stem_filters image_size")
+_RECIPE_RATES = _of("optimizer", "learning_rate epsilon decay_rate decay_epochs clip_norm")
+_RECIPE_SHARES = (
+    "model.bn_momentum",
+    *_of("optimizer", "momentum rho ema"),
+    *_of("regularization", "drop_path_keep label_smoothing"),
+)
+_RECIPE_MORE = (
+    *("optimizer.warmup_epochs", "model.l2", "regularization.auxiliary_weight"),
+    *("augmentation.pad", "augmentation.cutout", "run.steps_per_execution"),
+)
+_DETECTION = _of("detector", "candidates proposals box_samples crop_size rpn_filters anchor_size")
 _CHOICES = (
-    "optimizer",
-    "schedule",
-    "crop",
-    "precision",
-    "drop_path_version",
-    "nesterov",
-    "flip",
-    "color",
-    "gradient_checkpointing",
-    "model",
+    *_of("optimizer", "kind schedule nesterov"),
+    *_of("augmentation", "crop flip color"),
+    *_of("run", "precision gradient_checkpointing"),
+    *("regularization.drop_path_version", "model.preset"),
 )
 _BUDGET = (
     "cells",
@@ -261,11 +267,15 @@ FIELDS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("train", "--set", _RECIPE_SHARES, (*_BAD, "1.5")),
     ("train", "--set", _RECIPE_MORE, _BAD),
     ("train", "--set", _CHOICES, ("other", "1", "")),
-    ("train", "--set", ("unknown", "genotype", "epochs "), ("1",)),
+    (
+        "train",
+        "--set",
+        ("unknown", "epochs", "run", "run.", ".epochs", "model.genotype", "run.epochs "),
+        ("1",),
+    ),
     ("detect train", "--set", _DETECTION, (*_BAD, "0", "10000000")),
     ("detect train", "--set", _RECIPE_COUNTS + _RECIPE_RATES, ("-1", "nan", "0")),
-    ("detect train", "--set", ("label_smoothing", "auxiliary_weight", "cutout"), ("0.1", "2")),
-    ("detect train", "--set", ("color", "crop", "drop_path_keep"), ("true", "pad", "0.5")),
+    ("detect train", "--set", ("augmentation.cutout", "regularization.drop_path_keep"), ("0.5", "2")),
     ("search", "--budget", _BUDGET, (*_BAD, "0")),
     ("search", "--budget", ("momentum", "l2"), _BAD),
     ("search", "--budget", ("momentum", "parts"), ("1000", "1e9")),
@@ -347,7 +357,7 @@ def namespace() -> dict[str, Any]:
         "CELL": genotype.normal,
         "GENOTYPE": genotype,
         "ARCHITECTURE": zoo.Architecture(genotype, 1, 4, "cifar", 4),
-        "MODEL": RECIPE["model"],
+        "MODEL": RECIPE["model"]["preset"],
         "RECIPE": training.load_recipe("recipe.json"),
         "IMAGES": np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8),
         "LABELS": np.array([0, 1, 0, 1]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import gzip
 import io
 import json
@@ -46,15 +45,16 @@ CELL = {
 }
 GENOTYPE = {"name": "small", "normal": CELL, "reduction": CELL}
 RECIPE = {
-    "model": "nasnet_a_6_768_cifar",
-    "epochs": 1,
-    "batch_size": 4,
-    "learning_rate": 0.01,
-    "genotype": GENOTYPE,
-    "cells": 1,
-    "filters": 2,
-    "stem_filters": 2,
-    "image_size": 8,
+    "model": {
+        "preset": "nasnet_a_6_768_cifar",
+        "genotype": GENOTYPE,
+        "cells": 1,
+        "filters": 2,
+        "stem_filters": 2,
+        "image_size": 8,
+    },
+    "optimizer": {"learning_rate": 0.01},
+    "run": {"epochs": 1, "batch_size": 4},
 }
 COCO = {
     "images": [{"id": k, "file_name": f"{k}.png", "height": 16, "width": 16} for k in range(4)],
@@ -102,6 +102,7 @@ def make_trained(folder: Path) -> None:
     from nasnet_zoo.detection.recipes import find_recipe
     from nasnet_zoo.detection.training import build_detector
     from nasnet_zoo.export import export
+    from nasnet_zoo.training import changed as changed_recipe
 
     for command in (["train", "recipe.json", "--data", "data", "--out", "run"], SEARCH):
         if main(command):
@@ -112,10 +113,15 @@ def make_trained(folder: Path) -> None:
     model = keras.saving.load_model(folder / "model.keras")
     for name in ("model.tflite", "model.onnx", "saved"):
         export(model, folder / name, "saved_model" if name == "saved" else None)
-    tiny = {"filters": 4, "stem_filters": 4, "image_size": 32, "anchor_size": 16.0, "rpn_filters": 4}
+    tiny = {"filters": 4, "stem_filters": 4, "image_size": 32}
     counts = {"candidates": 20, "proposals": 4, "box_samples": 4, "crop_size": 3}
-    recipe = dataclasses.replace(find_recipe("pasted"), **tiny, **counts)
+    detector = {"anchor_size": 16.0, "rpn_filters": 4, **counts}
+    recipe = changed_recipe(find_recipe("pasted"), model=tiny, detector=detector)
     build_detector(recipe, ("cat", "dog")).save(folder / "detector.keras")
+
+
+def _optimized(**fields: float) -> dict[str, Any]:
+    return {**RECIPE, "optimizer": {**RECIPE["optimizer"], **fields}}
 
 
 def _picture(path: Path, pixels: Any) -> None:
@@ -616,10 +622,11 @@ SPECIAL: dict[str, dict[str, Callable[[Path], Any]]] = {
     },
     "recipe": {
         "deep": lambda path: path.write_text('{"model": ' + _DEEP + "}"),
-        "nan": lambda path: path.write_text(json.dumps({**RECIPE, "learning_rate": float("nan")})),
-        "infinite": lambda path: path.write_text(json.dumps({**RECIPE, "l2": float("inf")})),
+        "nan": lambda path: path.write_text(json.dumps(_optimized(learning_rate=float("nan")))),
+        "infinite": lambda path: path.write_text(json.dumps(_optimized(clip_norm=float("inf")))),
         "a genotype": lambda path: shutil.copy2("genotype.json", path),
         "no suffix.txt": lambda path: shutil.copy2("recipe.json", path),
+        "flat": lambda path: path.write_text(json.dumps(RECIPE["model"] | RECIPE["run"])),
     },
     "run": {
         "somebody's": _tree({"history.csv": b"own", "model.keras": b"own"}),
@@ -794,19 +801,22 @@ JSON: dict[str, list[tuple[str, Any]]] = {
         {
             "": [[], 1, "x", None, {}],
             "extra": [1],
-            "model": [ABSENT, "unknown", 1, None, []],
-            "epochs": [ABSENT, 0, -1, 1.5, "1", True, None, [1]],
-            "batch_size": [0, -4, 4.0, "4"],
-            "learning_rate": [0, -1, "0.1", None, True, [0.1]],
-            "genotype": ["x", 1, [], {}, {"normal": CELL}],
-            "filters": [0, 2.0, "2"],
-            "weights": [1, [], True, "missing.h5"],
-            "optimizer": ["adam", 1, None],
-            "nesterov": [1, "true", None],
-            "flip": ["yes", 1],
-            "crop": ["center", 1, None],
-            "precision": ["float8", None],
-            "image_size": [0, "8", 8.0],
+            "model": [ABSENT, "nasnet_mobile", 1, None, [], {}],
+            "model.preset": [ABSENT, "unknown", 1, None, []],
+            "model.genotype": ["x", 1, [], {}, {"normal": CELL}],
+            "model.filters": [0, 2.0, "2"],
+            "model.weights": [1, [], True, "missing.h5"],
+            "model.image_size": [0, "8", 8.0],
+            "model.extra": [1],
+            "optimizer": [ABSENT, "sgd", None],
+            "optimizer.learning_rate": [0, -1, "0.1", None, True, [0.1]],
+            "optimizer.kind": ["adam", 1, None],
+            "optimizer.nesterov": [1, "true", None],
+            "optimizer.rho": [0.5],
+            "run.epochs": [ABSENT, 0, -1, 1.5, "1", True, None, [1]],
+            "run.batch_size": [0, -4, 4.0, "4"],
+            "run.precision": ["float8", None],
+            "augmentation": [{"flip": "yes"}, {"flip": 1}, {"crop": "center"}, {"pad": 2}, [], None],
         }
     ),
     "coco": _several(

@@ -210,10 +210,10 @@ def search() -> Digests:
 
 def training() -> Digests:
     """The weights after a training by the recipe for digits."""
-    from nasnet_zoo.training.recipes import load_recipe
+    from nasnet_zoo.training.recipes import changed, load_recipe
     from nasnet_zoo.training.train import train
 
-    recipe = dataclasses.replace(load_recipe("digits"), epochs=2)
+    recipe = changed(load_recipe("digits"), run={"epochs": 2})
     with folder() as out:
         model = train(recipe, "digits", out, seed=6, deterministic=True, verbose=0)
         history = (out / "history.csv").read_text().splitlines()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from nasnet_zoo.checking import Seed, checked
 from nasnet_zoo.files import replacing
 from nasnet_zoo.models import from_architecture, load_model, model_name
 from nasnet_zoo.training.best import averaged
+from nasnet_zoo.training.recipes import changed
 from nasnet_zoo.training.train import claimed, dtype_policy, fit_resumable, make_optimizer
 
 from .coco import CocoImages
@@ -53,25 +53,25 @@ class CocoEvaluation(keras.callbacks.Callback):
 
 def build_detector(recipe: DetectionRecipe, class_names: Sequence[str], seed: int = 0) -> FasterRCNN:
     """The detector of a recipe, for images of any size."""
-    a = recipe.architecture
+    a, settings = recipe.model.architecture, recipe.detector
     network = from_architecture(
         a,
         (None, None, 3),
-        weights=recipe.weights,
+        weights=recipe.model.weights,
         include_top=False,
-        gradient_checkpointing=recipe.gradient_checkpointing,
+        gradient_checkpointing=recipe.run.gradient_checkpointing,
         name=model_name(a),
     )
     return FasterRCNN(
         network,
         class_names,
-        anchor_sizes=[recipe.anchor_size * factor for factor in (0.25, 0.5, 1.0, 2.0)],
-        rpn_filters=recipe.rpn_filters,
-        candidates=recipe.candidates,
-        proposals=recipe.proposals,
-        box_samples=recipe.box_samples,
-        crop_size=recipe.crop_size,
-        train_batch_norm=recipe.train_batch_norm,
+        anchor_sizes=[settings.anchor_size * factor for factor in (0.25, 0.5, 1.0, 2.0)],
+        rpn_filters=settings.rpn_filters,
+        candidates=settings.candidates,
+        proposals=settings.proposals,
+        box_samples=settings.box_samples,
+        crop_size=settings.crop_size,
+        train_batch_norm=settings.train_batch_norm,
         seed=seed,
     )
 
@@ -110,21 +110,23 @@ def train_detector(
             naming an image that cannot be read.
         NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
     """
-    out, size = Path(out), recipe.architecture.image_size
+    out, size, run = Path(out), recipe.model.architecture.image_size, recipe.run
     check_class_names("the training data", train.class_names, "the test data", test.class_names)
-    steps = len(train.examples) // recipe.batch_size
+    steps = len(train.examples) // run.batch_size
+    steps -= steps % run.steps_per_execution
     if not steps:
+        least = run.batch_size * run.steps_per_execution
         raise ValueError(
-            f"Expected at least {recipe.batch_size} images to train on. Received: {len(train.examples)}"
+            f"Expected at least {least} images to train on. Received: {len(train.examples)}"
         )
     keras.utils.set_random_seed(seed)
-    with dtype_policy(recipe.precision):
+    with dtype_policy(run.precision):
         detector = build_detector(recipe, train.class_names, seed)
     if start_from is not None:
         copy_weights(load_detector(start_from), detector)
-    optimizer = make_optimizer(recipe, steps)
+    optimizer = make_optimizer(recipe.optimizer, run, steps)
     optimizer.build(detector.trainable_variables)
-    detector.compile(optimizer, jit_compile=False)
+    detector.compile(optimizer, jit_compile=False, steps_per_execution=run.steps_per_execution)
     settings = {
         "train_images": len(train.examples),
         "test_images": len(test.examples),
@@ -136,15 +138,15 @@ def train_detector(
         fit_resumable(
             detector,
             out,
-            lambda start: training_batches(train, size, recipe.batch_size, seed, start, recipe.flip),
+            lambda start: training_batches(train, size, run.batch_size, seed, start, recipe.flip),
             steps,
-            recipe.epochs,
+            run.epochs,
             [CocoEvaluation(test, size)],
             tensorboard=tensorboard,
             verbose=verbose,
         )
         # What is used and exported computes in float32 and keeps its activations.
-        plain = dataclasses.replace(recipe, weights=None, gradient_checkpointing=False)
+        plain = changed(recipe, model={"weights": None}, run={"gradient_checkpointing": False})
         trained = build_detector(plain, train.class_names, seed)
         copy_weights(detector, trained)
         with replacing(out / "detector.keras") as temporary:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .rand_augment import rand_augment, rounded
-from .recipes import Recipe
+from .recipes import AugmentationSettings, Recipe
 from .sources import ImageSource
 
 #: What the keys of draws that are not in every recipe are made with.
@@ -30,21 +30,22 @@ def training_batches(
         start: the training step to begin with.
         deterministic: if false, images may change places within the pipeline, for speed.
     """
-    classes, size = len(source.class_names), recipe.architecture.image_size
+    augmentation, batch_size = recipe.augmentation, recipe.run.batch_size
+    classes, size = len(source.class_names), recipe.model.architecture.image_size
 
     def example(position: tf.Tensor, image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
         key = tf.stack([tf.constant(seed, tf.int64), position])
-        image = augment(image, recipe, size, key)
+        image = augment(image, augmentation, size, key)
         image.set_shape((size, size, source.channels))
         label = tf.one_hot(label, classes)
-        if not recipe.mixup:
+        if not augmentation.mixup:
             return image, label
-        return image, label, mixup_share(recipe.mixup, tf.random.fold_in(key, _MIXUP))
+        return image, label, mixup_share(augmentation.mixup, tf.random.fold_in(key, _MIXUP))
 
-    examples = source.training(seed, start * recipe.batch_size)
+    examples = source.training(seed, start * batch_size)
     examples = examples.map(example, tf.data.AUTOTUNE, deterministic=deterministic)
-    batches = examples.batch(recipe.batch_size, drop_remainder=True)
-    if recipe.mixup:
+    batches = examples.batch(batch_size, drop_remainder=True)
+    if augmentation.mixup:
         batches = batches.map(mixed_up, tf.data.AUTOTUNE, deterministic=deterministic)
     return batches.prefetch(tf.data.AUTOTUNE)
 
@@ -71,12 +72,14 @@ def evaluation_batches(
     return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def augment(image: tf.Tensor, recipe: Recipe, size: int, key: tf.Tensor) -> tf.Tensor:
-    """A training image: cropped, mirrored, varied in colour, RandAugmented, cut out, by the recipe.
+def augment(
+    image: tf.Tensor, augmentation: AugmentationSettings, size: int, key: tf.Tensor
+) -> tf.Tensor:
+    """A training image: cropped, mirrored, varied in colour, RandAugmented, cut out.
 
     Args:
         image: uint8 (height, width, channels).
-        recipe: says which.
+        augmentation: The changes and their strengths.
         size: height and width to make.
         key: int64 (2,), the seed of all draws.
 
@@ -84,29 +87,29 @@ def augment(image: tf.Tensor, recipe: Recipe, size: int, key: tf.Tensor) -> tf.T
         float32 (size, size, channels) in [-1, 1].
     """
     keys = tf.random.split(key, 4)
-    if recipe.crop == "distorted":
+    if augmentation.crop == "distorted":
         image = resized(distorted_crop(image, keys[0]), (size, size))
     else:
         image = centred(image, size, 1.0)
-        if recipe.crop == "pad":
-            image = padded_crop(image, recipe.pad, keys[0])
-    if recipe.flip:
+        if augmentation.crop == "pad":
+            image = padded_crop(image, augmentation.pad, keys[0])
+    if augmentation.flip:
         image = tf.image.stateless_random_flip_left_right(image, keys[1])
-    if recipe.color:
+    if augmentation.color:
         image = varied_color(image, keys[2])
-    if recipe.rand_augment_layers:
+    if augmentation.rand_augment_layers:
         pixels = rounded((image + 1.0) * 127.5)
         image = resized(
             rand_augment(
                 pixels,
-                recipe.rand_augment_layers,
-                recipe.rand_augment_magnitude,
+                augmentation.rand_augment_layers,
+                augmentation.rand_augment_magnitude,
                 tf.random.fold_in(key, _RAND_AUGMENT),
             ),
             (size, size),
         )
-    if recipe.cutout:
-        image = cut_out(image, recipe.cutout, keys[3])
+    if augmentation.cutout:
+        image = cut_out(image, augmentation.cutout, keys[3])
     return image
 
 

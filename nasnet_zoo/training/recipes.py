@@ -1,5 +1,7 @@
 """Training recipes: plain data, each line with its source.
 
+A recipe is composed of parts, one for each subject: the model, its optimizer, the run, and so on.
+
 [S] are the release notes and configurations of TF-Slim's NASNet, [N] is the paper (appendix A.3 and
 section 4), [C] is DeVries & Taylor, arXiv 1708.04552 (cutout), [F] is Kornblith, Shlens & Le, arXiv
 1805.08974, section 3.2 and appendix A (fine-tuning).
@@ -10,8 +12,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import typing
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Interval
 
@@ -24,82 +28,50 @@ from nasnet_zoo.checking import (
     PositiveFloat,
     PositiveInt,
     Share,
+    check,
     check_fields,
     checked,
 )
 from nasnet_zoo.files import read_json, write_text
 from nasnet_zoo.models import find_preset
 
-#: What is left of a running mean after a step.
+R = TypeVar("R")
+
+#: Share of a running mean that a step keeps.
 Decay = Annotated[float, Interval(ge=0, lt=1)]
 
 
+def _used_if(settings: Any, used: bool, condition: str, *names: str) -> None:
+    """Refuses another value than the default for fields that do nothing under other settings."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if not used and field.name in names and value != field.default:
+            raise ValueError(
+                f"Expected {field.name}={field.default}, its default, unless {condition}. "
+                f"Received: {field.name}={value}"
+            )
+
+
 @dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
+class ModelSettings:
+    """The network to train.
 
     Args:
-        model: a name from `nasnet_zoo.list_models()`.
-        epochs: passes over the training images.
-        batch_size: images per step.
-        learning_rate: the highest one, after the warm-up; above 0.
-        genotype: cells to build the network of, instead of the model's; its dict will do.
-        cells: N, instead of the model's.
-        filters: F, instead of the model's.
-        stem_filters: of the first convolution, instead of the model's.
-        weights: what the network starts from, as in `nasnet_zoo.NASNet`; None for random weights.
-        image_size: height and width in pixels. Default: the model's.
-        bn_momentum: decay of batch norm's moving statistics, in [0, 1], instead of the model's.
-        optimizer: "sgd" (with momentum), "rmsprop" (with momentum), or "adamw" (Loshchilov & Hutter,
-            arXiv 1711.05101), whose epsilon is 1e-8.
-        momentum: of SGD and RMSProp; AdamW's beta_1. In [0, 1).
-        nesterov: whether SGD looks ahead.
-        rho: RMSProp's decay, in [0, 1).
-        epsilon: RMSProp's, above 0.
-        beta_2: AdamW's decay of the mean square, in [0, 1).
-        weight_decay: AdamW's: each step takes ``learning_rate * weight_decay * w`` from every weight
-            but biases and the scales and offsets of batch norm. 0 for the other optimizers.
-        schedule: "cosine", half a period down to 0, or "exponential", steps by ``decay_rate``.
-        decay_rate: factor of the exponential schedule, in (0, 1].
-        decay_epochs: epochs between its steps, above 0.
-        warmup_epochs: epochs in which the learning rate grows linearly from 0; fewer than ``epochs``.
-        clip_norm: the largest global norm of the gradients, above 0, or None.
-        l2: the sum of ``l2 * w**2`` over all kernels is added to the loss.
-        label_smoothing: share of a label spread over all classes, in [0, 1).
-        auxiliary_weight: of the auxiliary head's loss; 0 for no auxiliary head.
-        drop_path_keep: see `nasnet_zoo.ScheduledDropPath`; 1 for none.
-        drop_path_version: see `nasnet_zoo.ScheduledDropPath`.
-        ema: decay, in [0, 1), of the moving average of the weights that is evaluated and saved, or
-            None.
-        crop: "none"; "pad", ``pad`` pixels of black around the image, then a random crop of its
-            size; or "distorted", a random part of 5 to 100 % of the area, 3:4 to 4:3, resized.
-        pad: pixels of the "pad" crop.
-        flip: whether half of the images are mirrored.
-        color: whether brightness and saturation are varied.
-        cutout: side in pixels of a grey square put somewhere on each image; 0 for none.
-        mixup: alpha of mixup (Zhang et al., arXiv 1710.09412): every image and its label are mixed with
-            another of the batch, in shares drawn from the Beta distribution (alpha, alpha); 0 for none.
-        rand_augment_layers: operations of RandAugment (Cubuk et al., arXiv 1909.13719) on each image,
-            its N, at most 10; 0 for none.
-        rand_augment_magnitude: their common magnitude, its M, in [0, 10].
-        held_out: share of the training images of each class, in [0, 1), that is not trained on. Every
-            epoch is then evaluated on these, and the test images are for one evaluation at the end.
-        keep: "last", the weights after the last epoch are saved, or "best", those after the evaluation
-            with the highest accuracy on the held-out images.
-        patience: evaluations in a row without a higher accuracy on the held-out images after which
-            training stops; None to train for all epochs.
-        precision: Keras's dtype policy.
-        gradient_checkpointing: see `nasnet_zoo.NASNet`.
-        steps_per_execution: training steps in one call of the backend.
+        preset: Name of a model of `nasnet_zoo.list_models()`, whose values the fields below replace.
+        genotype: Cells. Default: the preset's.
+        cells: Number of normal cells in a stack, N. Default: the preset's.
+        filters: Filters of the first stack, F. Default: the preset's.
+        stem_filters: Filters of the first convolution. Default: the preset's.
+        weights: Initial weights, as in `nasnet_zoo.NASNet`. Default: random weights.
+        image_size: Height and width of the images in pixels. Default: the preset's.
+        bn_momentum: Decay of batch norm's moving statistics, in [0, 1]. Default: the preset's.
+        l2: Factor of the sum of squares of all kernels in the loss. Default: 0.
 
     Raises:
-        ValueError: naming the field, if a value is out of range.
+        ValueError: If a value is out of range or of another type.
     """
 
-    model: str
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    learning_rate: PositiveFloat
+    preset: str
     genotype: Genotype | None = None
     cells: PositiveInt | None = None
     filters: PositiveInt | None = None
@@ -107,72 +79,16 @@ class Recipe:
     weights: str | None = None
     image_size: PositiveInt | None = None
     bn_momentum: Share | None = None
-    optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
-    momentum: Decay = 0.9
-    nesterov: bool = False
-    rho: Decay = 0.9
-    epsilon: PositiveFloat = 1.0
-    beta_2: Decay = 0.999
-    weight_decay: NonNegativeFloat = 0.0
-    schedule: Literal["cosine", "exponential"] = "cosine"
-    decay_rate: Annotated[float, Interval(gt=0, le=1)] = 0.97
-    decay_epochs: PositiveFloat = 2.4
-    warmup_epochs: NonNegativeFloat = 0.0
-    clip_norm: PositiveFloat | None = None
     l2: NonNegativeFloat = 0.0
-    label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    auxiliary_weight: NonNegativeFloat = 0.0
-    drop_path_keep: KeepProbability = 1.0
-    drop_path_version: DropPathVersion = "v3"
-    ema: Decay | None = None
-    crop: Literal["none", "pad", "distorted"] = "none"
-    pad: NonNegativeInt = 4
-    flip: bool = False
-    color: bool = False
-    cutout: NonNegativeInt = 0
-    mixup: NonNegativeFloat = 0.0
-    rand_augment_layers: Annotated[int, Interval(ge=0, le=10)] = 0
-    rand_augment_magnitude: Annotated[float, Interval(ge=0, le=10)] = 9.0
-    held_out: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    keep: Literal["last", "best"] = "last"
-    patience: PositiveInt | None = None
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
-    gradient_checkpointing: bool = False
-    steps_per_execution: PositiveInt = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.genotype, dict):
-            object.__setattr__(self, "genotype", Genotype.from_dict(self.genotype))
         check_fields(self)
-        find_preset(self.model)
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"Expected warmup_epochs below epochs. Received: warmup_epochs={self.warmup_epochs}, "
-                f"epochs={self.epochs}"
-            )
-        if self.weight_decay and self.optimizer != "adamw":
-            raise ValueError(
-                "Expected weight_decay=0 with another optimizer than adamw, see l2. "
-                f"Received: weight_decay={self.weight_decay}, optimizer={self.optimizer!r}"
-            )
-        if self.mixup and self.batch_size == 1:
-            raise ValueError(
-                "Expected a batch_size of at least 2 with mixup. "
-                f"Received: batch_size=1, mixup={self.mixup}"
-            )
-        if not self.held_out and (self.keep == "best" or self.patience is not None):
-            raise ValueError(
-                "Expected held_out above 0 with keep='best' or patience: no epoch is chosen on the "
-                f"test images. Received: held_out=0, keep={self.keep!r}, patience={self.patience}"
-            )
-        architecture = self.architecture
-        if self.auxiliary_weight:
-            auxiliary_kernel(architecture)
+        _ = self.architecture
 
     @property
     def architecture(self) -> Architecture:
-        """The network to train."""
-        architecture = find_preset(self.model).architecture
+        """The network as data."""
+        architecture = find_preset(self.preset).architecture
         changes: dict[str, Any] = {
             "genotype": self.genotype,
             "cells": self.cells,
@@ -188,146 +104,452 @@ class Recipe:
             architecture, **{name: value for name, value in changes.items() if value is not None}
         )
 
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The optimizer and its learning rate.
+
+    Args:
+        learning_rate: Highest learning rate, that after the warm-up; above 0.
+        kind: "sgd" (with momentum), "rmsprop" (with momentum), or "adamw" (Loshchilov & Hutter, arXiv
+            1711.05101), whose epsilon is 1e-8. Default: "sgd".
+        momentum: Momentum of SGD and RMSProp, beta_1 of AdamW, in [0, 1). Default: 0.9.
+        nesterov: Nesterov's momentum; SGD only. Default: false.
+        rho: Decay of the mean square, in [0, 1); RMSProp only. Default: 0.9.
+        epsilon: Constant that is added to the mean square, above 0; RMSProp only. Default: 1.
+        beta_2: Decay of the mean square, in [0, 1); AdamW only. Default: 0.999.
+        weight_decay: Factor of ``learning_rate * w``, which each step takes from every weight but
+            biases and the scales and offsets of batch norm; AdamW only. Default: 0.
+        schedule: "cosine", half a period down to 0, or "exponential", steps by ``decay_rate``.
+            Default: "cosine".
+        decay_rate: Factor of a step of the exponential schedule, in (0, 1]. Default: 0.97.
+        decay_epochs: Epochs between the steps of the exponential schedule, above 0. Default: 2.4.
+        warmup_epochs: Epochs in which the learning rate grows linearly from 0, fewer than the run's.
+            Default: 0.
+        clip_norm: Largest global norm of the gradients, above 0. Default: unlimited.
+        ema: Decay, in [0, 1), of the moving average of the weights that is evaluated and saved.
+            Default: no average.
+
+    Raises:
+        ValueError: If a value is out of range or of another type, or a field that only another kind
+            or schedule uses is not at its default.
+    """
+
+    learning_rate: PositiveFloat
+    kind: Literal["sgd", "rmsprop", "adamw"] = "sgd"
+    momentum: Decay = 0.9
+    nesterov: bool = False
+    rho: Decay = 0.9
+    epsilon: PositiveFloat = 1.0
+    beta_2: Decay = 0.999
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["cosine", "exponential"] = "cosine"
+    decay_rate: Annotated[float, Interval(gt=0, le=1)] = 0.97
+    decay_epochs: PositiveFloat = 2.4
+    warmup_epochs: NonNegativeFloat = 0.0
+    clip_norm: PositiveFloat | None = None
+    ema: Decay | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        _used_if(self, self.kind == "sgd", "kind is sgd", "nesterov")
+        _used_if(self, self.kind == "rmsprop", "kind is rmsprop", "rho", "epsilon")
+        _used_if(self, self.kind == "adamw", "kind is adamw", "beta_2", "weight_decay")
+        exponential = self.schedule == "exponential"
+        _used_if(self, exponential, "schedule is exponential", "decay_rate", "decay_epochs")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The length of a training run and how its steps are computed.
+
+    Args:
+        epochs: Passes over the training images.
+        batch_size: Images in a step.
+        precision: Keras's dtype policy. Default: "float32".
+        gradient_checkpointing: Whether cells are computed again in the backward pass, which saves
+            memory; see `nasnet_zoo.NASNet`. Default: false.
+        steps_per_execution: Steps in one call of the backend. Default: 1.
+
+    Raises:
+        ValueError: If a value is out of range or of another type.
+    """
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    steps_per_execution: PositiveInt = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class RegularizationSettings:
+    """What keeps a classifier from learning its training images by heart.
+
+    Args:
+        label_smoothing: Share of a label that is spread over all classes, in [0, 1). Default: 0.
+        auxiliary_weight: Weight of the auxiliary head's loss. Default: 0, no auxiliary head.
+        drop_path_keep: Probability to keep a path, in (0, 1], at the end of the run in the last cell;
+            see `nasnet_zoo.ScheduledDropPath`. Default: 1, no drop path.
+        drop_path_version: Schedule of drop path, see `nasnet_zoo.ScheduledDropPath`. Default: "v3".
+
+    Raises:
+        ValueError: If a value is out of range or of another type, or a schedule is set without drop
+            path.
+    """
+
+    label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    auxiliary_weight: NonNegativeFloat = 0.0
+    drop_path_keep: KeepProbability = 1.0
+    drop_path_version: DropPathVersion = "v3"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        _used_if(self, self.drop_path_keep < 1, "drop_path_keep is below 1", "drop_path_version")
+
+
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """Random changes of a classifier's training images.
+
+    Args:
+        crop: "none"; "pad", ``pad`` pixels of black around the image, then a random crop of its size;
+            or "distorted", a random part of 5 to 100 % of the area, 3:4 to 4:3, resized. Default:
+            "none".
+        pad: Pixels of the "pad" crop. Default: 4.
+        flip: Whether half of the images are mirrored. Default: false.
+        color: Whether brightness and saturation are varied. Default: false.
+        cutout: Side in pixels of a grey square put somewhere on each image. Default: 0, none.
+        mixup: Alpha of mixup (Zhang et al., arXiv 1710.09412): every image and its label are mixed
+            with another of the batch, in shares drawn from the Beta distribution (alpha, alpha).
+            Default: 0, none.
+        rand_augment_layers: Operations of RandAugment (Cubuk et al., arXiv 1909.13719) on each image,
+            its N, at most 10. Default: 0, none.
+        rand_augment_magnitude: Common magnitude of these operations, its M, in [0, 10]. Default: 9.
+
+    Raises:
+        ValueError: If a value is out of range or of another type, or ``pad`` or
+            ``rand_augment_magnitude`` is set without the crop or the operations that use it.
+    """
+
+    crop: Literal["none", "pad", "distorted"] = "none"
+    pad: NonNegativeInt = 4
+    flip: bool = False
+    color: bool = False
+    cutout: NonNegativeInt = 0
+    mixup: NonNegativeFloat = 0.0
+    rand_augment_layers: Annotated[int, Interval(ge=0, le=10)] = 0
+    rand_augment_magnitude: Annotated[float, Interval(ge=0, le=10)] = 9.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        _used_if(self, self.crop == "pad", "crop is pad", "pad")
+        layers = self.rand_augment_layers > 0
+        _used_if(self, layers, "rand_augment_layers is above 0", "rand_augment_magnitude")
+
     @property
     def central_crop(self) -> float:
-        """Share of an image's shorter side that is tested on ([S] after distorted crops)."""
+        """Share of an image's shorter side that is evaluated ([S] after distorted crops)."""
         return 0.875 if self.crop == "distorted" else 1.0
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """The images that epochs are evaluated on, and the epoch that is saved.
+
+    Args:
+        held_out: Share of the training images of each class, in [0, 1), that is not trained on. Every
+            epoch is then evaluated on these, and the test images are evaluated once at the end.
+            Default: 0, epochs are evaluated on the test images.
+        keep: "last" saves the weights after the last epoch, "best" those after the evaluation with the
+            highest accuracy on the held-out images. Default: "last".
+        patience: Evaluations in a row without a higher accuracy on the held-out images after which
+            training stops. Default: train for all epochs.
+
+    Raises:
+        ValueError: If a value is out of range or of another type, or an epoch would be chosen on the
+            test images.
+    """
+
+    held_out: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    keep: Literal["last", "best"] = "last"
+    patience: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        _used_if(self, self.held_out > 0, "held_out is above 0", "keep", "patience")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is trained.
+
+    Args:
+        model: The network.
+        optimizer: The optimizer and its learning rate.
+        run: The length of the run and how its steps are computed.
+        regularization: Label smoothing, the auxiliary head and drop path. Default: none.
+        augmentation: Random changes of the training images. Default: none.
+        evaluation: Held-out images and the epoch that is saved. Default: no held-out images, the last
+            epoch.
+
+    Raises:
+        ValueError: If the parts do not fit one another.
+
+    Example::
+
+        recipe = changed(RECIPES["cifar10"], model={"cells": 2}, run={"epochs": 30})
+    """
+
+    model: ModelSettings
+    optimizer: OptimizerSettings
+    run: RunSettings
+    regularization: RegularizationSettings = RegularizationSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_warmup(self.optimizer, self.run)
+        if self.augmentation.mixup and self.run.batch_size == 1:
+            raise ValueError(
+                "Expected run.batch_size: at least 2 with augmentation.mixup. "
+                f"Received: run.batch_size=1, augmentation.mixup={self.augmentation.mixup}"
+            )
+        if self.regularization.auxiliary_weight:
+            auxiliary_kernel(self.model.architecture)
 
     @checked
     def with_batch_size(self, batch_size: PositiveInt) -> Recipe:
         """The recipe for another batch size, its learning rate scaled in proportion."""
-        rate = self.learning_rate * batch_size / self.batch_size
-        return dataclasses.replace(self, batch_size=batch_size, learning_rate=rate)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, for JSON."""
-        genotype = self.genotype and self.genotype.to_dict()
-        return {**dataclasses.asdict(self), "genotype": genotype}
+        rate = self.optimizer.learning_rate * batch_size / self.run.batch_size
+        return changed(self, run={"batch_size": batch_size}, optimizer={"learning_rate": rate})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a JSON file that `load_recipe` reads."""
-        write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
+        write_text(path, json.dumps(to_dict(self), indent=2) + "\n")
+
+
+def check_warmup(optimizer: OptimizerSettings, run: RunSettings) -> None:
+    """Checks that the warm-up ends before the run.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if optimizer.warmup_epochs >= run.epochs:
+        raise ValueError(
+            "Expected optimizer.warmup_epochs below run.epochs. Received: "
+            f"optimizer.warmup_epochs={optimizer.warmup_epochs}, run.epochs={run.epochs}"
+        )
+
+
+def changed(recipe: R, **changes: Any) -> R:
+    """A copy of a recipe with other values of some fields.
+
+    Args:
+        recipe: `Recipe`, or another dataclass of dataclasses.
+        **changes: By name of a part, its changed fields by name, or another part.
+    """
+    values = {
+        name: dataclasses.replace(getattr(recipe, name), **value)
+        if isinstance(value, Mapping)
+        else value
+        for name, value in changes.items()
+    }
+    return dataclasses.replace(recipe, **values)  # type: ignore[type-var]
+
+
+def flat(recipe: Any) -> dict[str, Any]:
+    """The fields of a recipe's parts by their paths, such as ``optimizer.momentum``."""
+    values: dict[str, Any] = {}
+    for name in (field.name for field in dataclasses.fields(recipe)):
+        value = getattr(recipe, name)
+        if name in parts(type(recipe)):
+            values.update({f"{name}.{inner}": found for inner, found in flat(value).items()})
+        else:
+            values[name] = value
+    return values
+
+
+def parts(kind: type) -> dict[str, type]:
+    """The fields of a dataclass that are dataclasses themselves, with these."""
+    hints = typing.get_type_hints(kind)
+    classes = {name: hint for name, hint in hints.items() if isinstance(hint, type)}
+    return {name: hint for name, hint in classes.items() if dataclasses.is_dataclass(hint)}
+
+
+def to_dict(recipe: Any) -> dict[str, Any]:
+    """A recipe as plain data, for JSON."""
+    data = dataclasses.asdict(recipe)
+    genotype = recipe.model.genotype
+    data["model"]["genotype"] = genotype and genotype.to_dict()
+    return data
+
+
+def from_dict(kind: type[R], data: Any, path: str = "") -> R:
+    """The inverse of `to_dict`; fields with defaults may be missing.
+
+    Args:
+        kind: Class of the recipe, or of one of its parts.
+        data: Plain data of JSON.
+        path: Path of the part in the recipe, with a dot at the end. Default: the recipe itself.
+
+    Raises:
+        ValueError: With the path of the field that is missing, unknown, out of range or of another
+            type.
+    """
+    fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind, include_extras=True)  # type: ignore[arg-type]
+    unknown = isinstance(data, dict) and next((name for name in data if name not in hints), None)
+    if not isinstance(data, dict) or unknown:
+        received = f"one with {unknown!r}" if unknown else repr(data)
+        raise ValueError(
+            f"Expected {path[:-1] or 'a recipe'}: an object of {', '.join(hints)}. Received: {received}"
+        )
+    values = {}
+    for name in (field.name for field in fields if field.name in data or field.default is MISSING):
+        value = data.get(name)
+        if name in parts(kind):
+            value = from_dict(hints[name], value, f"{path}{name}.")
+        elif name == "genotype" and isinstance(value, dict):
+            value = Genotype.from_dict(value)
+        check(path + name, value, hints[name])
+        values[name] = value
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{path[:-1]}: {error}" if path else str(error)) from None
 
 
 def load_recipe(name: str | os.PathLike[str]) -> Recipe:
     """A recipe by its name, or from a JSON file.
 
     Raises:
-        ValueError: if there is no such recipe, or the file does not hold one.
-        OSError: if the file cannot be read.
+        ValueError: If there is no such recipe, or the file does not hold one.
+        OSError: If the file cannot be read.
     """
     name = os.fspath(name)
     if name in RECIPES:
         return RECIPES[name]
     if not name.endswith(".json"):
         raise ValueError(f"Expected {', '.join(RECIPES)} or a .json file. Received: {name!r}")
-    found, expected = read_json(name, "a recipe"), f"{name}: expected a recipe in JSON."
-    if not isinstance(found, dict):
-        raise ValueError(f"{expected} Received: no object with fields")
-    known = {field.name: field for field in dataclasses.fields(Recipe)}
-    missing = [n for n, field in known.items() if field.default is MISSING and n not in found]
-    unknown = sorted(found.keys() - known.keys())
-    if missing or unknown:
-        fault = f"one without {missing[0]}" if missing else f"one with the unknown field {unknown[0]!r}"
-        raise ValueError(f"{expected} Received: {fault}")
+    data = read_json(name, "a recipe")
     try:
-        return Recipe(**found)
+        return from_dict(Recipe, data)
     except ValueError as error:
-        raise ValueError(f"{expected} {error}") from None
+        raise ValueError(f"{name}: expected a recipe in JSON. {error}") from None
 
 
 _CIFAR = Recipe(
-    model="nasnet_a_6_768_cifar",
-    epochs=600,  # [S] 937,500 steps of 32 out of 50,000 images
-    batch_size=32,  # [S]
-    learning_rate=0.025,  # [S]
-    momentum=0.9,  # [S]
-    schedule="cosine",  # [S] one period
-    clip_norm=5.0,  # [S]
-    l2=0.5 * 5e-4,  # [S] 5e-4, where TF's l2_loss is half the sum of squares
-    auxiliary_weight=0.4,  # [S]
-    drop_path_keep=0.6,  # [S]
-    crop="pad",  # [N] A.3
-    pad=4,  # [N] A.3
-    flip=True,  # [N] A.3
+    ModelSettings(
+        preset="nasnet_a_6_768_cifar",
+        l2=0.5 * 5e-4,  # [S] 5e-4, where TF's l2_loss is half the sum of squares
+    ),
+    OptimizerSettings(
+        learning_rate=0.025,  # [S]
+        momentum=0.9,  # [S]
+        schedule="cosine",  # [S] one period
+        clip_norm=5.0,  # [S]
+    ),
+    RunSettings(
+        epochs=600,  # [S] 937,500 steps of 32 out of 50,000 images
+        batch_size=32,  # [S]
+    ),
+    RegularizationSettings(
+        auxiliary_weight=0.4,  # [S]
+        drop_path_keep=0.6,  # [S]
+    ),
+    AugmentationSettings(
+        crop="pad",  # [N] A.3
+        pad=4,  # [N] A.3
+        flip=True,  # [N] A.3
+    ),
 )
 
 _MOBILE = Recipe(
-    model="nasnet_mobile",
-    epochs=312,  # [S] 250,000 steps of 1,600 out of 1,281,167 images
-    batch_size=1600,  # [S] 50 replicas of 32
-    learning_rate=2.0,  # [S] 0.04 for each replica
-    optimizer="rmsprop",  # [S]
-    momentum=0.9,  # [S]
-    rho=0.9,  # [S]
-    epsilon=1.0,  # [S]
-    schedule="exponential",  # [S]
-    decay_rate=0.97,  # [S]
-    decay_epochs=2.4,  # [S]
-    clip_norm=10.0,  # [S]
-    l2=0.5 * 4e-5,  # [S] 4e-5, halved as above
-    label_smoothing=0.1,  # [S]
-    auxiliary_weight=0.4,  # [S]
-    ema=0.9999,  # [S]
-    crop="distorted",  # [S] Inception's preprocessing
-    flip=True,  # [S]
-    color=True,  # [S]
+    ModelSettings(
+        preset="nasnet_mobile",
+        l2=0.5 * 4e-5,  # [S] 4e-5, halved as above
+    ),
+    OptimizerSettings(
+        learning_rate=2.0,  # [S] 0.04 for each replica
+        kind="rmsprop",  # [S]
+        momentum=0.9,  # [S]
+        rho=0.9,  # [S]
+        epsilon=1.0,  # [S]
+        schedule="exponential",  # [S]
+        decay_rate=0.97,  # [S]
+        decay_epochs=2.4,  # [S]
+        clip_norm=10.0,  # [S]
+        ema=0.9999,  # [S]
+    ),
+    RunSettings(
+        epochs=312,  # [S] 250,000 steps of 1,600 out of 1,281,167 images
+        batch_size=1600,  # [S] 50 replicas of 32
+    ),
+    RegularizationSettings(
+        label_smoothing=0.1,  # [S]
+        auxiliary_weight=0.4,  # [S]
+    ),
+    AugmentationSettings(
+        crop="distorted",  # [S] Inception's preprocessing
+        flip=True,  # [S]
+        color=True,  # [S]
+    ),
 )
 
 #: The recipes by name.
 RECIPES: dict[str, Recipe] = {
     "cifar10": _CIFAR,
-    "cifar10_cutout": dataclasses.replace(_CIFAR, cutout=16),  # [N] table 1, [C]
+    "cifar10_cutout": changed(_CIFAR, augmentation={"cutout": 16}),  # [N] table 1, [C]
     "imagenet_mobile": _MOBILE,
-    "imagenet_large": dataclasses.replace(
+    "imagenet_large": changed(
         _MOBILE,
-        model="nasnet_large",
-        batch_size=1600,  # [S] 100 replicas of 16
-        learning_rate=1.5,  # [S] 0.015 for each replica
-        l2=0.5 * 5e-5,  # [S] 5e-5, halved as above
-        drop_path_keep=0.7,  # [S]
+        model={"preset": "nasnet_large", "l2": 0.5 * 5e-5},  # [S] 5e-5, halved as above
+        optimizer={"learning_rate": 1.5},  # [S] 0.015 for each replica
+        run={"batch_size": 1600},  # [S] 100 replicas of 16
+        regularization={"drop_path_keep": 0.7},  # [S]
     ),
     "finetune": Recipe(
-        model="nasnet_mobile",
-        weights="imagenet",
-        epochs=20,  # [F] 20,000 steps of 256, which is 20 epochs of 256,000 images
-        batch_size=256,  # [F]
-        learning_rate=0.01,  # [F] the middle of the grid 0.0001 .. 0.1
-        momentum=0.9,  # [F]
-        nesterov=True,  # [F]
-        schedule="cosine",  # [F]
-        l2=0.5 * 4e-5,  # [S] as in training from scratch
-        crop="distorted",  # [F]
-        flip=True,  # [F]
+        ModelSettings(
+            preset="nasnet_mobile",
+            weights="imagenet",
+            l2=0.5 * 4e-5,  # [S] as in training from scratch
+        ),
+        OptimizerSettings(
+            learning_rate=0.01,  # [F] the middle of the grid 0.0001 .. 0.1
+            momentum=0.9,  # [F]
+            nesterov=True,  # [F]
+            schedule="cosine",  # [F]
+        ),
+        RunSettings(
+            epochs=20,  # [F] 20,000 steps of 256, which is 20 epochs of 256,000 images
+            batch_size=256,  # [F]
+        ),
+        augmentation=AugmentationSettings(
+            crop="distorted",  # [F]
+            flip=True,  # [F]
+        ),
     ),
     # The CIFAR recipe cut down to some two hours on two CPU cores, for 28x28 grey images: so few
     # epochs need no regularisation but mirroring.
-    "fashion_mnist": dataclasses.replace(
+    "fashion_mnist": changed(
         _CIFAR,
-        model="nasnet_a_1_384_fashion_mnist",
-        bn_momentum=0.99,
-        epochs=10,
-        warmup_epochs=0.2,
-        learning_rate=0.05,
-        nesterov=True,
-        l2=0.5 * 1e-4,
-        auxiliary_weight=0.0,
-        drop_path_keep=1.0,
-        crop="none",
+        model={"preset": "nasnet_a_1_384_fashion_mnist", "bn_momentum": 0.99, "l2": 0.5 * 1e-4},
+        optimizer={"learning_rate": 0.05, "nesterov": True, "warmup_epochs": 0.2},
+        run={"epochs": 10},
+        regularization=RegularizationSettings(),
+        augmentation={"crop": "none"},
     ),
     # For the tests: a minute on two cores.
-    "digits": dataclasses.replace(
+    "digits": changed(
         _CIFAR,
-        cells=1,
-        filters=8,
-        stem_filters=8,
-        image_size=16,
-        epochs=6,
-        learning_rate=0.05,
-        l2=0.5 * 1e-4,
-        auxiliary_weight=0.0,
-        drop_path_keep=0.9,
-        pad=2,
-        flip=False,
+        model={"cells": 1, "filters": 8, "stem_filters": 8, "image_size": 16, "l2": 0.5 * 1e-4},
+        optimizer={"learning_rate": 0.05},
+        run={"epochs": 6},
+        regularization={"auxiliary_weight": 0.0, "drop_path_keep": 0.9},
+        augmentation={"pad": 2, "flip": False},
     ),
 }

@@ -9,7 +9,7 @@ from keras import ops
 
 from nasnet_zoo.checking import PositiveInt, checked
 
-from .recipes import Recipe
+from .recipes import OptimizerSettings
 
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
@@ -46,19 +46,19 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def learning_rate(
-    recipe: Recipe, steps_per_epoch: int
+    settings: OptimizerSettings, epochs: int, steps_per_epoch: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate of a recipe: cosine to 0 over all that follows the warm-up, or stepped."""
-    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    """The learning rate of a run: cosine to 0 over all that follows the warm-up, or stepped."""
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
     after: keras.optimizers.schedules.LearningRateSchedule
-    if recipe.schedule == "cosine":
-        steps = recipe.epochs * steps_per_epoch - warmup
-        after = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)
+    if settings.schedule == "cosine":
+        steps = epochs * steps_per_epoch - warmup
+        after = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
     else:
         after = keras.optimizers.schedules.ExponentialDecay(
-            recipe.learning_rate,
-            max(1, round(recipe.decay_epochs * steps_per_epoch)),
-            recipe.decay_rate,
+            settings.learning_rate,
+            max(1, round(settings.decay_epochs * steps_per_epoch)),
+            settings.decay_rate,
             staircase=True,
         )
     return WarmUp(after, warmup) if warmup else after

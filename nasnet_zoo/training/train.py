@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from .best import BestRound, accuracy_name
 from .checkpoint import Checkpoint, NotFiniteError, restore_checkpoint
 from .history import History, truncate_history
 from .input import evaluation_batches, training_batches
-from .recipes import Recipe
+from .recipes import OptimizerSettings, Recipe, RunSettings, flat, from_dict, to_dict
 from .schedules import learning_rate
 from .sources import ImageSource, broken_images_named, hold_out, open_source
 
@@ -78,12 +76,13 @@ def train(
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     source, out = open_source(data), Path(out)
-    fitted = hold_out(source, recipe.held_out) if recipe.held_out else source
-    steps = fitted.train_size // recipe.batch_size // checkpoints_per_epoch
-    steps -= steps % recipe.steps_per_execution
+    run, evaluation = recipe.run, recipe.evaluation
+    fitted = hold_out(source, evaluation.held_out) if evaluation.held_out else source
+    steps = fitted.train_size // run.batch_size // checkpoints_per_epoch
+    steps -= steps % run.steps_per_execution
     if not steps:
         raise ValueError(
-            f"{source.name}: expected images for at least one step of {recipe.batch_size} between two "
+            f"{source.name}: expected images for at least one step of {run.batch_size} between two "
             f"checkpoints. Received: {fitted.train_size} images, {checkpoints_per_epoch=}"
         )
     settings = {
@@ -96,8 +95,8 @@ def train(
     }
     with claimed(out, recipe, settings):
         keras.utils.set_random_seed(seed)
-        rounds = recipe.epochs * checkpoints_per_epoch
-        with dtype_policy(recipe.precision):
+        rounds = run.epochs * checkpoints_per_epoch
+        with dtype_policy(run.precision):
             model = build(recipe, source, steps * rounds)
         compile_model(model, recipe, steps * checkpoints_per_epoch)
 
@@ -105,10 +104,13 @@ def train(
             return _targets(training_batches(fitted, recipe, seed, start, deterministic), model)
 
         def evaluated(source: ImageSource) -> tf.data.Dataset:
-            size = recipe.architecture.image_size
-            return _targets(evaluation_batches(source, size, recipe.central_crop), model)
+            size = recipe.model.architecture.image_size
+            crop = recipe.augmentation.central_crop
+            return _targets(evaluation_batches(source, size, crop), model)
 
-        best = BestRound(model, recipe.keep == "best", recipe.patience) if recipe.held_out else None
+        best = None
+        if evaluation.held_out:
+            best = BestRound(model, evaluation.keep == "best", evaluation.patience)
         with broken_images_named(source):
             fit_resumable(
                 model,
@@ -116,7 +118,7 @@ def train(
                 batches,
                 steps,
                 rounds,
-                [keras.callbacks.SwapEMAWeights()] if recipe.ema is not None else [],
+                [keras.callbacks.SwapEMAWeights()] if recipe.optimizer.ema is not None else [],
                 validation_data=evaluated(fitted),
                 best=best,
                 tensorboard=tensorboard,
@@ -205,70 +207,74 @@ def build(recipe: Recipe, source: ImageSource, total_steps: int) -> keras.Model:
         source: says how many channels and classes.
         total_steps: over which drop path grows.
     """
-    a = recipe.architecture
+    a, regularization = recipe.model.architecture, recipe.regularization
     return from_architecture(
         a,
         (a.image_size, a.image_size, source.channels),
-        weights=recipe.weights,
+        weights=recipe.model.weights,
         classes=len(source.class_names),
         classifier_activation=None,
-        auxiliary_head=recipe.auxiliary_weight > 0,
-        drop_path_keep=recipe.drop_path_keep,
+        auxiliary_head=regularization.auxiliary_weight > 0,
+        drop_path_keep=regularization.drop_path_keep,
         drop_path_steps=total_steps,
-        drop_path_version=recipe.drop_path_version,
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        name=model_name(recipe.architecture),
+        drop_path_version=regularization.drop_path_version,
+        gradient_checkpointing=recipe.run.gradient_checkpointing,
+        name=model_name(a),
     )
 
 
-def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """The optimizer of a recipe."""
+def make_optimizer(
+    settings: OptimizerSettings, run: RunSettings, steps_per_epoch: int
+) -> keras.optimizers.Optimizer:
+    """The optimizer of a run."""
     common: dict[str, Any] = {
-        "learning_rate": learning_rate(recipe, steps_per_epoch),
-        "global_clipnorm": recipe.clip_norm,
-        "use_ema": recipe.ema is not None,
-        "ema_momentum": recipe.ema or 0.0,
+        "learning_rate": learning_rate(settings, run.epochs, steps_per_epoch),
+        "global_clipnorm": settings.clip_norm,
+        "use_ema": settings.ema is not None,
+        "ema_momentum": settings.ema or 0.0,
     }
     optimizer: keras.optimizers.Optimizer
-    if recipe.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
-    elif recipe.optimizer == "rmsprop":
+    if settings.kind == "sgd":
+        optimizer = keras.optimizers.SGD(
+            momentum=settings.momentum, nesterov=settings.nesterov, **common
+        )
+    elif settings.kind == "rmsprop":
         optimizer = keras.optimizers.RMSprop(
-            momentum=recipe.momentum, rho=recipe.rho, epsilon=recipe.epsilon, **common
+            momentum=settings.momentum, rho=settings.rho, epsilon=settings.epsilon, **common
         )
     else:
         optimizer = keras.optimizers.AdamW(
-            beta_1=recipe.momentum,
-            beta_2=recipe.beta_2,
+            beta_1=settings.momentum,
+            beta_2=settings.beta_2,
             epsilon=1e-8,
-            weight_decay=recipe.weight_decay,
+            weight_decay=settings.weight_decay,
             **common,
         )
         optimizer.exclude_from_weight_decay(var_names=_WITHOUT_DECAY)
-    if recipe.precision == "mixed_float16":
+    if run.precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
 
 
 def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> None:
     """Compiles a network of logits for `fit`, by its recipe."""
-    optimizer = make_optimizer(recipe, steps_per_epoch)
+    optimizer = make_optimizer(recipe.optimizer, recipe.run, steps_per_epoch)
     # Left to `fit`, the optimizer's variables are made while it is traced, which doubles that time.
     optimizer.build(model.trainable_variables)
     weights = {"predictions": 1.0}
     if "auxiliary" in model.output_names:
-        weights["auxiliary"] = recipe.auxiliary_weight
+        weights["auxiliary"] = recipe.regularization.auxiliary_weight
     model.compile(
         optimizer,
         {
             head: keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=recipe.label_smoothing
+                from_logits=True, label_smoothing=recipe.regularization.label_smoothing
             )
             for head in weights
         },
         loss_weights=weights,
         metrics={"predictions": [keras.metrics.CategoricalAccuracy(name="accuracy")]},
-        steps_per_execution=recipe.steps_per_execution,
+        steps_per_execution=recipe.run.steps_per_execution,
     )
 
 
@@ -282,13 +288,13 @@ def _targets(batches: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
 
 def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> keras.Model:
     """The trained weights in a network without what is for training only, with probabilities."""
-    a = recipe.architecture
+    a = recipe.model.architecture
     trained = from_architecture(
         a,
         (a.image_size, a.image_size, source.channels),
         classes=len(source.class_names),
         class_names=source.class_names,
-        name=model_name(recipe.architecture),
+        name=model_name(a),
     )
     values = {variable.path: variable for variable in model.weights}
     for variable in trained.weights:
@@ -339,26 +345,26 @@ def dtype_policy(policy: str) -> Iterator[None]:
 
 
 @contextmanager
-def claimed(out: Path, recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[None]:
+def claimed(out: Path, recipe: Any, settings: Mapping[str, Any]) -> Iterator[None]:
     """Holds a folder for a run, noted in it, and for this process.
 
     Args:
-        out: the folder, made if it is not there.
-        recipe: of the run.
-        settings: what else has to be the same when the run goes on, as JSON holds it.
+        out: Folder, made if it does not exist.
+        recipe: Recipe of the run, such as `Recipe`.
+        settings: Other values that have to be the same when the run goes on, as JSON holds them.
 
     Raises:
-        ValueError: if it holds other files, naming what is different if another run was begun there, or
-            if another process holds it.
+        ValueError: If the folder holds other files or another run, with the value that differs, or if
+            another process holds it.
     """
-    path, run = out / _RUN, {"recipe": recipe.to_dict(), **settings}
+    path = out / _RUN
     check_ours(out, _RUN, "a training run")
     with locked(out):
         begun = path.exists()
         if begun:
-            _check_same(path, run, recipe)
+            _check_same(path, recipe, settings)
         else:
-            write_text(path, json.dumps(run, indent=2) + "\n")
+            write_text(path, json.dumps({"recipe": to_dict(recipe), **settings}, indent=2) + "\n")
         try:
             yield
         except Exception:
@@ -368,19 +374,18 @@ def claimed(out: Path, recipe: Recipe, settings: Mapping[str, Any]) -> Iterator[
             raise
 
 
-def _check_same(path: Path, run: Mapping[str, Any], recipe: Recipe) -> None:
-    earlier = read_json(path, "a training run")
-    if not isinstance(earlier, dict) or not isinstance(earlier.get("recipe"), dict):
-        raise ValueError(f"{path}: expected a training run in JSON. Received: one without a recipe")
-    # A run that an earlier version began lacks the fields that came later: it goes on without them.
-    defaults = {f.name: f.default for f in dataclasses.fields(recipe) if f.default is not MISSING}
-    before = {**defaults, **earlier["recipe"], **earlier}
-    now = {**run["recipe"], **run}
-    for name, value in now.items():
-        if name == "recipe":
-            continue
+def _check_same(path: Path, recipe: Any, settings: Mapping[str, Any]) -> None:
+    earlier, expected = read_json(path, "a training run"), f"{path}: expected a training run in JSON."
+    if not isinstance(earlier, dict) or "recipe" not in earlier:
+        raise ValueError(f"{expected} Received: one without a recipe")
+    try:
+        # A run that an earlier version began lacks the fields that came later: it has their defaults.
+        before = {**earlier, **flat(from_dict(type(recipe), earlier["recipe"]))}
+    except ValueError as error:
+        raise ValueError(f"{expected} {error}") from None
+    for name, value in {**flat(recipe), **settings}.items():
         if name not in before:
-            raise ValueError(f"{path}: expected a training run in JSON. Received: one without {name}")
+            raise ValueError(f"{expected} Received: one without {name}")
         if before[name] != value:
             raise ValueError(
                 f"{path.parent}: expected the run that was begun there, with {name}={before[name]!r}. "

@@ -1,7 +1,6 @@
 """Recipes of detectors, runs that are stopped and go on, and the command line."""
 
 import csv
-import dataclasses
 import functools
 import json
 import zipfile
@@ -10,12 +9,13 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from recipe_fields import SHARED, without
 
 import nasnet_zoo as zoo
 from nasnet_zoo.cli import main
 from nasnet_zoo.detection.coco import CocoImages
 from nasnet_zoo.detection.evaluation import evaluate
-from nasnet_zoo.detection.recipes import DETECTION_RECIPES, DetectionRecipe, find_recipe
+from nasnet_zoo.detection.recipes import DETECTION_RECIPES, find_recipe
 from nasnet_zoo.detection.training import (
     CocoEvaluation,
     build_detector,
@@ -24,6 +24,7 @@ from nasnet_zoo.detection.training import (
 )
 from nasnet_zoo.files import locked
 from nasnet_zoo.training.checkpoint import NotFiniteError
+from nasnet_zoo.training.recipes import changed, flat
 from nasnet_zoo.training.schedules import learning_rate
 from nasnet_zoo.training.train import dtype_policy, make_optimizer
 
@@ -33,19 +34,18 @@ pytestmark = pytest.mark.tensorflow
 NAMES = ("red", "blue")
 CELL = zoo.CellGenotype((zoo.Block((0, 1), ("sep_3x3", "identity")),))
 GENOTYPE = zoo.Genotype("small", CELL, CELL)
-TINY = dataclasses.replace(
+TINY = changed(
     find_recipe("pasted"),
-    filters=4,
-    stem_filters=4,
-    image_size=64,
-    epochs=2,
-    batch_size=2,
-    anchor_size=32.0,
-    rpn_filters=8,
-    candidates=40,
-    proposals=8,
-    box_samples=8,
-    crop_size=3,
+    model={"filters": 4, "stem_filters": 4, "image_size": 64},
+    run={"epochs": 2, "batch_size": 2},
+    detector={
+        "anchor_size": 32.0,
+        "rpn_filters": 8,
+        "candidates": 40,
+        "proposals": 8,
+        "box_samples": 8,
+        "crop_size": 3,
+    },
 )
 
 
@@ -70,12 +70,13 @@ def made(folder, count, names=NAMES):
 
 def test_recipes_are_the_papers():
     mobile, large = DETECTION_RECIPES["coco_mobile"], DETECTION_RECIPES["coco_large"]
-    assert (mobile.model, mobile.architecture.image_size) == ("nasnet_mobile", 600)
-    assert (large.model, large.architecture.image_size) == ("nasnet_large", 1200)
+    assert (mobile.model.preset, mobile.model.image_size) == ("nasnet_mobile", 600)
+    assert (large.model.preset, large.model.image_size) == ("nasnet_large", 1200)
     for recipe in (mobile, large):
-        assert recipe.weights == "imagenet"
-        assert recipe.train_batch_norm is False
-        assert (recipe.proposals, recipe.box_samples, recipe.crop_size) == (300, 64, 17)
+        assert recipe.model.weights == "imagenet"
+        detector = recipe.detector
+        assert detector.train_batch_norm is False
+        assert (detector.proposals, detector.box_samples, detector.crop_size) == (300, 64, 17)
     with pytest.raises(ValueError, match="Expected one of coco_mobile, coco_large, pasted"):
         find_recipe("coco")
 
@@ -123,12 +124,9 @@ def test_the_command_line_trains_evaluates_and_predicts(tmp_path, capsys):
         k: [str(tmp_path / k / "annotations.json"), str(tmp_path / k / "images")]
         for k in ("train", "test", "other")
     }
-    fields = [
-        f"{f.name}={getattr(TINY, f.name)}"
-        for f in dataclasses.fields(TINY)
-        if getattr(TINY, f.name) != getattr(find_recipe("pasted"), f.name)
-    ]
-    train = ["detect", "train", "pasted", "--set", *fields, "epochs=1"]
+    pasted = flat(find_recipe("pasted"))
+    fields = [f"{name}={value}" for name, value in flat(TINY).items() if value != pasted[name]]
+    train = ["detect", "train", "pasted", "--set", *fields, "run.epochs=1"]
     out = str(tmp_path / "run")
     assert main([*train, "--train", *parts["train"], "--test", *parts["test"], "--out", out]) == 0
     file = f"{out}/detector.keras"
@@ -153,7 +151,7 @@ def test_the_command_line_trains_evaluates_and_predicts(tmp_path, capsys):
     # From a detector of other classes: what knows of no classes is kept. Such a step moves no float32.
     again = str(tmp_path / "again")
     others = ["--train", *parts["other"], "--test", *parts["other"], "--out", again, "--from", file]
-    assert main([*train, "learning_rate=1e-30", *others]) == 0
+    assert main([*train, "optimizer.learning_rate=1e-30", *others]) == 0
     ours, theirs = load_detector(again + "/detector.keras"), load_detector(file)
     for one, other in zip(
         ours.network.trainable_weights, theirs.network.trainable_weights, strict=True
@@ -165,8 +163,8 @@ def test_the_command_line_trains_evaluates_and_predicts(tmp_path, capsys):
 # === Recipes ===
 
 
-def with_(**fields):
-    return dataclasses.replace(TINY, **{"genotype": GENOTYPE, **fields})
+def with_(**changes):
+    return changed(changed(TINY, model={"genotype": GENOTYPE}), **changes)
 
 
 @functools.cache
@@ -174,78 +172,35 @@ def run_of(recipe):
     """What a recipe makes: the detector, its optimizer and the steps' learning rates."""
     keras.utils.clear_session()  # automatic names begin anew
     keras.utils.set_random_seed(0)
-    with dtype_policy(recipe.precision):
+    with dtype_policy(recipe.run.precision):
         detector = build_detector(recipe, NAMES)
-    optimizer = make_optimizer(recipe, steps_per_epoch=10)
-    rate = learning_rate(recipe, steps_per_epoch=10)
-    rates = [float(rate(step)) for step in range(0, 10 * recipe.epochs, 3)]
+    optimizer = make_optimizer(recipe.optimizer, recipe.run, steps_per_epoch=10)
+    rate = learning_rate(recipe.optimizer, recipe.run.epochs, steps_per_epoch=10)
+    rates = [float(rate(step)) for step in range(0, 10 * recipe.run.epochs, 3)]
     config = {k: v for k, v in optimizer.get_config().items() if k not in ("name", "learning_rate")}
     sums = [np.abs(np.asarray(v, np.float64)).sum() for v in detector.network.weights]
     types = [layer.compute_dtype for layer in detector.network.layers]
     return json.dumps([detector.get_config(), config, rates, sums, types], default=str)
 
 
-#: A value of every field that only the training loop reads, and what it changes there.
-LOOP = {
-    "epochs": "history.csv has a line for each",
-    "batch_size": "test_batches_are_fitted_into_squares_with_their_boxes",
-    "image_size": "test_batches_are_fitted_into_squares_with_their_boxes",
-    "flip": "test_a_mirrored_image_has_mirrored_boxes",
-}
+#: Changes of every field that make it change what a recipe builds.
 BUILT = {
-    "model": {"model": "nasnet_large"},
-    "learning_rate": {"learning_rate": 0.3},
-    "genotype": {"genotype": zoo.NASNET_C},
-    "cells": {"cells": 2},
-    "filters": {"filters": 8},
-    "stem_filters": {"stem_filters": 8},
-    "bn_momentum": {"bn_momentum": 0.5},
-    "optimizer": {"optimizer": "rmsprop"},
-    "momentum": {"momentum": 0.1},
-    "nesterov": {"nesterov": True},
-    "rho": {"optimizer": "rmsprop", "rho": 0.1},
-    "epsilon": {"optimizer": "rmsprop", "epsilon": 0.1},
-    "beta_2": {"optimizer": "adamw", "beta_2": 0.5},
-    "weight_decay": {"optimizer": "adamw", "weight_decay": 0.1},
-    "schedule": {"schedule": "exponential"},
-    "decay_rate": {"schedule": "exponential", "decay_epochs": 0.5, "decay_rate": 0.1},
-    "decay_epochs": {"schedule": "exponential", "decay_epochs": 0.5},
-    "warmup_epochs": {"warmup_epochs": 1.0},
-    "clip_norm": {"clip_norm": 1.0},
-    "l2": {"l2": 0.1},
-    "ema": {"ema": 0.5},
-    "precision": {"precision": "mixed_bfloat16"},
-    "gradient_checkpointing": {"gradient_checkpointing": True},
-    "anchor_size": {"anchor_size": 16.0},
-    "rpn_filters": {"rpn_filters": 4},
-    "candidates": {"candidates": 20},
-    "proposals": {"proposals": 4},
-    "box_samples": {"box_samples": 4},
-    "crop_size": {"crop_size": 4},
-    "train_batch_norm": {"train_batch_norm": False},
+    **SHARED,
+    "detector.anchor_size": {"detector": {"anchor_size": 16.0}},
+    "detector.rpn_filters": {"detector": {"rpn_filters": 4}},
+    "detector.candidates": {"detector": {"candidates": 20}},
+    "detector.proposals": {"detector": {"proposals": 4}},
+    "detector.box_samples": {"detector": {"box_samples": 4}},
+    "detector.crop_size": {"detector": {"crop_size": 4}},
+    "detector.train_batch_norm": {"detector": {"train_batch_norm": False}},
 }
-WITHOUT = {
-    "label_smoothing": 0.1,
-    "auxiliary_weight": 0.4,
-    "drop_path_keep": 0.5,
-    "drop_path_version": "v1",
-    "crop": "pad",
-    "pad": 2,
-    "color": True,
-    "cutout": 8,
-    "mixup": 0.2,
-    "rand_augment_layers": 2,
-    "rand_augment_magnitude": 3.0,
-    "held_out": 0.1,
-    "keep": "best",
-    "patience": 2,
-    "steps_per_execution": 2,
-}
+#: Fields that only the training loop reads.
+LOOP = {"model.weights", "model.image_size", "flip"}
+LOOP |= {"run.epochs", "run.batch_size", "run.steps_per_execution"}
 
 
 def test_every_field_of_a_recipe_is_one_of_these():
-    names = {field.name for field in dataclasses.fields(DetectionRecipe)}
-    assert names == {*LOOP, *BUILT, *WITHOUT, "weights"}  # test_a_recipe_starts_from_weights
+    assert flat(TINY).keys() == {*BUILT, *LOOP}
 
 
 def test_equal_recipes_make_equal_runs():
@@ -255,8 +210,7 @@ def test_equal_recipes_make_equal_runs():
 @pytest.mark.parametrize("field", BUILT)
 def test_a_field_has_an_effect(field):
     changes = BUILT[field]
-    others = {name: value for name, value in changes.items() if name != field}
-    assert run_of(with_(**changes)) != run_of(with_(**others))
+    assert run_of(with_(**changes)) != run_of(with_(**without(changes, field)))
 
 
 def test_a_recipe_starts_from_weights(tmp_path):
@@ -264,47 +218,67 @@ def test_a_recipe_starts_from_weights(tmp_path):
     for weight in network.weights:
         weight.assign(np.full(weight.shape, 0.5))
     network.save_weights(tmp_path / "a.weights.h5")
-    found = build_detector(with_(weights=str(tmp_path / "a.weights.h5")), NAMES).network
+    found = build_detector(with_(model={"weights": str(tmp_path / "a.weights.h5")}), NAMES).network
     for weight in found.weights:
         np.testing.assert_array_equal(weight, np.full(weight.shape, 0.5), err_msg=weight.path)
 
 
-@pytest.mark.parametrize("field", WITHOUT)
-def test_a_field_without_effect_is_refused(field, capsys):
-    value = WITHOUT[field]
-    with pytest.raises(ValueError, match=f"Expected {field}=.*a detector is trained without it"):
-        with_(**{field: value})
+@pytest.mark.slow
+def test_the_training_loop_follows_its_fields(tmp_path):
+    train, test = made(tmp_path / "train", 8), made(tmp_path / "test", 2)
+    runs = {
+        "whole": {},
+        "epochs": {"run": {"epochs": 1}},
+        "batches": {"run": {"batch_size": 4}},
+        "size": {"model": {"image_size": 48}},
+        "flipped": {"flip": True},
+        "two": {"run": {"steps_per_execution": 2}},
+    }
+    losses = {}
+    for name, changes in runs.items():
+        train_detector(with_(**changes), train, test, tmp_path / name, verbose=0)
+        with open(tmp_path / name / "history.csv", newline="") as file:
+            losses[name] = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert len(losses["epochs"]) == 1
+    assert losses["two"] == pytest.approx(losses["whole"], rel=1e-4)
+    for name in ("batches", "size", "flipped"):
+        assert losses[name] != pytest.approx(losses["whole"], rel=1e-4), name
+
+
+@pytest.mark.parametrize("field", ["evaluation.keep", "augmentation.cutout", "model.dropout"])
+def test_a_field_that_a_detector_has_not_is_refused(field, capsys):
     command = ["detect", "train", "pasted", "--train", "a", "b", "--test", "c", "d", "--out", "e"]
-    assert main([*command, "--set", f"{field}={str(value).lower()}"]) == 1
-    assert f"Received: {field}={value}" in capsys.readouterr().err
+    assert main([*command, "--set", f"{field}=1"]) == 1
+    assert f"Received: '{field.removeprefix('model.')}=1'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("image_size", 0),
-        ("image_size", 1_000_000),
-        ("image_size", 64.0),
-        ("epochs", 0),
-        ("batch_size", 0),
-        ("learning_rate", -1.0),
-        ("learning_rate", float("inf")),
-        ("learning_rate", float("nan")),
-        ("anchor_size", 0.0),
-        ("anchor_size", float("nan")),
-        ("rpn_filters", 0),
-        ("candidates", 0),
-        ("candidates", 1_000_000),
-        ("proposals", 0),
-        ("box_samples", 0),
-        ("crop_size", 1),
-        ("crop_size", 1000),
-        ("train_batch_norm", 1),
+        ("model.image_size", 0),
+        ("model.image_size", 1_000_000),
+        ("model.image_size", 64.0),
+        ("run.epochs", 0),
+        ("run.batch_size", 0),
+        ("optimizer.learning_rate", -1.0),
+        ("optimizer.learning_rate", float("inf")),
+        ("optimizer.learning_rate", float("nan")),
+        ("detector.anchor_size", 0.0),
+        ("detector.anchor_size", float("nan")),
+        ("detector.rpn_filters", 0),
+        ("detector.candidates", 0),
+        ("detector.candidates", 1_000_000),
+        ("detector.proposals", 0),
+        ("detector.box_samples", 0),
+        ("detector.crop_size", 1),
+        ("detector.crop_size", 1000),
+        ("detector.train_batch_norm", 1),
     ],
 )
 def test_a_value_out_of_range_is_refused(field, value):
-    with pytest.raises(ValueError, match=rf"Expected {field}.* Received: ({field}=)?{value}"):
-        with_(**{field: value})
+    part, name = field.split(".")
+    with pytest.raises(ValueError, match=rf"Expected .*{name}.* Received: .*{name}={value}"):
+        with_(**{part: {name: value}})
 
 
 def test_averages_of_weights_are_evaluated(tmp_path):
@@ -432,10 +406,18 @@ def test_a_training_that_cannot_begin_leaves_nothing(file, tmp_path):
     other = made(tmp_path / "other", 2, ("car", "cat"))
     for arguments, options, told in (
         ((with_(), train, other), {}, "test data: expected the 2 classes of the training data"),
-        ((with_(batch_size=3), train, test), {}, "Expected at least 3 images to train on. Received: 2"),
+        (
+            (with_(run={"batch_size": 3}), train, test),
+            {},
+            "Expected at least 3 images to train on",
+        ),
         ((with_(), train, test), {"seed": -1}, "Expected seed: an int of at least 0"),
         ((with_(), train, test), {"start_from": tmp_path / "none.keras"}, "none.keras: expected a det"),
-        ((with_(rpn_filters=9), train, test), {"start_from": file}, "Expected a detector alike"),
+        (
+            (with_(detector={"rpn_filters": 9}), train, test),
+            {"start_from": file},
+            "detector alike",
+        ),
     ):
         with pytest.raises((ValueError, OSError), match=told):
             train_detector(*arguments, tmp_path / "run", **options)

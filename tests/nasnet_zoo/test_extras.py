@@ -91,7 +91,7 @@ from nasnet_zoo import NASNET_A, NASNet
 model = NASNet(NASNET_A, cells=1, filters=4, stem_filters=4, image_size=32, classes=3)
 """
 
-_DIGITS = "--set epochs=1 cells=1 filters=4 stem_filters=4 batch_size=8"
+_DIGITS = "--set run.epochs=1 model.cells=1 model.filters=4 model.stem_filters=4 run.batch_size=8"
 
 #: What each extra is for, as Python files and commands of nasnet-zoo in an empty folder.
 USES = {

@@ -1,4 +1,3 @@
-import dataclasses
 import importlib
 import zlib
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image
 from strategies import examples
 
 from nasnet_zoo.data import ImageData
-from nasnet_zoo.training import RECIPES, open_source
+from nasnet_zoo.training import RECIPES, changed, open_source
 from nasnet_zoo.training.input import (
     augment,
     cut_out,
@@ -34,7 +33,12 @@ from nasnet_zoo.training.sources import (
 
 pytestmark = pytest.mark.tensorflow
 
-PLAIN = dataclasses.replace(RECIPES["digits"], image_size=8, batch_size=5, crop="none", flip=False)
+PLAIN = changed(
+    RECIPES["digits"],
+    model={"image_size": 8},
+    run={"batch_size": 5},
+    augmentation={"crop": "none", "pad": 4, "flip": False},
+)
 
 
 def numbered(count, size=8, channels=1, classes=3):
@@ -76,7 +80,7 @@ def test_every_epoch_holds_each_image_once_in_its_own_order(count):
 @pytest.mark.parametrize("start", [0, 3, 40])
 @pytest.mark.parametrize("more", [{}, {"mixup": 0.2, "rand_augment_layers": 2}], ids=str)
 def test_a_stream_from_a_later_step_is_the_rest_of_the_whole_one(start, more):
-    recipe = dataclasses.replace(PLAIN, crop="pad", flip=True, cutout=3, **more)
+    recipe = changed(PLAIN, augmentation={"crop": "pad", "pad": 2, "flip": True, "cutout": 3, **more})
     source = ArraySource(numbered(23))
     whole = list(training_batches(source, recipe, seed=1).skip(start).take(2).as_numpy_iterator())
     rest = list(training_batches(source, recipe, 1, start).take(2).as_numpy_iterator())
@@ -151,12 +155,12 @@ def test_a_distorted_crop_keeps_to_its_limits(number):
 
 
 def test_half_of_the_images_are_mirrored(noise):
-    recipe = dataclasses.replace(PLAIN, image_size=24, flip=True)
+    recipe = changed(PLAIN, model={"image_size": 24}, augmentation={"flip": True})
     image = np.round((noise + 1) * 127.5).astype(np.uint8)
     straight = image / np.float32(127.5) - 1
     mirrored = 0
     for number in range(60):
-        made = augment(tf.constant(image), recipe, 24, keys(number)).numpy()
+        made = augment(tf.constant(image), recipe.augmentation, 24, keys(number)).numpy()
         flipped = not np.allclose(made, straight, atol=1e-6)
         np.testing.assert_allclose(made[:, ::-1] if flipped else made, straight, atol=1e-6)
         mirrored += flipped
@@ -178,9 +182,9 @@ def first_batch(recipe, source=None):
 
 def test_a_mixed_batch_mixes_labels_as_images_with_those_before_them():
     """Images of one value each are a line from 0 to 1 between them: it tells the share."""
-    recipe = dataclasses.replace(PLAIN, batch_size=16)
+    recipe = changed(PLAIN, run={"batch_size": 16})
     images, labels = first_batch(recipe)
-    mixed, mixed_labels = first_batch(dataclasses.replace(recipe, mixup=1.0))
+    mixed, mixed_labels = first_batch(changed(recipe, augmentation={"mixup": 1.0}))
     values, mixed_values = images[:, 0, 0, 0], mixed[:, 0, 0, 0]
     before = np.roll(values, 1)
     shares = (mixed_values - before) / (values - before)
@@ -208,12 +212,15 @@ def test_shares_of_mixup_are_of_the_beta_distribution(alpha):
 def test_rand_augment_varies_images_by_its_magnitude_and_leaves_labels(noise):
     image = np.round((noise + 1) * 127.5).astype(np.uint8)
     source = ArraySource(ImageData(*[image[None], np.zeros(1, int)] * 2, ("a",), "one", 2))
-    recipe = dataclasses.replace(PLAIN, image_size=24, batch_size=40)
+    recipe = changed(PLAIN, model={"image_size": 24}, run={"batch_size": 40})
     plain, labels = first_batch(recipe, source)
     distances = []
     for magnitude in (0.0, 3.0, 9.0):
         made, same = first_batch(
-            dataclasses.replace(recipe, rand_augment_layers=1, rand_augment_magnitude=magnitude), source
+            changed(
+                recipe, augmentation={"rand_augment_layers": 1, "rand_augment_magnitude": magnitude}
+            ),
+            source,
         )
         np.testing.assert_array_equal(same, labels)
         assert made.dtype == plain.dtype
@@ -227,7 +234,7 @@ def test_rand_augment_varies_images_by_its_magnitude_and_leaves_labels(noise):
 
 def test_what_is_off_draws_nothing():
     """The batches of recipes that were written before mixup and RandAugment."""
-    recipe = dataclasses.replace(PLAIN, crop="pad", pad=2, flip=True, cutout=3)
+    recipe = changed(PLAIN, augmentation={"crop": "pad", "pad": 2, "flip": True, "cutout": 3})
     images, labels = first_batch(recipe)
     assert zlib.crc32(images.tobytes()) == 134809022
     assert zlib.crc32(labels.tobytes()) == 1826384344
@@ -238,7 +245,12 @@ def test_the_saturation_of_every_crop_is_varied_in_the_pipeline(crop):
     """Whose graph has to know the number of channels; brightness alone shifts all three alike."""
     image = np.full((1, 24, 24, 3), [150, 120, 100], np.uint8)
     source = ArraySource(ImageData(*[image, np.zeros(1, int)] * 2, ("a",), "one", 2))
-    recipe = dataclasses.replace(PLAIN, image_size=24, batch_size=20, crop=crop, pad=0, color=True)
+    recipe = changed(
+        PLAIN,
+        model={"image_size": 24},
+        run={"batch_size": 20},
+        augmentation={"crop": crop, "pad": 0 if crop == "pad" else 4, "color": True},
+    )
     images, _ = first_batch(recipe, source)
     saturation = (images[:, 5, 5].max(-1) - images[:, 5, 5].min(-1)) * 127.5
     assert saturation.min() < 40
@@ -271,7 +283,7 @@ def test_a_folder_is_read_file_by_file(folder):
 
 def test_a_broken_image_is_named(folder):
     (folder / "dog" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    recipe = dataclasses.replace(PLAIN, batch_size=2)
+    recipe = changed(PLAIN, run={"batch_size": 2})
     source = open_source(folder)
     message = r"dog/2\.png: expected a readable image. Received: none of PNG, JPEG"
     with pytest.raises(ValueError, match=message), broken_images_named(source):
@@ -279,7 +291,7 @@ def test_a_broken_image_is_named(folder):
 
 
 def test_an_image_that_is_gone_or_cut_short_is_named(folder):
-    recipe = dataclasses.replace(PLAIN, batch_size=2)
+    recipe = changed(PLAIN, run={"batch_size": 2})
     for name in ("3.jpg", "4.jpg"):
         Image.new("RGB", (40, 40), "red").save(folder / "dog" / name)
         (folder / "dog" / name).with_suffix(".png").unlink()

@@ -17,7 +17,8 @@ from nasnet_zoo.cells import Cell, ScheduledDropPath
 from nasnet_zoo.cli import main
 from nasnet_zoo.data import load_data
 from nasnet_zoo.files import locked
-from nasnet_zoo.training import RECIPES, Recipe, train
+from nasnet_zoo.training import RECIPES, changed, train
+from nasnet_zoo.training.recipes import to_dict
 from nasnet_zoo.training.sources import open_source
 from nasnet_zoo.training.train import build, claimed, compile_model, for_inference
 
@@ -40,7 +41,7 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
     assert list((out / "tensorboard" / "validation").glob("events.out.*"))
     assert not (out / "test.json").exists()  # which is of runs with held-out images
     lines = history(out)
-    assert len(lines) == RECIPES["digits"].epochs
+    assert len(lines) == RECIPES["digits"].run.epochs
     accuracy = float(lines[-1]["val_accuracy"])
     assert accuracy >= 0.95
     found = tmp_path / "found.json"
@@ -79,7 +80,7 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
     assert model_file.read_bytes() == whole
     assert (out / "checkpoint.npz").read_bytes() == checkpoint
     # Training can start from them, for other classes too.
-    tuned = dataclasses.replace(RECIPES["digits"], weights=str(out / "model.weights.h5"))
+    tuned = changed(RECIPES["digits"], model={"weights": str(out / "model.weights.h5")})
     fewer = dataclasses.replace(load_data("digits"), class_names=tuple("0123456789abc"))
     with pytest.warns(UserWarning, match="predictions"):
         start = build(tuned, open_source(fewer), 10)
@@ -93,15 +94,17 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
 SCRIPT = """
 import sys
 from nasnet_zoo.cells import Block, CellGenotype, Genotype
-from nasnet_zoo.training import Recipe, train
+from nasnet_zoo.training import RECIPES, changed, train
 cell = CellGenotype((Block((0, 1), ("sep_3x3", "identity")), Block((0, 2), ("avg_3x3", "sep_3x3"))))
-recipe = Recipe(
-    genotype=Genotype("two blocks", cell, cell),
-    model="nasnet_a_6_768_cifar", cells=1, filters=2, stem_filters=2, image_size=12, epochs=2,
-    batch_size=64, learning_rate=0.01, momentum=0.9, clip_norm=5.0, l2=1e-4, label_smoothing=0.1,
-    auxiliary_weight=0.4, drop_path_keep=0.8, ema=0.9, crop="pad", pad=2, flip=True, cutout=4,
-    warmup_epochs=0.5, optimizer="adamw", weight_decay=0.05, mixup=0.2, rand_augment_layers=1,
-    held_out=0.2, keep="best", patience=5,
+genotype = Genotype("two blocks", cell, cell)
+recipe = changed(
+    RECIPES["digits"],
+    model=dict(genotype=genotype, filters=2, stem_filters=2, image_size=12, l2=1e-4),
+    optimizer=dict(learning_rate=0.01, ema=0.9, warmup_epochs=0.5, kind="adamw", weight_decay=0.05),
+    run=dict(epochs=2, batch_size=64),
+    regularization=dict(label_smoothing=0.1, auxiliary_weight=0.4, drop_path_keep=0.8),
+    augmentation=dict(flip=True, cutout=4, mixup=0.2, rand_augment_layers=1),
+    evaluation=dict(held_out=0.2, keep="best", patience=5),
 )
 train(recipe, "digits", sys.argv[1], seed=1, checkpoints_per_epoch=3, deterministic=True)
 """
@@ -147,27 +150,26 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path):
 
 
 def test_a_folder_holds_one_run(tmp_path):
-    recipe = dataclasses.replace(RECIPES["digits"], epochs=9)
-    (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe.to_dict(), "data": "digits"}))
-    with pytest.raises(ValueError, match="begun there, with epochs=9. Received: epochs=6"):
+    recipe = changed(RECIPES["digits"], run={"epochs": 9})
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": to_dict(recipe), "data": "digits"}))
+    with pytest.raises(ValueError, match="begun there, with run.epochs=9. Received: run.epochs=6"):
         train(RECIPES["digits"], "digits", tmp_path)
 
 
 def test_a_run_of_an_earlier_version_goes_on_without_the_fields_that_came_later(tmp_path):
     recipe = RECIPES["digits"]
     settings = {"data": "digits", "seed": 0}
-    earlier = recipe.to_dict()
-    del earlier["weight_decay"], earlier["beta_2"]
+    earlier = to_dict(recipe)
+    del earlier["optimizer"]["weight_decay"], earlier["optimizer"]["beta_2"], earlier["evaluation"]
     (tmp_path / "run.json").write_text(json.dumps({"recipe": earlier, **settings}))
     with claimed(tmp_path, recipe, settings):
         pass
-    changed = dataclasses.replace(recipe, optimizer="adamw", weight_decay=0.1)
-    (tmp_path / "run.json").write_text(
-        json.dumps({"recipe": {**earlier, "optimizer": "adamw"}} | settings)
-    )
+    earlier["optimizer"]["kind"] = "adamw"
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": earlier, **settings}))
+    other = changed(recipe, optimizer={"kind": "adamw", "weight_decay": 0.1})
     with (
-        pytest.raises(ValueError, match="with weight_decay=0.0. Received: weight_decay=0.1"),
-        claimed(tmp_path, changed, settings),
+        pytest.raises(ValueError, match="with optimizer.weight_decay=0.0. Received: .*=0.1"),
+        claimed(tmp_path, other, settings),
     ):
         pass
 
@@ -182,7 +184,7 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"recipe": RECIPES["digits"].to_dict()}))
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": to_dict(RECIPES["digits"])}))
     with locked(tmp_path), pytest.raises(ValueError, match="Received: one that another run holds"):
         train(RECIPES["digits"], "digits", tmp_path)
 
@@ -192,7 +194,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     [
         (b"", "a training run in JSON. Received: nothing"),
         (b"[]", "a training run in JSON. Received: one without a recipe"),
-        (b'{"recipe": {}, "seed": 0}', "a training run in JSON. Received: one without model"),
+        (b'{"recipe": {}, "seed": 0}', "a training run in JSON. Expected model: an object of preset"),
         (b"\xff\xfe", "a training run in JSON. Received: bytes that are no text"),
         (b"[" * 100_000, "a training run in JSON. Received: lists nested too deeply"),
     ],
@@ -225,20 +227,15 @@ def test_too_few_images_for_a_step_are_refused_before_anything_is_written(tmp_pa
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_recipes_make_networks_whose_trained_weights_move_to_inference(precision):
-    recipe = Recipe(
-        model="nasnet_c_4_640_cifar",
-        epochs=1,
-        batch_size=4,
-        learning_rate=0.05,
-        cells=1,
-        filters=2,
-        image_size=12,
-        auxiliary_weight=0.4,
-        drop_path_keep=0.5,
-        drop_path_version="constant",
-        precision=precision,
-        gradient_checkpointing=True,
-        steps_per_execution=3,
+    recipe = changed(
+        RECIPES["digits"],
+        model={"preset": "nasnet_c_4_640_cifar", "filters": 2, "image_size": 12},
+        run={"precision": precision, "gradient_checkpointing": True, "steps_per_execution": 3},
+        regularization={
+            "auxiliary_weight": 0.4,
+            "drop_path_keep": 0.5,
+            "drop_path_version": "constant",
+        },
     )
     source = open_source("digits")
     keras.config.set_dtype_policy(precision)

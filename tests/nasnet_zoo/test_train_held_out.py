@@ -1,7 +1,6 @@
 """Held-out images, the best round and early stopping."""
 
 import csv
-import dataclasses
 import json
 
 import keras
@@ -14,7 +13,16 @@ from PIL import Image
 from nasnet_zoo.cells import Block, CellGenotype, Genotype
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.evaluation import evaluate
-from nasnet_zoo.training import RECIPES, Recipe, open_source, train
+from nasnet_zoo.training import (
+    EvaluationSettings,
+    ModelSettings,
+    OptimizerSettings,
+    Recipe,
+    RunSettings,
+    changed,
+    open_source,
+    train,
+)
 from nasnet_zoo.training.best import BestRound
 from nasnet_zoo.training.sources import ArraySource, from_tfds, hold_out
 from nasnet_zoo.training.train import fit_resumable
@@ -132,7 +140,7 @@ def test_a_source_that_cannot_hold_out_is_refused(tmp_path):
         name, class_names, channels, train_size, test_size = "plain", ("a", "b", "c"), 3, 40, 6
         training = testing = staticmethod(lambda *_: None)
 
-    recipe = dataclasses.replace(TINY, held_out=0.2)
+    recipe = changed(TINY, evaluation={"held_out": 0.2})
     with pytest.raises(ValueError, match="plain: expected a source with a method hold_out"):
         train(recipe, Plain(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -255,16 +263,17 @@ def test_a_checkpoint_without_a_best_round_is_refused(tmp_path):
 
 PLAIN = CellGenotype((Block((0, 1), ("identity", "avg_3x3")),))
 TINY = Recipe(
-    genotype=Genotype("one block", PLAIN, PLAIN),
-    model="nasnet_a_6_768_cifar",
-    cells=1,
-    filters=2,
-    stem_filters=2,
-    image_size=8,
-    epochs=4,
-    batch_size=8,
-    learning_rate=0.05,
-    bn_momentum=0.5,
+    ModelSettings(
+        "nasnet_a_6_768_cifar",
+        Genotype("one block", PLAIN, PLAIN),
+        cells=1,
+        filters=2,
+        stem_filters=2,
+        image_size=8,
+        bn_momentum=0.5,
+    ),
+    OptimizerSettings(learning_rate=0.05),
+    RunSettings(epochs=4, batch_size=8),
 )
 
 
@@ -292,7 +301,7 @@ class Watched(ArraySource):
 
 def test_a_run_is_judged_on_what_it_is_not_trained_on_and_evaluated_once(tmp_path, capsys):
     seen, data, out = set(), numbered(48), tmp_path / "run"
-    recipe = dataclasses.replace(TINY, held_out=0.25, keep="best", auxiliary_weight=0.0)
+    recipe = changed(TINY, evaluation={"held_out": 0.25, "keep": "best"})
     source = Watched(data, seen)
     train(recipe, source, out, verbose=0)
     held_out = hold_out(ArraySource(data), 0.25).data
@@ -319,15 +328,13 @@ def test_a_run_is_judged_on_what_it_is_not_trained_on_and_evaluated_once(tmp_pat
 
 def test_the_last_weights_are_kept_where_asked_and_heads_may_be_two(tmp_path):
     data, out = numbered(48), tmp_path / "run"
-    recipe = dataclasses.replace(
+    recipe = changed(
         TINY,
-        held_out=0.25,
-        patience=1,
-        epochs=9,
-        image_size=16,
-        auxiliary_weight=0.4,
-        learning_rate=1e-9,
-        bn_momentum=1.0,
+        evaluation={"held_out": 0.25, "patience": 1},
+        run={"epochs": 9},
+        model={"image_size": 16, "bn_momentum": 1.0},
+        regularization={"auxiliary_weight": 0.4},
+        optimizer={"learning_rate": 1e-9},
     )
     train(recipe, data, out, verbose=0)
     lines = history(out)
@@ -341,5 +348,5 @@ def test_the_last_weights_are_kept_where_asked_and_heads_may_be_two(tmp_path):
 
 @pytest.mark.parametrize("changes", [{"keep": "best"}, {"patience": 2}], ids=str)
 def test_nothing_is_chosen_on_the_test_images(changes):
-    with pytest.raises(ValueError, match="Expected held_out above 0 with keep='best' or patience"):
-        dataclasses.replace(RECIPES["digits"], **changes)
+    with pytest.raises(ValueError, match="its default, unless held_out is above 0. Received: "):
+        EvaluationSettings(**changes)
