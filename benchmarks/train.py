@@ -26,7 +26,8 @@ STEPS = 2
 def build(kind: str, weights: Path, size: int):
     import keras
 
-    from nasnet_zoo.models import find_preset, from_architecture
+    from nasnet_zoo.models import from_architecture
+    from nasnet_zoo.presets import find_preset
 
     if kind == "keras.applications":
         return keras.applications.NASNetMobile((size, size, 3), weights=str(weights), classes=1000)

@@ -17,7 +17,8 @@ from nasnet_zoo.data import read_class_names, read_pixels
 from nasnet_zoo.detection.input import ImageSize, fitted, squared
 from nasnet_zoo.detection.training import load_detector
 from nasnet_zoo.files import check_writable, write_text
-from nasnet_zoo.models import create_model, load_model
+from nasnet_zoo.models import create_model
+from nasnet_zoo.saving import load_model
 from nasnet_zoo.training.input import as_bytes, resized
 from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_source
 

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 
 from nasnet_zoo.checking import PositiveInt, Share, checked
+from nasnet_zoo.classifier import class_names as class_names_of
 from nasnet_zoo.files import write_text
-from nasnet_zoo.models import class_names as class_names_of
 from nasnet_zoo.network import inference_model
 
 from .compute import write_saved_model

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from nasnet_zoo.models import preprocess_input
+from nasnet_zoo.classifier import preprocess_input
 
 from .compute import compute
 from .graph import InferenceGraph, Op

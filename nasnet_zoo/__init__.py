@@ -29,6 +29,7 @@ from nasnet_zoo.cells import (
     Hyperparameters,
     ScheduledDropPath,
 )
+from nasnet_zoo.classifier import decode_predictions, preprocess_input
 from nasnet_zoo.models import (
     DARTS_V2_CIFAR,
     ENAS_CIFAR,
@@ -50,11 +51,9 @@ from nasnet_zoo.models import (
     PNASNet5Large,
     PNASNet5Mobile,
     create_model,
-    decode_predictions,
-    list_models,
-    preprocess_input,
 )
 from nasnet_zoo.network import end_points, feature_extractor, inference_model
+from nasnet_zoo.presets import list_models
 from nasnet_zoo.weights import load_weights
 
 if keras.backend.backend() == "tensorflow":

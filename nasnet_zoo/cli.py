@@ -636,7 +636,7 @@ def _models(arguments: argparse.Namespace) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from nasnet_zoo.weights.convert import convert
+    from nasnet_zoo.convert import convert
 
     report = convert(
         arguments.source,
@@ -787,7 +787,8 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 def _classifier(name: str, weights: str | None, image_size: int | None) -> Any:
     """The model of a name in the papers' tables, with weights; a file is left as it is."""
-    from nasnet_zoo.models import create_model, find_preset, list_models
+    from nasnet_zoo.models import create_model
+    from nasnet_zoo.presets import find_preset, list_models
 
     if weights is None:
         if name in list_models() and not os.path.exists(name):

@@ -13,11 +13,12 @@ import tensorflow as tf
 from annotated_types import Interval
 
 from nasnet_zoo.checking import PositiveInt, checked
+from nasnet_zoo.classifier import class_names as stored_names
+from nasnet_zoo.classifier import imagenet_classes
 from nasnet_zoo.data import read_pixels
 from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.models import class_names as stored_names
-from nasnet_zoo.models import imagenet_classes, load_model
+from nasnet_zoo.saving import load_model
 from nasnet_zoo.training.input import as_bytes, centred
 
 ImageSide = Annotated[int, Interval(ge=1, le=4096)]

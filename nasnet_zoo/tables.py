@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_zoo.architecture import architecture_cost
-from nasnet_zoo.models import PRESETS
+from nasnet_zoo.presets import PRESETS
 
 
 class ModelRow(NamedTuple):

@@ -56,7 +56,7 @@ def folder() -> Iterator[Path]:
 def costs() -> Digests:
     """Parameters, statistics and multiply-adds of every model, counted without Keras."""
     from nasnet_zoo import architecture_cost, list_models
-    from nasnet_zoo.models import find_preset
+    from nasnet_zoo.presets import find_preset
 
     presets = {name: find_preset(name) for name in list_models()}
     return {
@@ -70,7 +70,8 @@ def models() -> Digests:
     import keras
 
     from nasnet_zoo import end_points, list_models
-    from nasnet_zoo.models import find_preset, from_architecture
+    from nasnet_zoo.models import from_architecture
+    from nasnet_zoo.presets import find_preset
 
     found = {}
     for name in list_models():

@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from nasnet_zoo.checking import Seed, checked
 from nasnet_zoo.files import replacing
-from nasnet_zoo.models import from_architecture, load_model, model_name
+from nasnet_zoo.models import from_architecture
+from nasnet_zoo.presets import model_name
+from nasnet_zoo.saving import load_model
 from nasnet_zoo.training.best import averaged
 from nasnet_zoo.training.recipes import changed
 from nasnet_zoo.training.train import claimed, dtype_policy, fit_resumable, make_optimizer

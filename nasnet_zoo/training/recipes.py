@@ -33,7 +33,7 @@ from nasnet_zoo.checking import (
     checked,
 )
 from nasnet_zoo.files import read_json, write_text
-from nasnet_zoo.models import find_preset
+from nasnet_zoo.presets import find_preset
 
 R = TypeVar("R")
 

@@ -18,7 +18,8 @@ from nasnet_zoo.checking import PositiveInt, Seed, checked
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_ours, locked, read_json, replacing, write_text
-from nasnet_zoo.models import from_architecture, model_name
+from nasnet_zoo.models import from_architecture
+from nasnet_zoo.presets import model_name
 
 from .best import BestRound, accuracy_name
 from .checkpoint import Checkpoint, NotFiniteError, restore_checkpoint
@@ -67,7 +68,7 @@ def train(
 
     Returns:
         The trained model for inference, with class probabilities as output. It holds the names of the
-        data's classes, see `nasnet_zoo.models.class_names`.
+        data's classes, see `nasnet_zoo.classifier.class_names`.
 
     Raises:
         ValueError: if the data does not fit the recipe, or ``out`` holds another run.

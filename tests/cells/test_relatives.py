@@ -23,8 +23,8 @@ from nasnet_zoo.cells import (
     graph_cost,
 )
 from nasnet_zoo.cells.primitives import CIFAR, Depthwise
-from nasnet_zoo.models import PRESETS
 from nasnet_zoo.network import build_model
+from nasnet_zoo.presets import PRESETS
 
 RELATIVES = {"pnasnet": PNASNET_5, "amoebanet": AMOEBANET_A, "enas": ENAS, "darts": DARTS_V2}
 

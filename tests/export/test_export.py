@@ -21,8 +21,9 @@ from nasnet_zoo.export import export, load_runtime
 from nasnet_zoo.export.compute import predict
 from nasnet_zoo.export.graph import InferenceGraph, Op
 from nasnet_zoo.export.litert_file import METADATA_NAME, write_litert
-from nasnet_zoo.models import NASNet, create_model, list_models
+from nasnet_zoo.models import NASNet, create_model
 from nasnet_zoo.network import feature_extractor
+from nasnet_zoo.presets import list_models
 
 pytestmark = pytest.mark.tensorflow
 

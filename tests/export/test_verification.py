@@ -14,7 +14,7 @@ from nasnet_zoo.cells import Block, CellGenotype, Genotype
 from nasnet_zoo.cli import main
 from nasnet_zoo.data import load_idx
 from nasnet_zoo.export import VerificationError, export, load_runtime, verify
-from nasnet_zoo.models import load_model
+from nasnet_zoo.saving import load_model
 
 pytestmark = pytest.mark.tensorflow
 

@@ -9,13 +9,13 @@ from limits import files_of_at_most
 from onnx import TensorProto, helper
 
 import nasnet_zoo
+from nasnet_zoo.classifier import class_names
 from nasnet_zoo.cli import main
 from nasnet_zoo.data import ImageData
 from nasnet_zoo.detection.recipes import find_recipe
 from nasnet_zoo.detection.training import build_detector
 from nasnet_zoo.evaluation import evaluate, evaluate_predictions
 from nasnet_zoo.export import export
-from nasnet_zoo.models import class_names
 
 pytestmark = pytest.mark.tensorflow
 NAMES = ("cat", "dog", "fox")
@@ -141,7 +141,7 @@ def test_other_classes_than_the_models_are_refused(named, data, names, message):
 
 @pytest.mark.parametrize("name", ["m.tflite", "m.onnx", "m"])
 def test_the_names_in_an_exported_file_are_compared_too(named, data, tmp_path, name):
-    export(nasnet_zoo.models.load_model(named), tmp_path / name, class_names=NAMES)
+    export(nasnet_zoo.saving.load_model(named), tmp_path / name, class_names=NAMES)
     assert evaluate(tmp_path / name, data).images == 33
     other = dataclasses.replace(data, class_names=("dog", "cat", "fox"))
     with pytest.raises(ValueError, match="class 0 is 'cat'. Received: 'dog'"):

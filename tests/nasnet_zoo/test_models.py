@@ -14,8 +14,10 @@ from strategies import examples, genotypes
 
 import nasnet_zoo as zoo
 from nasnet_zoo.architecture import auxiliary_kernel, plan_cells
-from nasnet_zoo.models import PRESETS, from_architecture, imagenet_classes, model_name
+from nasnet_zoo.classifier import imagenet_classes
+from nasnet_zoo.models import from_architecture
 from nasnet_zoo.network import architecture_of
+from nasnet_zoo.presets import PRESETS, model_name
 
 
 def small(genotype=zoo.NASNET_A, **arguments):

@@ -10,7 +10,7 @@ import pytest
 import nasnet_zoo as zoo
 from nasnet_zoo.cells.layers import run_graph
 from nasnet_zoo.cells.primitives import BATCH_NORM_KERNELS, normalise_batch
-from nasnet_zoo.models import PRESETS
+from nasnet_zoo.presets import PRESETS
 
 GENOTYPES = {
     genotype.name: genotype

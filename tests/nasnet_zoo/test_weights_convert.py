@@ -8,7 +8,7 @@ from weights_helpers import images, randomise, run, save_legacy, tiny, tiny_kera
 
 import nasnet_zoo as zoo
 from nasnet_zoo.cli import main
-from nasnet_zoo.models import PRESETS
+from nasnet_zoo.presets import PRESETS
 from nasnet_zoo.weights import load_weights
 
 pytestmark = pytest.mark.tensorflow

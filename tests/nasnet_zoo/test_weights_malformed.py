@@ -11,7 +11,7 @@ import pytest
 from slim_reference import write_checkpoint
 from weights_helpers import save_legacy, tiny, tiny_keras
 
-from nasnet_zoo.models import load_model
+from nasnet_zoo.saving import load_model
 from nasnet_zoo.weights import load_weights
 from nasnet_zoo.weights.mapping import TENSORFLOW_BATCH_NORM, by_table, targets
 from nasnet_zoo.weights.slim import TABLE, cell_scope

@@ -1,4 +1,4 @@
-"""``nasnet-zoo convert``: other people's weights into our ``.weights.h5``."""
+"""Converts weights of other libraries to ``.weights.h5`` files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import keras
 
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.files import replacing
-from nasnet_zoo.models import create_model, find_preset
-
-from . import Background, Report, load_weights
+from nasnet_zoo.models import create_model
+from nasnet_zoo.presets import find_preset
+from nasnet_zoo.weights import Background, Report, load_weights
 
 _SUFFIX = ".weights.h5"
 
@@ -28,20 +28,24 @@ def convert(
     include_top: bool = True,
     auxiliary_head: bool = False,
 ) -> Report:
-    """Converts weights to a ``.weights.h5`` file, which is written whole or not at all.
+    """Convert weights to a ``.weights.h5`` file, which is written whole or not at all.
 
     Args:
-        source: as in `load_weights`.
-        model: one of `list_models()`.
-        out: the file to write.
-        classes: of the model. Default: its data set's, and one more to keep a background class.
-        background: as in `load_weights`.
-        include_top: whether the file gets a classifier.
-        auxiliary_head: whether the file gets an auxiliary head.
+        source: Weights to read, as in `load_weights`.
+        model: One of `list_models()`.
+        out: File to write.
+        classes: Number of classes. Default: that of the model's data set, and one more to keep a
+            background class.
+        background: As in `load_weights`. Default: "drop".
+        include_top: Whether to write a classifier. Default: True.
+        auxiliary_head: Whether to write an auxiliary head. Default: False.
+
+    Returns:
+        The report of `load_weights`.
 
     Raises:
-        ValueError: if the weights do not fit the model, or an argument is out of range.
-        OSError: if a file cannot be read, fetched or written.
+        ValueError: If the weights do not fit the model, or an argument is out of range.
+        OSError: If a file cannot be read, fetched or written.
     """
     out = Path(out)
     if not out.name.endswith(_SUFFIX):
@@ -59,7 +63,7 @@ def convert(
 
 
 def _make_room(path: Path, model: keras.Model) -> None:
-    """Fills the disk with as much as a file of the model's weights needs, at most.
+    """Fill the disk with as much as a file of the model's weights needs, at most.
 
     HDF5 does not survive a disk that fills up while it writes: the process crashes later on.
     """
