@@ -24,7 +24,7 @@ def step(recipe_name: str, size: int, checkpointing: bool) -> None:
     from nasnet_zoo.detection.recipes import find_recipe
     from nasnet_zoo.detection.training import build_detector
     from nasnet_zoo.training import changed
-    from nasnet_zoo.training.train import make_optimizer
+    from nasnet_zoo.training.training import make_optimizer
 
     recipe = changed(
         find_recipe(recipe_name),

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from nasnet_zoo.training import load_recipe, open_source
 from nasnet_zoo.training.input import training_batches
-from nasnet_zoo.training.train import build, compile_model
+from nasnet_zoo.training.training import build, compile_model
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from nasnet_zoo.detection.input import training_batches
 from nasnet_zoo.detection.recipes import find_recipe
 from nasnet_zoo.detection.training import build_detector
 from nasnet_zoo.hub import NASNetBackbone, PyramidAnchors, RetinaNet
-from nasnet_zoo.training.train import fit_resumable
+from nasnet_zoo.training.training import fit_resumable
 
 SIZE, BATCH = 256, 4
 

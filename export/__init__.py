@@ -1,22 +1,5 @@
 """From a Keras model to files that run elsewhere, and the runtimes that run and check them."""
 
-from .detector import DetectorExport, export_detector
-from .exporting import ExportResult, export
-from .runtimes import Runtime, load_runtime
-from .settings import FORMATS, MIN_AGREEMENT, ExportSettings
-from .verification import Verification, VerificationError, verify
+import lazy_loader
 
-__all__ = [
-    "FORMATS",
-    "MIN_AGREEMENT",
-    "DetectorExport",
-    "ExportResult",
-    "ExportSettings",
-    "Runtime",
-    "Verification",
-    "VerificationError",
-    "export",
-    "export_detector",
-    "load_runtime",
-    "verify",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

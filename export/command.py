@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from nasnet_zoo.checking import check
 from nasnet_zoo.data import read_class_names, read_pixels
-from nasnet_zoo.detection.input import ImageSize, fitted, squared
+from nasnet_zoo.detection.input import fitted, squared
+from nasnet_zoo.detection.ranges import ImageSize
 from nasnet_zoo.detection.training import load_detector
 from nasnet_zoo.files import check_writable, write_text
 from nasnet_zoo.models import create_model

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from nasnet_zoo.checking import checked
 from nasnet_zoo.detection import FasterRCNN
-from nasnet_zoo.detection.input import ImageSize
+from nasnet_zoo.detection.ranges import ImageSize
 from nasnet_zoo.files import write_text
 
 from .from_keras import image_shape

@@ -1,16 +1,5 @@
 """The search for cells."""
 
-from .controller import Controller
-from .policies import POLICIES, PPO, Policy, RandomSearch, RegularizedEvolution, Reinforce
-from .space import SearchSpace
+import lazy_loader
 
-__all__ = [
-    "POLICIES",
-    "PPO",
-    "Controller",
-    "Policy",
-    "RandomSearch",
-    "RegularizedEvolution",
-    "Reinforce",
-    "SearchSpace",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

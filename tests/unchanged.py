@@ -212,7 +212,7 @@ def search() -> Digests:
 def training() -> Digests:
     """The weights after a training by the recipe for digits."""
     from nasnet_zoo.training.recipes import changed, load_recipe
-    from nasnet_zoo.training.train import train
+    from nasnet_zoo.training.training import train
 
     recipe = changed(load_recipe("digits"), run={"epochs": 2})
     with folder() as out:

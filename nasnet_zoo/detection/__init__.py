@@ -1,7 +1,5 @@
 """Object detection: Faster R-CNN on the networks of the zoo."""
 
-from .faster_rcnn import FasterRCNN
-from .halves import split_network
-from .matching import CROWD, PADDING
+import lazy_loader
 
-__all__ = ["CROWD", "PADDING", "FasterRCNN", "split_network"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

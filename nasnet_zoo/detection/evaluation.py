@@ -14,8 +14,9 @@ from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.extras import import_extra
 
 from .coco import CocoImages, Example
-from .input import ImageSize, broken_images_named, evaluation_batches
+from .input import broken_images_named, evaluation_batches
 from .prediction import detections
+from .ranges import ImageSize
 
 #: COCO's numbers, in its order: average precision over IoU of 0.50 to 0.95, at 0.50 and at 0.75, of
 #: small, medium and large objects; average recall with 1, 10 and 100 detections, and by size.

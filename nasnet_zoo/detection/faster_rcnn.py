@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import keras
 import numpy as np
-from annotated_types import Interval
 from keras import ops
 
 from nasnet_zoo.cells import Cell
@@ -20,13 +19,7 @@ from .boxes import area, best, clip, decode, encode, iou, suppress, suppress_in_
 from .crops import crop_and_resize
 from .halves import split_network
 from .matching import POSITIVE, match, sample
-
-#: Beyond these bounds the memory that a detector needs runs to tens of GB.
-Count = Annotated[int, Interval(ge=1, le=10_000)]
-Filters = Annotated[int, Interval(ge=1, le=4096)]
-CropSize = Annotated[int, Interval(ge=2, le=64)]
-AnchorSize = Annotated[float, Interval(ge=1, le=10_000)]
-AspectRatio = Annotated[float, Interval(ge=0.01, le=100)]
+from .ranges import AnchorSize, AspectRatio, Count, CropSize, Filters
 
 LOSSES = ("rpn_objectness", "rpn_boxes", "classes", "boxes")
 

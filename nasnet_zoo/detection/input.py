@@ -10,11 +10,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
-from annotated_types import Interval
 
 from nasnet_zoo.checking import PositiveInt, Seed, checked
 from nasnet_zoo.data import read_pixels
@@ -23,10 +21,7 @@ from nasnet_zoo.training.sources import positions, shuffled
 
 from .coco import CocoImages
 from .matching import PADDING
-
-#: Height and width of the square that an image is brought into, in pixels. Below 16 the map that
-#: proposals come from has one place; above 4096 the memory that a network needs runs to tens of GB.
-ImageSize = Annotated[int, Interval(ge=16, le=4096)]
+from .ranges import ImageSize
 
 
 @checked

@@ -16,7 +16,8 @@ from nasnet_zoo.files import replacing
 from nasnet_zoo.training.checkpoint import NotFiniteError
 
 from .faster_rcnn import FasterRCNN
-from .input import ImageSize, fitted, squared
+from .input import fitted, squared
+from .ranges import ImageSize
 
 #: Suffixes of the formats that pictures are written in; those of other images become PNG.
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")

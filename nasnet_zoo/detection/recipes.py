@@ -13,8 +13,7 @@ from nasnet_zoo.training.recipes import (
     check_warmup,
 )
 
-from .faster_rcnn import AnchorSize, Count, CropSize, Filters
-from .input import ImageSize
+from .ranges import AnchorSize, Count, CropSize, Filters, ImageSize
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from nasnet_zoo.presets import model_name
 from nasnet_zoo.saving import load_model
 from nasnet_zoo.training.best import averaged
 from nasnet_zoo.training.recipes import changed
-from nasnet_zoo.training.train import claimed, dtype_policy, fit_resumable, make_optimizer
+from nasnet_zoo.training.training import claimed, dtype_policy, fit_resumable, make_optimizer
 
 from .coco import CocoImages
 from .evaluation import check_class_names, detect, evaluate

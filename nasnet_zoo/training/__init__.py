@@ -1,31 +1,5 @@
 """Training: recipes as data, and the function that runs any of them."""
 
-from .recipes import (
-    RECIPES,
-    AugmentationSettings,
-    EvaluationSettings,
-    ModelSettings,
-    OptimizerSettings,
-    Recipe,
-    RegularizationSettings,
-    RunSettings,
-    changed,
-    load_recipe,
-)
-from .sources import open_source
-from .train import train
+import lazy_loader
 
-__all__ = [
-    "RECIPES",
-    "AugmentationSettings",
-    "EvaluationSettings",
-    "ModelSettings",
-    "OptimizerSettings",
-    "Recipe",
-    "RegularizationSettings",
-    "RunSettings",
-    "changed",
-    "load_recipe",
-    "open_source",
-    "train",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

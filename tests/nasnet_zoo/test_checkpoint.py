@@ -12,7 +12,7 @@ from nasnet_zoo.training.checkpoint import (
     restore_checkpoint,
     save_checkpoint,
 )
-from nasnet_zoo.training.train import fit_resumable
+from nasnet_zoo.training.training import fit_resumable
 
 pytestmark = pytest.mark.tensorflow
 

@@ -27,7 +27,7 @@ from nasnet_zoo.training.recipes import (
 )
 from nasnet_zoo.training.schedules import WarmUp, learning_rate
 from nasnet_zoo.training.sources import open_source
-from nasnet_zoo.training.train import build, compile_model, dtype_policy, make_optimizer
+from nasnet_zoo.training.training import build, compile_model, dtype_policy, make_optimizer
 
 pytestmark = pytest.mark.tensorflow
 

@@ -20,7 +20,7 @@ from nasnet_zoo.files import locked
 from nasnet_zoo.training import RECIPES, changed, train
 from nasnet_zoo.training.recipes import to_dict
 from nasnet_zoo.training.sources import open_source
-from nasnet_zoo.training.train import build, claimed, compile_model, for_inference
+from nasnet_zoo.training.training import build, claimed, compile_model, for_inference
 
 pytestmark = pytest.mark.tensorflow
 

@@ -25,7 +25,7 @@ from nasnet_zoo.training import (
 )
 from nasnet_zoo.training.best import BestRound
 from nasnet_zoo.training.sources import ArraySource, from_tfds, hold_out
-from nasnet_zoo.training.train import fit_resumable
+from nasnet_zoo.training.training import fit_resumable
 
 pytestmark = pytest.mark.tensorflow
 
