@@ -33,12 +33,13 @@ test-lowest: ## Run the tests with the oldest versions that setup.cfg allows
 	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[dev]'
 	.venv-lowest/bin/python -m pytest -n 2
 
-lint: setup ## Check style and types
+lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build/lint
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/lint .
-	cd build/lint && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p nasnet_zoo
+	cp pyproject.toml build/lint
+	cd build/lint && ../../$(BIN)/mypy -p nasnet_zoo && ../../$(BIN)/lint-imports
 
 format: setup ## Put the code into the house's style
 	$(BIN)/ruff check --fix .
