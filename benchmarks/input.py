@@ -10,7 +10,8 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from nasnet_zoo.training import load_recipe, open_source
+from nasnet_zoo.data import open_dataset
+from nasnet_zoo.training import load_recipe
 from nasnet_zoo.training.input import training_batches
 from nasnet_zoo.training.training import build, compile_model
 
@@ -21,7 +22,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="as of `nasnet-zoo train`")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    recipe, source = load_recipe(arguments.recipe), open_source(arguments.data)
+    recipe, source = load_recipe(arguments.recipe), open_dataset(arguments.data)
     model = build(recipe, source, 1000)
     compile_model(model, recipe, 100)
     stream = iter(training_batches(source, recipe))

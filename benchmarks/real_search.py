@@ -16,10 +16,11 @@ import numpy as np
 
 from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import NASNET_A, Genotype
-from nasnet_zoo.data import limited, load_data
+from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.files import write_text
 from nasnet_zoo.search.child import Images
-from nasnet_zoo.search.folder import scaled, search_folder
+from nasnet_zoo.search.folder import search_folder
 from nasnet_zoo.search.search import Job
 from nasnet_zoo.search.settings import Budget, Settings
 from nasnet_zoo.search.workers import LocalWorkers
@@ -36,13 +37,13 @@ LONGER = dataclasses.replace(SETTINGS.budget, steps=320)
 COMPARED = dataclasses.replace(SETTINGS.budget, steps=600, batch_size=64)
 
 
-def test_images(data, size, count):
+def test_images(data, count):
     """``count`` training images to learn from, judged on all test images."""
-    part = limited(data, count)
+    part = in_memory(open_dataset(data, limit=count))
     return Images(
-        scaled(part.train_images, size),
+        normalize(part.train_images).numpy(),
         part.train_labels.astype(np.int32),
-        scaled(data.test_images, size),
+        normalize(data.test_images).numpy(),
         data.test_labels.astype(np.int32),
         len(data.class_names),
     )
@@ -94,7 +95,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
     out = Path(arguments.out)
-    data = load_data(arguments.data)
+    data = in_memory(open_dataset(arguments.data, SETTINGS.image_size))
     winner, *_ = search_folder(
         data,
         out,
@@ -110,10 +111,13 @@ def main() -> None:
         "NASNet-A": NASNET_A,
         **{f"random {k}": SETTINGS.space.genotype(tokens) for k, tokens in enumerate(drawn)},
     }
-    size = SETTINGS.image_size or data.train_images.shape[1]
-    images = test_images(data, size, arguments.images)
+    images = test_images(data, arguments.images)
     path = out / "comparison.json"
-    print_table(arms, compare(arms, images, arguments.seeds, path, arguments.processes), size)
+    print_table(
+        arms,
+        compare(arms, images, arguments.seeds, path, arguments.processes),
+        data.train_images.shape[1],
+    )
 
 
 if __name__ == "__main__":

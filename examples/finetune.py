@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 import nasnet_zoo
-from nasnet_zoo.data import load_data
+from nasnet_zoo.data import in_memory, open_dataset
 
 
 def small_nasnet(**arguments) -> keras.Model:
@@ -26,12 +26,6 @@ def small_nasnet(**arguments) -> keras.Model:
     return nasnet_zoo.NASNet(
         nasnet_zoo.NASNET_A, cells=1, filters=12, stem="cifar", stem_filters=12, **arguments
     )
-
-
-def scaled(images: np.ndarray, size: int) -> np.ndarray:
-    """Images of one or three channels, scaled to [-1, 1] and to ``size``."""
-    resized = keras.ops.image.resize(images.astype("float32"), (size, size))
-    return nasnet_zoo.preprocess_input(keras.ops.convert_to_numpy(resized))
 
 
 def train(model: keras.Model, images, labels, learning_rate: float, epochs: int) -> None:
@@ -61,8 +55,8 @@ def fine_tune(model: keras.Model, images, labels, epochs: int) -> None:
 def digits(epochs: int) -> dict[str, float]:
     """The demonstration without a download; returns test accuracies."""
     keras.utils.set_random_seed(0)
-    data = load_data("digits")
-    images, test_images = scaled(data.train_images, 16), scaled(data.test_images, 16)
+    data = in_memory(open_dataset("digits", image_size=16))
+    images, test_images = map(nasnet_zoo.preprocess_input, (data.train_images, data.test_images))
     shape = images.shape[1:]
     old, old_test = data.train_labels < 6, data.test_labels < 6
     pretrained = small_nasnet(classes=6, input_shape=shape)
@@ -87,11 +81,11 @@ def digits(epochs: int) -> dict[str, float]:
 
 def folder(source: str, weights: str, epochs: int) -> dict[str, float]:
     """NASNetMobile on a data set of your own."""
-    data = load_data(source)
-    size = 224
+    data = in_memory(open_dataset(source, image_size=224))
     model = nasnet_zoo.NASNetMobile(classes=len(data.class_names), weights=weights)
-    fine_tune(model, scaled(data.train_images, size), data.train_labels, epochs)
-    return {data.name: accuracy(model, scaled(data.test_images, size), data.test_labels)}
+    fine_tune(model, nasnet_zoo.preprocess_input(data.train_images), data.train_labels, epochs)
+    test_images = nasnet_zoo.preprocess_input(data.test_images)
+    return {data.name: accuracy(model, test_images, data.test_labels)}
 
 
 def main() -> None:

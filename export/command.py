@@ -13,15 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from nasnet_zoo.checking import check
-from nasnet_zoo.data import read_class_names, read_pixels
+from nasnet_zoo.data import ImageSource, open_dataset, read_class_names, read_pixels
+from nasnet_zoo.data.resizing import as_bytes, normalize, resize_with_crop
+from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.detection.input import fitted, squared
 from nasnet_zoo.detection.ranges import ImageSize
 from nasnet_zoo.detection.training import load_detector
 from nasnet_zoo.files import check_writable, write_text
 from nasnet_zoo.models import create_model
 from nasnet_zoo.saving import load_model
-from nasnet_zoo.training.input import as_bytes, resized
-from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_source
 
 from .benchmark import FileReport, as_json, benchmark, picture
 from .detector import DetectorExport, export_detector
@@ -42,7 +42,7 @@ def export_command(arguments: argparse.Namespace) -> ExportResult:
     model = _model(arguments.model, arguments.weights, arguments.genotype)
     representative = images = labels = None
     if arguments.images:
-        source, shape = open_source(arguments.images), image_shape(functional(model), size)
+        source, shape = open_dataset(arguments.images), image_shape(functional(model), size)
         images, labels = _images(source, source.testing(), shape, arguments.limit)
         if arguments.quantization in CALIBRATED:
             training = source.training(0, 0).take(source.train_size)
@@ -73,7 +73,7 @@ def verify_command(arguments: argparse.Namespace) -> Verification:
     model = _model(arguments.model, arguments.weights, arguments.genotype)
     size = runtime.image_shape[:2]
     shape = image_shape(functional(model), None if None in size else size)  # type: ignore[arg-type]
-    source = open_source(arguments.images)
+    source = open_dataset(arguments.images)
     images, labels = _images(source, source.testing(), shape, arguments.limit)
     return verify(
         arguments.file,
@@ -127,7 +127,8 @@ def _images(
         raise ValueError(f"Expected images of {shape[2]} channels. Received: {source.channels}")
     # Folders are in the order of their classes.
     examples = examples.shuffle(_SHUFFLED, seed=0).take(limit)
-    sized = examples.map(lambda image, label: (resized(image, (shape[0], shape[1])), label))
+    size = shape[0], shape[1]
+    sized = examples.map(lambda image, label: (normalize(resize_with_crop(image, size)), label))
     with broken_images_named(source):
         images, labels = zip(*sized.as_numpy_iterator(), strict=True)
     stacked = np.stack(images)

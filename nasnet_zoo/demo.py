@@ -24,7 +24,8 @@ from rich.table import Table
 from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cells.draw import cell_svg, genotype_svg
-from nasnet_zoo.data import ImageData, load_data
+from nasnet_zoo.data import ImageData, in_memory, open_dataset
+from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.export import export
 from nasnet_zoo.export.official import check_backend
 from nasnet_zoo.export.runtimes import load_runtime
@@ -40,7 +41,7 @@ from nasnet_zoo.report import (
     ranking_rows,
     report_html,
 )
-from nasnet_zoo.search.folder import scaled, search_folder
+from nasnet_zoo.search.folder import search_folder
 from nasnet_zoo.search.journal import Record
 from nasnet_zoo.search.settings import Budget, Settings
 from nasnet_zoo.training import RECIPES, changed, train
@@ -70,7 +71,7 @@ def run_demo(
     """Runs the demo.
 
     Args:
-        source: of the images, see `nasnet_zoo.data.load_data`.
+        source: Data set, see `nasnet_zoo.data.open_dataset`.
         out: folder for the report, pictures, genotype and models; made if it is not there.
         seed: of the search and of the winner's training.
         settings: of the search.
@@ -96,7 +97,7 @@ def run_demo(
         seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begun
 
     with step("Load the images"):
-        data = load_data(source, limit=settings.images)
+        data = in_memory(open_dataset(source, settings.image_size, settings.images))
     # What the last steps need is asked for before the minutes that come first.
     check_backend()
     for module in ("onnx", "onnxruntime", "ai_edge_litert"):
@@ -116,7 +117,7 @@ def run_demo(
         )
         with step(f"Train {winner.name} for longer"):
             model = train(recipe, data, Path(folder) / "winner", seed=seed, verbose=0)
-    test_images = scaled(data.test_images, settings.image_size)
+    test_images = normalize(data.test_images).numpy()
     test = _Test(test_images, data.test_labels, _predict(model, test_images))
     exports = []
     out.mkdir(parents=True, exist_ok=True)

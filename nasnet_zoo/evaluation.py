@@ -13,12 +13,12 @@ import keras
 import numpy as np
 
 from nasnet_zoo.checking import checked
-from nasnet_zoo.data import ImageData
+from nasnet_zoo.data import ImageData, ImageSource, open_dataset
+from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_writable, replacing, write_text
 from nasnet_zoo.prediction import Crop, ImageSide, checked_probabilities, load_classifier
 from nasnet_zoo.training.input import evaluation_batches
-from nasnet_zoo.training.sources import ImageSource, broken_images_named, open_source
 
 _BINS = 15
 
@@ -127,7 +127,7 @@ def evaluate(
         model: a Keras model of class probabilities, or the path of one (``.keras``), of a SavedModel
             folder, a ``.tflite`` or an ``.onnx`` file. It takes images in [-1, 1]; an exported file
             may take bytes.
-        data: see `nasnet_zoo.training.open_source`.
+        data: Data set, see `nasnet_zoo.data.open_dataset`; its test images are evaluated.
         image_size: height and width in pixels. Default: the model's.
         crop: share of the shorter side that is looked at, in (0, 1].
         class_names: of the model, in the order of its outputs. Default: those that it holds. Without
@@ -138,7 +138,7 @@ def evaluate(
             class that is another one.
     """
     classifier = load_classifier(model)
-    source = open_source(data)
+    source = open_dataset(data)
     _check_classes(classifier.class_names if class_names is None else class_names, source)
     side, channels = classifier.image_side(image_size), classifier.image_shape[-1]
     if channels != source.channels:

@@ -9,17 +9,16 @@ from typing import Annotated, Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 from annotated_types import Interval
 
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.classifier import class_names as stored_names
 from nasnet_zoo.classifier import imagenet_classes
 from nasnet_zoo.data import read_pixels
+from nasnet_zoo.data.resizing import as_bytes, normalize, resize_with_crop
 from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.saving import load_model
-from nasnet_zoo.training.input import as_bytes, centred
 
 ImageSide = Annotated[int, Interval(ge=1, le=4096)]
 Crop = Annotated[float, Interval(gt=0, le=1)]
@@ -87,7 +86,7 @@ def _predicted(
     class_names: Sequence[str] | None,
 ) -> list[Prediction]:
     pixels = _pixels(path, classifier.image_shape[-1])
-    image = centred(tf.constant(pixels), side, crop).numpy()
+    image = normalize(resize_with_crop(pixels, (side, side), crop)).numpy()
     # One by one: a file of another converter may take no more at once.
     (probabilities,) = checked_probabilities(classifier.run(image[None]), images=1)
     names = _class_names(classifier.class_names if class_names is None else class_names, probabilities)

@@ -17,10 +17,10 @@ from rich.console import Console
 from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Cost, Genotype
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
-from nasnet_zoo.data import ImageData, limited, load_data, split
+from nasnet_zoo.data import ImageData, in_memory, open_dataset
+from nasnet_zoo.data.arrays import split
+from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.files import check_ours, locked, read_json, write_text
-from nasnet_zoo.training.input import resized
-from nasnet_zoo.training.sources import ArraySource, open_source
 
 from .child import Images
 from .journal import Journal, Record, check_settings
@@ -63,7 +63,7 @@ def search_folder(
     trained anew.
 
     Args:
-        data: arrays, or "digits", a folder, or the name of a TFDS data set that fits into memory.
+        data: Data set that fits into memory, see `nasnet_zoo.data.open_dataset`.
         out: folder of this search alone; made if it is not there.
         settings: of the search.
         children: how many to sample in all; a finished search goes on with a greater number.
@@ -90,8 +90,8 @@ def search_folder(
     check_ours(out, JOURNAL, "a search")
     policy = settings.make_policy()
     random = None if compare is None else _compared(Path(compare), settings.space)
-    data = _load(data, settings.images, settings.image_size)
-    images = search_images(data, settings.held_out, settings.image_size)
+    data = in_memory(open_dataset(data, settings.image_size, settings.images))
+    images = search_images(data, settings.held_out)
     seen = {
         "data": data.name,
         "train_images": len(images.train_labels),
@@ -122,16 +122,15 @@ def _compared(folder: Path, space: SearchSpace) -> Path:
     return folder / JOURNAL
 
 
-def search_images(data: ImageData, held_out: float, image_size: int | None = None) -> Images:
-    """A data set's training images as children see them; its test images stay unseen.
+def search_images(data: ImageData, held_out: float) -> Images:
+    """Split the training images of a data set for a search; its test images stay unseen.
 
     Args:
-        data: the data set.
-        held_out: share of every class that children are judged on.
-        image_size: height and width in pixels to scale images to. Default: as they are.
+        data: Data set in memory.
+        held_out: Share of every class that children are evaluated on.
 
     Raises:
-        ValueError: if no class has images enough.
+        ValueError: No class has enough images.
     """
     kept, judged = split(data.train_labels, held_out)
     if not len(judged) or not len(kept):
@@ -139,31 +138,9 @@ def search_images(data: ImageData, held_out: float, image_size: int | None = Non
             f"{data.name}: expected enough images of a class to hold out {held_out:.0%} of them. "
             f"Received: {np.bincount(data.train_labels).tolist()}"
         )
-    images = scaled(data.train_images, image_size)
+    images = normalize(data.train_images).numpy()
     labels = data.train_labels.astype(np.int32)
     return Images(images[kept], labels[kept], images[judged], labels[judged], len(data.class_names))
-
-
-def scaled(images: np.ndarray, image_size: int | None = None) -> np.ndarray:
-    """uint8 images (images, height, width, channels) as float32 in [-1, 1], resized if asked to."""
-    height, width = (image_size, image_size) if image_size else images.shape[1:3]
-    return resized(images, (height, width)).numpy()
-
-
-def _load(
-    data: ImageData | str | os.PathLike[str], limit: int | None, image_size: int | None
-) -> ImageData:
-    if isinstance(data, ImageData):
-        return limited(data, limit)
-    if data == "digits" or Path(data).is_dir():
-        return load_data(data, limit, image_size or 32)
-    source = open_source(data)
-    if not isinstance(source, ArraySource):
-        raise ValueError(
-            f"{source.name}: expected images of one size that fit into memory. "
-            f"Received: {source.train_size} images"
-        )
-    return limited(source.data, limit)
 
 
 @dataclass(frozen=True)

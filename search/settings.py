@@ -96,7 +96,7 @@ class Settings:
         images: Largest number of training images to use, evenly from all classes. Default: all.
         held_out: Share of these images that children are evaluated on and not trained on, in (0, 1).
         image_size: Height and width in pixels that images are resized to, at most 1,024. Default: the
-            images' own.
+            images' own, 32 for class folders.
         stop_hopeless: Quantile of the median stopping rule, in (0, 1): a child stops early if its
             reward after a part of its training is below this quantile of earlier children's. Default:
             no child stops early.

@@ -141,6 +141,11 @@ class CocoImages:
         annotations = tuple(annotation for annotation, _ in kept)
         return Example(image_id, path, boxes, np.array(classes, np.int32), annotations)
 
+    @property
+    def paths(self) -> list[Path]:
+        """Files of the images."""
+        return [example.path for example in self.examples]
+
     def ground_truth(self) -> Any:
         """What `pycocotools` evaluates against: the images and annotations that are here."""
         coco = import_extra("pycocotools.coco", "detection")

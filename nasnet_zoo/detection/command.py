@@ -36,8 +36,7 @@ def evaluate_command(arguments: argparse.Namespace) -> dict[str, float]:
     detector = load_detector(arguments.detector)
     source = _coco(arguments.test, arguments.malformed)
     if arguments.json:
-        images = [example.path for example in source.examples]
-        check_writable(arguments.json, [arguments.detector, arguments.test[0], *images])
+        check_writable(arguments.json, [arguments.detector, arguments.test[0], *source.paths])
     check_class_names(arguments.detector, detector.class_names, arguments.test[0], source.class_names)
     results = detect(detector, source, arguments.image_size)
     if arguments.json:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from nasnet_zoo.checking import PositiveInt, checked
+from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.extras import import_extra
 
 from .coco import CocoImages, Example
-from .input import broken_images_named, evaluation_batches
+from .input import evaluation_batches
 from .prediction import detections
 from .ranges import ImageSize
 
@@ -72,7 +73,7 @@ def detect(
         NotFiniteError: if a number in the detector is infinite or no number.
     """
     results, examples = [], iter(source.examples)
-    with broken_images_named():
+    with broken_images_named(source):
         for images, scales in evaluation_batches(source, size, batch_size):
             found = detections(detector, images)
             for k, scale in enumerate(scales.numpy()):

@@ -7,17 +7,13 @@ corner; the rest is grey, the 0 of images in [-1, 1].
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import tensorflow as tf
 
 from nasnet_zoo.checking import PositiveInt, Seed, checked
-from nasnet_zoo.data import read_pixels
-from nasnet_zoo.training.input import resized
-from nasnet_zoo.training.sources import positions, shuffled
+from nasnet_zoo.data.resizing import normalize, resize
+from nasnet_zoo.data.streams import positions, read_image, shuffled
 
 from .coco import CocoImages
 from .matching import PADDING
@@ -51,7 +47,7 @@ def training_batches(
 
     def example(position: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         index = shuffled(position, len(source.examples), seed)
-        image, scale = fitted(_read(paths[index]), size)
+        image, scale = fitted(read_image(paths[index]), size)
         found = boxes[index] * scale
         key = tf.stack([tf.constant(seed, tf.int64), position])
         if flip and tf.random.stateless_uniform([], key) < 0.5:
@@ -72,10 +68,10 @@ def evaluation_batches(source: CocoImages, size: ImageSize, batch_size: Positive
     """All images once: (images, scales); a scale times a pixel of the file gives one of the image."""
 
     def example(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, scale = fitted(_read(path), size)
+        image, scale = fitted(read_image(path), size)
         return squared(image, size), scale
 
-    files = tf.data.Dataset.from_tensor_slices([str(example.path) for example in source.examples])
+    files = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in source.paths])
     examples = files.map(example, tf.data.AUTOTUNE, deterministic=True)
     return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
@@ -88,30 +84,8 @@ def _tensors(source: CocoImages) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     for k, example in enumerate(source.examples):
         boxes[k, : len(example.boxes)] = example.boxes
         classes[k, : len(example.classes)] = example.classes
-    paths = tf.constant([str(example.path) for example in source.examples])
+    paths = tf.constant([os.fsencode(path) for path in source.paths])
     return paths, tf.constant(boxes), tf.constant(classes)
-
-
-def _read(path: tf.Tensor) -> tf.Tensor:
-    # In Python alone: TensorFlow's own decoders do not name the file that is broken.
-    image = tf.numpy_function(lambda name: read_pixels(os.fsdecode(name)), [path], tf.uint8)
-    return tf.ensure_shape(image, (None, None, 3))
-
-
-@contextmanager
-def broken_images_named() -> Iterator[None]:
-    """Makes an error of the input pipeline that of the image which it comes from.
-
-    Raises:
-        ValueError: naming the file.
-    """
-    try:
-        yield
-    except tf.errors.OpError as error:
-        told = re.search(r"\b(?:Value|OS|FileNotFound|Permission)Error: (.*)", error.message)
-        if told is None:
-            raise
-        raise ValueError(told[1]) from None
 
 
 def fitted(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -119,7 +93,7 @@ def fitted(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     scale = size / tf.reduce_max(shape)
     fitting = tf.maximum(tf.cast(tf.round(shape * scale), tf.int32), 1)
-    return resized(image, fitting), scale
+    return normalize(resize(image, fitting)), scale
 
 
 def squared(image: tf.Tensor, size: int) -> tf.Tensor:

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from nasnet_zoo.checking import Seed, checked
+from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.files import replacing
 from nasnet_zoo.models import from_architecture
 from nasnet_zoo.presets import model_name
@@ -23,7 +24,7 @@ from nasnet_zoo.training.training import claimed, dtype_policy, fit_resumable, m
 from .coco import CocoImages
 from .evaluation import check_class_names, detect, evaluate
 from .faster_rcnn import FasterRCNN
-from .input import broken_images_named, training_batches
+from .input import training_batches
 from .recipes import DetectionRecipe
 
 
@@ -136,7 +137,7 @@ def train_detector(
         "start_from": None if start_from is None else os.fspath(start_from),
         "seed": seed,
     }
-    with claimed(out, recipe, settings), broken_images_named():
+    with claimed(out, recipe, settings), broken_images_named(train, test):
         fit_resumable(
             detector,
             out,

@@ -10,7 +10,6 @@ from .recipes import (
     changed,
     load_recipe,
 )
-from .sources import open_source
 from .training import train
 
 __all__ = [
@@ -24,6 +23,5 @@ __all__ = [
     "RunSettings",
     "changed",
     "load_recipe",
-    "open_source",
     "train",
 ]

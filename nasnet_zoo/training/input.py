@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from nasnet_zoo.data import ImageSource
+from nasnet_zoo.data.resizing import normalize, resize, resize_with_crop
+
 from .rand_augment import rand_augment, rounded
 from .recipes import AugmentationSettings, Recipe
-from .sources import ImageSource
 
 #: What the keys of draws that are not in every recipe are made with.
 _RAND_AUGMENT, _MIXUP = np.int64(0), np.int64(1)
@@ -64,7 +66,7 @@ def evaluation_batches(
     classes = len(source.class_names)
 
     def example(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = centred(image, size, crop)
+        image = normalize(resize_with_crop(image, (size, size), crop))
         image.set_shape((size, size, source.channels))
         return image, tf.one_hot(label, classes)
 
@@ -78,7 +80,7 @@ def augment(
     """A training image: cropped, mirrored, varied in colour, RandAugmented, cut out.
 
     Args:
-        image: uint8 (height, width, channels).
+        image: Pixels from 0 to 255, (height, width, channels).
         augmentation: The changes and their strengths.
         size: height and width to make.
         key: int64 (2,), the seed of all draws.
@@ -88,9 +90,9 @@ def augment(
     """
     keys = tf.random.split(key, 4)
     if augmentation.crop == "distorted":
-        image = resized(distorted_crop(image, keys[0]), (size, size))
+        image = normalize(resize(distorted_crop(image, keys[0]), (size, size)))
     else:
-        image = centred(image, size, 1.0)
+        image = normalize(resize_with_crop(image, (size, size)))
         if augmentation.crop == "pad":
             image = padded_crop(image, augmentation.pad, keys[0])
     if augmentation.flip:
@@ -99,43 +101,17 @@ def augment(
         image = varied_color(image, keys[2])
     if augmentation.rand_augment_layers:
         pixels = rounded((image + 1.0) * 127.5)
-        image = resized(
+        image = normalize(
             rand_augment(
                 pixels,
                 augmentation.rand_augment_layers,
                 augmentation.rand_augment_magnitude,
                 tf.random.fold_in(key, _RAND_AUGMENT),
-            ),
-            (size, size),
+            )
         )
     if augmentation.cutout:
         image = cut_out(image, augmentation.cutout, keys[3])
     return image
-
-
-def centred(image: tf.Tensor, size: int, crop: float) -> tf.Tensor:
-    """The central square, ``crop`` of the shorter side, resized and scaled to [-1, 1]."""
-    shape = tf.shape(image)
-    shorter = tf.minimum(shape[0], shape[1])
-    side = tf.maximum(tf.cast(tf.round(tf.cast(shorter, tf.float32) * crop), tf.int32), 1)
-    top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
-    return resized(image[top : top + side, left : left + side], (size, size))
-
-
-def resized(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """A uint8 image, or a batch of them, brought to (height, width) pixels and scaled to [-1, 1]."""
-    image = tf.cast(image, tf.float32)
-    image = tf.cond(
-        tf.reduce_all(tf.shape(image)[-3:-1] == size),
-        lambda: image,
-        lambda: tf.image.resize(image, size, antialias=True),
-    )
-    return image / 127.5 - 1.0
-
-
-def as_bytes(images: np.ndarray) -> np.ndarray:
-    """Images in [-1, 1] as uint8, of any shape: what `resized` scaled, as image files hold it."""
-    return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
 def padded_crop(image: tf.Tensor, pad: int, key: tf.Tensor) -> tf.Tensor:

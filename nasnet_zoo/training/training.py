@@ -15,7 +15,8 @@ import keras
 import tensorflow as tf
 
 from nasnet_zoo.checking import PositiveInt, Seed, checked
-from nasnet_zoo.data import ImageData
+from nasnet_zoo.data import ImageData, ImageSource, hold_out, open_dataset
+from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_ours, locked, read_json, replacing, write_text
 from nasnet_zoo.models import from_architecture
@@ -27,7 +28,6 @@ from .history import History, truncate_history
 from .input import evaluation_batches, training_batches
 from .recipes import OptimizerSettings, Recipe, RunSettings, flat, from_dict, to_dict
 from .schedules import learning_rate
-from .sources import ImageSource, broken_images_named, hold_out, open_source
 
 #: Parts of the names of the variables that AdamW does not decay: those of one dimension, as in timm.
 _WITHOUT_DECAY = ["bn_scale", "bn_offset", "bias"]
@@ -56,7 +56,7 @@ def train(
 
     Args:
         recipe: what to do.
-        data: what to do it with, see `open_source`.
+        data: Data set, see `nasnet_zoo.data.open_dataset`.
         out: folder for what it makes; made if it is not there.
         seed: of the initial weights and of everything drawn in training.
         checkpoints_per_epoch: into how many parts, each ending with an evaluation, a line in the
@@ -76,7 +76,7 @@ def train(
     """
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    source, out = open_source(data), Path(out)
+    source, out = open_dataset(data), Path(out)
     run, evaluation = recipe.run, recipe.evaluation
     fitted = hold_out(source, evaluation.held_out) if evaluation.held_out else source
     steps = fitted.train_size // run.batch_size // checkpoints_per_epoch

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from nasnet_zoo.data import read_pixels, read_size
+from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.detection import CROWD, PADDING
 from nasnet_zoo.detection.coco import CocoImages, coco_from_tfds
 from nasnet_zoo.detection.evaluation import METRICS, detect, evaluate
-from nasnet_zoo.detection.input import broken_images_named, evaluation_batches, training_batches
+from nasnet_zoo.detection.input import evaluation_batches, training_batches
 
 pytest.importorskip("pycocotools")
 
@@ -335,10 +336,10 @@ def test_a_broken_image_is_named(folder, kind):
     message = rf"{path}: expected a readable image. Received: .*truncated[^\n]*$"
     with pytest.raises(ValueError, match=message):
         detect(lambda images: pytest.fail("no detector is asked"), source, 32)
-    with pytest.raises(ValueError, match=message), broken_images_named():
+    with pytest.raises(ValueError, match=message), broken_images_named(source):
         list(training_batches(source, 32, 3).take(1))
     path.unlink()
-    with pytest.raises(ValueError, match=f"{path}: expected an image. Received: no such file"):
+    with pytest.raises(OSError, match=f"{path}: expected an image. Received: no such file"):
         detect(lambda images: pytest.fail("no detector is asked"), source, 32)
 
 

@@ -12,7 +12,7 @@ from settled import images, network
 import nasnet_zoo as zoo
 from nasnet_zoo.cells import Block, CellGenotype, Genotype
 from nasnet_zoo.cli import main
-from nasnet_zoo.data import load_idx
+from nasnet_zoo.data.idx import load_idx
 from nasnet_zoo.export import VerificationError, export, load_runtime, verify
 from nasnet_zoo.saving import load_model
 

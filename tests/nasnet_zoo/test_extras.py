@@ -117,12 +117,12 @@ USES = {
         """
 from pathlib import Path
 from PIL import Image
-from nasnet_zoo.data import load_data
+from nasnet_zoo.data import open_dataset
 for kind in ("x", "y"):
     Path("images", kind).mkdir(parents=True)
     for name in ("1.png", "2.png", "3.png"):
         Image.new("RGB", (32, 32), "red" if kind == "x" else "blue").save(Path("images", kind, name))
-assert load_data("images").class_names == ("x", "y")
+assert open_dataset("images").class_names == ("x", "y")
 """,
         _TINY.replace("stem_filters", "stem='cifar', stem_filters") + "model.save('model.keras')",
         "nasnet-zoo export model.keras --out model.tflite --quantization int8 --images images",
@@ -130,9 +130,9 @@ assert load_data("images").class_names == ("x", "y")
     "train": [
         # By name, from TFDS's own code: it asks for files that have to be fetched by hand.
         """
-from nasnet_zoo.training.sources import open_source
+from nasnet_zoo.data import open_dataset
 try:
-    open_source("imagenet2012")
+    open_dataset("imagenet2012")
 except ValueError as error:
     assert "imagenet2012" in str(error), error
 else:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nasnet_zoo as zoo
-from nasnet_zoo.data import load_idx
+from nasnet_zoo.data.idx import load_idx
 from nasnet_zoo.evaluation import evaluate
 from nasnet_zoo.export import export
 

@@ -1,5 +1,6 @@
 """Folders of image files as people have them, and how single files are read."""
 
+import json
 import os
 import shutil
 
@@ -9,10 +10,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from nasnet_zoo.data import class_files, load_data, load_folder, read_pixels
-from nasnet_zoo.search.folder import _load
-from nasnet_zoo.training import open_source
-from nasnet_zoo.training.sources import read_image
+from nasnet_zoo.data import in_memory, open_dataset, read_pixels
+from nasnet_zoo.data.folders import class_files
+from nasnet_zoo.data.resizing import as_bytes, resize_with_crop
+from nasnet_zoo.data.streams import read_image
+from nasnet_zoo.detection.coco import CocoImages
+from nasnet_zoo.detection.input import evaluation_batches as detector_batches
+from nasnet_zoo.export.command import _images as exported_images
+from nasnet_zoo.search.folder import search_images
+from nasnet_zoo.training import RECIPES, changed
+from nasnet_zoo.training.input import evaluation_batches, training_batches
 
 pytestmark = pytest.mark.tensorflow
 
@@ -101,9 +108,8 @@ def _empty_test(folder):
 def test_what_would_vanish_is_named(tmp_path, spoil):
     _write_folder(tmp_path, count=4)
     message = spoil(tmp_path)
-    for read in (load_folder, open_source):
-        with pytest.raises(ValueError, match=message):
-            read(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        open_dataset(tmp_path)
 
 
 # === Decoding ===
@@ -170,13 +176,93 @@ def test_of_16_bits_the_upper_8_are_kept(tmp_path):
         read_pixels(tmp_path / "f.tif")
 
 
-def test_images_are_read_at_the_size_that_is_asked_for(tmp_path):
-    checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+# === Alike everywhere ===
+
+
+def _expected(path, size):
+    """The central square of the upright image, resized once, in [-1, 1]."""
+    with Image.open(path) as image:
+        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"), np.float32)
+    side = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    square = pixels[top : top + side, left : left + side]
+    return tf.image.resize(square, (size, size), antialias=True).numpy() / 127.5 - 1
+
+
+def _copies(folder, path, count=5):
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for k in range(5):
-            Image.fromarray(checks).save(tmp_path / name / f"{k}.png")
-    data = load_data(tmp_path, image_size=64)
-    np.testing.assert_array_equal(data.train_images[0][..., 0], checks)
-    seen = _load(tmp_path, None, 64).train_images[0][..., 0]
-    np.testing.assert_array_equal(seen, checks)
+        (folder / name).mkdir(parents=True)
+        for k in range(count):
+            shutil.copy(path, folder / name / f"{k}{path.suffix}")
+    return folder
+
+
+def _searched(folder, size):
+    return search_images(in_memory(open_dataset(folder, size)), 0.2).train_images[0]
+
+
+def _trained(folder, size):
+    recipe = changed(
+        RECIPES["digits"],
+        model={"image_size": size},
+        run={"batch_size": 2},
+        augmentation={"crop": "none", "pad": 4, "flip": False},
+    )
+    return next(training_batches(open_dataset(folder), recipe).as_numpy_iterator())[0][0]
+
+
+def _evaluated(folder, size):
+    return next(evaluation_batches(open_dataset(folder), size).as_numpy_iterator())[0][0]
+
+
+@pytest.mark.parametrize("seen", [_searched, _trained, _evaluated])
+def test_a_large_image_is_resized_once(tmp_path, seen):
+    """Not from a thumbnail of 32 pixels."""
+    photo = tmp_path / "photo.png"
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(photo)
+    folder = _copies(tmp_path / "photos", photo)
+    np.testing.assert_allclose(seen(folder, 64), _expected(photo, 64), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (40, 24), (24, 41)])
+def test_a_photo_on_its_side_is_the_same_for_all(tmp_path, size):
+    photo = tmp_path / "photo.jpg"
+    _turned(_photo(size), photo)
+    folder, expected = _copies(tmp_path / "photos", photo), _expected(photo, 16)
+    with Image.open(photo) as stored:
+        unturned = np.asarray(stored.convert("RGB").resize((16, 16))) / 127.5 - 1
+    assert np.abs(unturned - expected).max() > 0.5
+    for seen in (_searched, _trained, _evaluated):
+        np.testing.assert_allclose(seen(folder, 16), expected, atol=1e-6)
+    source = open_dataset(folder)
+    exported, _ = exported_images(source, source.testing(), (16, 16, 3), 2)
+    np.testing.assert_array_equal(exported[0], as_bytes(expected))
+    if size == (24, 24):  # others are padded for a detector
+        boxless = {"images": [{"id": 1, "file_name": "photo.jpg", "height": 24, "width": 24}]}
+        boxless |= {"categories": [{"id": 1, "name": "a"}], "annotations": []}
+        (tmp_path / "coco.json").write_text(json.dumps(boxless))
+        coco = CocoImages(tmp_path / "coco.json", tmp_path)
+        images, _ = next(detector_batches(coco, 16, 1).as_numpy_iterator())
+        np.testing.assert_allclose(images[0], expected, atol=1e-6)
+
+
+def test_every_kind_of_image_is_searched_trained_on_and_evaluated(tmp_path):
+    for name, (write, _) in WAYS.items():
+        for part in ("train", "test"):
+            for label in ("a", "b"):
+                (tmp_path / part / label).mkdir(parents=True, exist_ok=True)
+                write(_photo(), tmp_path / part / label / name)
+    source, data = open_dataset(tmp_path), in_memory(open_dataset(tmp_path, image_size=16))
+    assert source.train_size == len(data.train_images) == 2 * len(WAYS)
+    images = np.concatenate([x for x, _ in evaluation_batches(source, 16).as_numpy_iterator()])
+    np.testing.assert_allclose(data.test_images / 127.5 - 1, images, atol=1e-6)
+    trained = source.training(0, 0).take(source.train_size).as_numpy_iterator()
+    assert len({image.tobytes() for _, image, _ in trained}) > 5
+
+
+def test_a_crop_has_the_aspect_ratio_of_the_size():
+    image = np.arange(20 * 30, dtype=np.float32).reshape(20, 30, 1)
+    for size, part in (((10, 5), image[:, 10:20]), ((4, 12), image[5:15])):
+        expected = tf.image.resize(part, size, antialias=True)
+        np.testing.assert_array_equal(resize_with_crop(image, size), expected)

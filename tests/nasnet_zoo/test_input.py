@@ -1,6 +1,5 @@
 import importlib
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +7,14 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from hypothesis import given
 from hypothesis import strategies as st
+from numbered_images import Numbered, NumberedStream, numbered, prepared
 from PIL import Image
 from strategies import examples
 
-from nasnet_zoo.data import ImageData
-from nasnet_zoo.training import RECIPES, changed, open_source
+from nasnet_zoo.data import ImageData, in_memory, open_dataset
+from nasnet_zoo.data.streams import ArraySource, FolderSource, broken_images_named
+from nasnet_zoo.data.tfds import TfdsSource, from_tfds
+from nasnet_zoo.training import RECIPES, changed
 from nasnet_zoo.training.input import (
     augment,
     cut_out,
@@ -23,13 +25,6 @@ from nasnet_zoo.training.input import (
     training_batches,
     varied_color,
 )
-from nasnet_zoo.training.sources import (
-    ArraySource,
-    FolderSource,
-    TfdsSource,
-    broken_images_named,
-    from_tfds,
-)
 
 pytestmark = pytest.mark.tensorflow
 
@@ -39,15 +34,6 @@ PLAIN = changed(
     run={"batch_size": 5},
     augmentation={"crop": "none", "pad": 4, "flip": False},
 )
-
-
-def numbered(count, size=8, channels=1, classes=3):
-    """Images that are all of one value, their own number."""
-    numbers = np.arange(count, dtype=np.uint8)
-    images = np.broadcast_to(numbers[:, None, None, None], (count, size, size, channels)).copy()
-    labels = numbers.astype(np.int64) % classes
-    names = tuple("abcdefghij"[:classes])
-    return ImageData(images, labels, images[:7], labels[:7], names, "numbered", count + 7)
 
 
 def keys(number):
@@ -92,8 +78,8 @@ def test_a_stream_from_a_later_step_is_the_rest_of_the_whole_one(start, more):
 def test_test_images_come_once_in_order_scaled_to_one():
     batches = evaluation_batches(ArraySource(numbered(23)), 8, batch_size=4).as_numpy_iterator()
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    np.testing.assert_allclose(images[:, 0, 0, 0], np.arange(7) / 127.5 - 1, atol=1e-6)
-    np.testing.assert_array_equal(labels.argmax(-1), np.arange(7) % 3)
+    np.testing.assert_allclose(images[:, 0, 0, 0], (200 + np.arange(7)) / 127.5 - 1, atol=1e-6)
+    np.testing.assert_array_equal(labels.argmax(-1), (200 + np.arange(7)) % 3)
 
 
 # === Augmentation ===
@@ -271,7 +257,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_read_file_by_file(folder):
-    source = open_source(folder)
+    source = open_dataset(folder)
     assert isinstance(source, FolderSource)
     assert (source.class_names, source.train_size, source.test_size) == (("cat", "dog"), 8, 2)
     examples = list(source.training(0, 0).take(8).as_numpy_iterator())
@@ -284,7 +270,7 @@ def test_a_folder_is_read_file_by_file(folder):
 def test_a_broken_image_is_named(folder):
     (folder / "dog" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     recipe = changed(PLAIN, run={"batch_size": 2})
-    source = open_source(folder)
+    source = open_dataset(folder)
     message = r"dog/2\.png: expected a readable image. Received: none of PNG, JPEG"
     with pytest.raises(ValueError, match=message), broken_images_named(source):
         list(training_batches(source, recipe).take(8).as_numpy_iterator())
@@ -295,7 +281,7 @@ def test_an_image_that_is_gone_or_cut_short_is_named(folder):
     for name in ("3.jpg", "4.jpg"):
         Image.new("RGB", (40, 40), "red").save(folder / "dog" / name)
         (folder / "dog" / name).with_suffix(".png").unlink()
-    source = open_source(folder)
+    source = open_dataset(folder)
     cut = folder / "dog" / "3.jpg"
     cut.write_bytes(cut.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"dog/3\.jpg: expected"), broken_images_named(source):
@@ -307,49 +293,28 @@ def test_an_image_that_is_gone_or_cut_short_is_named(folder):
 
 @pytest.mark.parametrize(
     "source",
-    ["./missing", "no_such_data_set", "my pictures", "mnist(", "mnist:9", "Bäume", "a/b:c", "", "7"],
+    [
+        "./missing",
+        "/does/not/exist",
+        "no_such_data_set",
+        "my pictures",
+        "mnist(",
+        "mnist:9",
+        "Bäume",
+        "a/b:c",
+        "",
+        "7",
+    ],
 )
 def test_what_is_no_data_is_refused(source):
     with pytest.raises(ValueError, match="which is no such folder and no such data set") as refused:
-        open_source(source)
+        open_dataset(source)
     assert "\n" not in str(refused.value)
 
 
 def test_another_version_of_a_data_set_is_refused():
     with pytest.raises(ValueError, match="mnist:9.9.9: expected a data set of TFDS. Received: "):
-        open_source("mnist:9.9.9")
-
-
-class Numbered(tfds.core.GeneratorBasedBuilder):
-    """A TFDS data set made here."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    shape = (8, 8, 1)
-
-    def _info(self):
-        features = {
-            "image": tfds.features.Image(shape=self.shape),
-            "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(features),
-            supervised_keys=("image", "label"),
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(23), "test": self._generate_examples(7)}
-
-    def _generate_examples(self, count):
-        data = numbered(count, channels=self.shape[-1])
-        for k in range(count):
-            yield k, {"image": data.train_images[k], "label": int(data.train_labels[k])}
-
-
-class NumberedFree(Numbered):
-    """The same, with images that could be of any size."""
-
-    shape = (None, None, 3)
+        open_dataset("mnist:9.9.9")
 
 
 @pytest.fixture
@@ -360,40 +325,24 @@ def tfds_folder(tmp_path, monkeypatch):
 
 
 def test_a_small_tfds_data_set_is_found_by_name_and_held_in_memory(tfds_folder):
-    source = open_source("numbered")
+    source = open_dataset("numbered")
     assert isinstance(source, ArraySource)
     assert (tfds_folder / "numbered" / "1.0.0").is_dir()
     assert (source.name, source.class_names) == ("numbered", ("a", "b", "c"))
-    assert (source.train_size, source.test_size, source.channels) == (23, 7, 1)
-    examples = source.training(0, 0).take(23).as_numpy_iterator()
+    assert (source.train_size, source.test_size, source.channels) == (40, 7, 1)
+    examples = source.training(0, 0).take(40).as_numpy_iterator()
     pairs = {(int(image[0, 0, 0]), int(label)) for _, image, label in examples}
-    assert pairs == {(k, k % 3) for k in range(23)}
-
-
-class NumberedSizes(Numbered):
-    """The same in two configurations, with images of either size."""
-
-    BUILDER_CONFIGS = [  # noqa: RUF012
-        tfds.core.BuilderConfig(name=str(size), version=Numbered.VERSION) for size in (8, 16)
-    ]
-
-    @property
-    def shape(self):
-        return (int(self.builder_config.name),) * 2 + (1,)
-
-    def _generate_examples(self, count):
-        for k, example in super()._generate_examples(count):
-            yield k, {**example, "image": np.resize(example["image"], self.shape)}
+    assert pairs == {(k, k % 3) for k in range(40)}
 
 
 def test_a_configuration_of_a_tfds_data_set_is_found_by_its_name(tfds_folder):
-    small, large = (open_source(f"numbered_sizes/{size}") for size in (8, 16))
+    small, large = (open_dataset(f"numbered_sizes/{size}") for size in (8, 16))
     assert (small.name, large.name) == ("numbered_sizes/8", "numbered_sizes/16")
-    assert large.data.train_images.shape == (23, 16, 16, 1)
+    assert large.data.train_images.shape == (40, 16, 16, 1)
     with pytest.raises(
         ValueError, match="numbered_sizes/9: expected a data set of TFDS. Received"
     ) as told:
-        open_source("numbered_sizes/9")
+        open_dataset("numbered_sizes/9")
     assert "\n" not in str(told.value)
 
 
@@ -403,30 +352,26 @@ def test_a_data_set_of_a_package_is_prepared_by_its_name(tmp_path, tfds_folder, 
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "numbered_in_package.py").write_text(
-        "from test_input import Numbered\nclass NumberedInPackage(Numbered):\n    pass\n"
+        "from numbered_images import Numbered\nclass NumberedInPackage(Numbered):\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.syspath_prepend(Path(__file__).parent)
     importlib.import_module("packaged.numbered_in_package")
-    assert open_source("numbered_in_package").train_size == 23
+    assert open_dataset("numbered_in_package").train_size == 40
     assert (tfds_folder / "numbered_in_package" / "1.0.0").is_dir()
 
 
 def test_a_tfds_data_set_without_test_images_is_refused(tmp_path):
     class NumberedToTrain(Numbered):
         def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(5)}
+            return {"train": self._generate_examples("train")}
 
-    builder = NumberedToTrain(data_dir=tmp_path)
-    builder.download_and_prepare()
+    builder = prepared(NumberedToTrain, tmp_path)
     with pytest.raises(ValueError, match="expected the splits 'train' and .*. Received: \\['train'\\]"):
         from_tfds(builder)
 
 
 def test_a_large_tfds_data_set_is_streamed_and_resumed(tmp_path):
-    builder = NumberedFree(data_dir=tmp_path)
-    builder.download_and_prepare()
-    source = from_tfds(builder)
+    source = from_tfds(prepared(NumberedStream, tmp_path))
     assert isinstance(source, TfdsSource)
 
     def values(start, count):
@@ -435,11 +380,16 @@ def test_a_large_tfds_data_set_is_streamed_and_resumed(tmp_path):
         assert all(label == value % 3 for _, value, label in found)
         return [(position, value) for position, value, _ in found]
 
-    whole = values(0, 60)
-    first, second = [v for _, v in whole[:23]], [v for _, v in whole[23:46]]
-    assert sorted(first) == sorted(second) == list(range(23))
+    whole = values(0, 100)
+    first, second = [v for _, v in whole[:40]], [v for _, v in whole[40:80]]
+    assert sorted(first) == sorted(second) == list(range(40))
     assert first != second
-    for start in (7, 23, 30):
-        assert values(start, 60 - start) == whole[start:]
+    for start in (7, 40, 50):
+        assert values(start, 100 - start) == whole[start:]
     tested = [int(image[0, 0, 0]) for image, _ in source.testing().as_numpy_iterator()]
-    assert sorted(tested) == list(range(7))
+    assert sorted(tested) == list(range(200, 207))
+    for arguments in ({"limit": 3}, {"image_size": 8}):
+        with pytest.raises(ValueError, match="images of one size that fit into memory. Received: 40"):
+            open_dataset(source, **arguments)
+    with pytest.raises(ValueError, match="images of one size that fit into memory. Received: 40"):
+        in_memory(source)

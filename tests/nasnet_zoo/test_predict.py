@@ -11,11 +11,12 @@ from PIL import Image
 
 import nasnet_zoo as zoo
 from nasnet_zoo.cli import main
-from nasnet_zoo.data import class_files, load_idx
+from nasnet_zoo.data import open_dataset
+from nasnet_zoo.data.folders import class_files
+from nasnet_zoo.data.idx import load_idx
 from nasnet_zoo.export import export
 from nasnet_zoo.prediction import predict
 from nasnet_zoo.training.input import evaluation_batches
-from nasnet_zoo.training.sources import open_source
 
 pytestmark = pytest.mark.tensorflow
 SAMPLE = Path(__file__).parents[1] / "data" / "fashion_mnist"
@@ -55,7 +56,7 @@ def clothes(tmp_path_factory):
 
 def test_a_grey_model_sees_grey_files_as_evaluate_sees_their_arrays(trained, clothes):
     paths, labels = clothes
-    images, _ = next(evaluation_batches(open_source(SAMPLE), 28).as_numpy_iterator())
+    images, _ = next(evaluation_batches(open_dataset(SAMPLE), 28).as_numpy_iterator())
     found = list(predict(trained, paths, top=10))
     expected = trained.predict_on_batch(images[:30])
     np.testing.assert_allclose(probabilities(found, 10), expected, atol=1e-5)
@@ -127,7 +128,7 @@ def test_photographs_are_prepared_as_evaluate_prepares_them(tmp_path, side, crop
     _, (paths, _), _ = class_files(tmp_path)
     assert len(paths) == 9
     model = tiny((None, None, 3))
-    images, _ = next(evaluation_batches(open_source(tmp_path), side, crop).as_numpy_iterator())
+    images, _ = next(evaluation_batches(open_dataset(tmp_path), side, crop).as_numpy_iterator())
     found = predict(model, paths, image_size=side, crop=crop)
     np.testing.assert_allclose(probabilities(list(found), 3), model.predict_on_batch(images), atol=1e-6)
 

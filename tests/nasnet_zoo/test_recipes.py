@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from recipe_fields import SHARED, without
 
 from nasnet_zoo.cells import NASNET_C, Block, CellGenotype, Genotype
+from nasnet_zoo.data import open_dataset
 from nasnet_zoo.fields import with_fields
 from nasnet_zoo.training.input import training_batches
 from nasnet_zoo.training.recipes import (
@@ -26,7 +27,6 @@ from nasnet_zoo.training.recipes import (
     to_dict,
 )
 from nasnet_zoo.training.schedules import WarmUp, learning_rate
-from nasnet_zoo.training.sources import open_source
 from nasnet_zoo.training.training import build, compile_model, dtype_policy, make_optimizer
 
 pytestmark = pytest.mark.tensorflow
@@ -138,7 +138,7 @@ def test_adamw_decays_the_weights_of_a_network_that_have_more_than_one_dimension
         regularization={"auxiliary_weight": 0.4},
         model={"image_size": 32},
     )
-    model = build(recipe, open_source("digits"), 10)
+    model = build(recipe, open_dataset("digits"), 10)
     optimizer = make_optimizer(recipe.optimizer, RunSettings(6, 32, precision), 10)
     optimizer.build(model.trainable_variables)
     before = [np.asarray(variable) + 1.0 for variable in model.trainable_variables]
@@ -400,7 +400,7 @@ def built_by(recipe):
     """The network, what `fit` takes from the compiled model, the learning rates, and two batches."""
     keras.utils.clear_session()  # automatic names start from the same number
     keras.utils.set_random_seed(0)
-    source = open_source("digits")
+    source = open_dataset("digits")
     with dtype_policy(recipe.run.precision):
         model = build(recipe, source, 10)
     compile_model(model, recipe, 10)

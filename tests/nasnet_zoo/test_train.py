@@ -15,11 +15,10 @@ from limits import files_of_at_most
 import nasnet_zoo
 from nasnet_zoo.cells import Cell, ScheduledDropPath
 from nasnet_zoo.cli import main
-from nasnet_zoo.data import load_data
+from nasnet_zoo.data import in_memory, open_dataset
 from nasnet_zoo.files import locked
 from nasnet_zoo.training import RECIPES, changed, train
 from nasnet_zoo.training.recipes import to_dict
-from nasnet_zoo.training.sources import open_source
 from nasnet_zoo.training.training import build, claimed, compile_model, for_inference
 
 pytestmark = pytest.mark.tensorflow
@@ -81,9 +80,9 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
     assert (out / "checkpoint.npz").read_bytes() == checkpoint
     # Training can start from them, for other classes too.
     tuned = changed(RECIPES["digits"], model={"weights": str(out / "model.weights.h5")})
-    fewer = dataclasses.replace(load_data("digits"), class_names=tuple("0123456789abc"))
+    fewer = dataclasses.replace(in_memory(open_dataset("digits")), class_names=tuple("0123456789abc"))
     with pytest.warns(UserWarning, match="predictions"):
-        start = build(tuned, open_source(fewer), 10)
+        start = build(tuned, open_dataset(fewer), 10)
     np.testing.assert_array_equal(
         start.get_layer("Cell_2").get_weights()[0], model.get_layer("Cell_2").get_weights()[0]
     )
@@ -237,7 +236,7 @@ def test_recipes_make_networks_whose_trained_weights_move_to_inference(precision
             "drop_path_version": "constant",
         },
     )
-    source = open_source("digits")
+    source = open_dataset("digits")
     keras.config.set_dtype_policy(precision)
     try:
         model = build(recipe, source, 10)

@@ -7,11 +7,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
+from numbered_images import NumberedStream, numbered, prepared
 from PIL import Image
 
 from nasnet_zoo.cells import Block, CellGenotype, Genotype
-from nasnet_zoo.data import ImageData
+from nasnet_zoo.data import hold_out, open_dataset
+from nasnet_zoo.data.streams import ArraySource
+from nasnet_zoo.data.tfds import from_tfds
 from nasnet_zoo.evaluation import evaluate
 from nasnet_zoo.training import (
     EvaluationSettings,
@@ -20,11 +22,9 @@ from nasnet_zoo.training import (
     Recipe,
     RunSettings,
     changed,
-    open_source,
     train,
 )
 from nasnet_zoo.training.best import BestRound
-from nasnet_zoo.training.sources import ArraySource, from_tfds, hold_out
 from nasnet_zoo.training.training import fit_resumable
 
 pytestmark = pytest.mark.tensorflow
@@ -38,65 +38,21 @@ def history(out):
 # === What is held out ===
 
 
-def numbered(count, classes=3):
-    """Images that are all of one value, their own number; the test images begin at 200."""
-    numbers = np.concatenate([np.arange(count), 200 + np.arange(6)]).astype(np.uint8)
-    images = np.broadcast_to(numbers[:, None, None, None], (count + 6, 8, 8, 3)).copy()
-    labels = numbers.astype(np.int64) % classes
-    names = tuple("abcdefghij"[:classes])
-    return ImageData(
-        images[:count], labels[:count], images[count:], labels[count:], names, "numbered", count + 6
-    )
-
-
 def folder(path, data):
     for part in ("train", "test"):
         images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
         for image, label in zip(images, labels, strict=True):
             (path / part / "abc"[label]).mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path / part / "abc"[label] / f"{image[0, 0, 0]}.png")
-    return open_source(path)
-
-
-class NumberedStream(tfds.core.GeneratorBasedBuilder):
-    """A TFDS data set of images that could be of any size, so that it is streamed."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        features = {
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(features),
-            supervised_keys=("image", "label"),
-        )
-
-    def _split_generators(self, dl_manager):
-        data = numbered(40)
-        return {
-            "train": self._examples(data.train_images, data.train_labels),
-            "test": self._examples(data.test_images, data.test_labels),
-        }
-
-    def _generate_examples(self):
-        raise NotImplementedError
-
-    def _examples(self, images, labels):
-        for k, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield k, {"image": image, "label": int(label)}
+    return open_dataset(path)
 
 
 def source_of(kind, path):
     if kind == "arrays":
-        return open_source(numbered(40))
+        return open_dataset(numbered(40, channels=3))
     if kind == "folder":
-        return folder(path, numbered(40))
-    builder = NumberedStream(data_dir=path)
-    builder.download_and_prepare()
-    return from_tfds(builder)
+        return folder(path, numbered(40, channels=3))
+    return from_tfds(prepared(NumberedStream, path))
 
 
 def trained_on(source, epochs=2):
@@ -122,7 +78,7 @@ def test_held_out_images_are_never_trained_on_and_always_the_same(kind, tmp_path
         assert sorted(np.bincount(np.array(held_out) % 3)) == [3, 3, 4]
     # What it was taken from is as it was.
     assert sorted(trained_on(source, 1)) == list(range(40))
-    assert sorted(evaluated_on(source)) == list(range(200, 206))
+    assert sorted(evaluated_on(source)) == list(range(200, 207))
 
 
 @pytest.mark.parametrize("kind", ["arrays", "folder", "tfds"])
@@ -304,7 +260,7 @@ def test_a_run_is_judged_on_what_it_is_not_trained_on_and_evaluated_once(tmp_pat
     recipe = changed(TINY, evaluation={"held_out": 0.25, "keep": "best"})
     source = Watched(data, seen)
     train(recipe, source, out, verbose=0)
-    held_out = hold_out(ArraySource(data), 0.25).data
+    held_out = hold_out(open_dataset(data), 0.25).data
     assert seen == set(held_out.train_images[:, 0, 0, 0])
     assert not seen & set(held_out.test_images[:, 0, 0, 0])
     found = json.loads((out / "test.json").read_text())

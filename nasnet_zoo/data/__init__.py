@@ -1,0 +1,22 @@
+"""Labelled images: one door, one decoder and one resize for all that reads images.
+
+No backend is loaded until a data set is opened.
+"""
+
+from .arrays import ImageData
+from .class_names import read_class_names
+from .decoding import is_turned, read_pixels, read_size
+from .opening import open_dataset
+from .sources import ImageSource, hold_out, in_memory
+
+__all__ = [
+    "ImageData",
+    "ImageSource",
+    "hold_out",
+    "in_memory",
+    "is_turned",
+    "open_dataset",
+    "read_class_names",
+    "read_pixels",
+    "read_size",
+]

@@ -1,0 +1,124 @@
+"""Labelled images in memory, and fixed subsets of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Share of every class that is the test set of a data set without one.
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A labelled image data set in memory.
+
+    Args:
+        train_images: Pixels of (images, height, width, channels), with 1 or 3 channels: uint8, or
+            float32 of the same range, 0 to 255, for resized images.
+        train_labels: int64, (images,), class numbers from 0.
+        test_images: Test images, in the form of the training images.
+        test_labels: Test labels, in the form of the training labels.
+        class_names: Names in the order of the class numbers.
+        name: Name of the data set.
+        found: Number of images in the source. It is greater than the number here if a limit was given.
+
+    Raises:
+        ValueError: The arrays do not fit each other.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    name: str
+    found: int
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            shape, dtype = images.shape, images.dtype
+            if dtype not in (np.uint8, np.float32) or len(shape) != 4 or shape[-1] not in (1, 3):
+                raise ValueError(
+                    f"{self.name}: expected uint8 images (images, height, width, 1 or 3) to {part}. "
+                    f"Received: {dtype} {shape}"
+                )
+            if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+                raise ValueError(
+                    f"{self.name}: expected int labels (images,) to {part}. "
+                    f"Received: {labels.dtype} {labels.shape}"
+                )
+            if len(images) != len(labels):
+                raise ValueError(
+                    f"{self.name}: expected one label for each image to {part}. "
+                    f"Received: {len(images)} images, {len(labels)} labels"
+                )
+            if not len(labels):
+                raise ValueError(f"{self.name}: expected images to {part}. Received: none")
+            if labels.min() < 0 or labels.max() >= len(self.class_names):
+                raise ValueError(
+                    f"{self.name}: expected labels from 0 to {len(self.class_names) - 1} to {part}. "
+                    f"Received: {labels.min()} to {labels.max()}"
+                )
+        images = self.train_images
+        if self.test_images.dtype != images.dtype:
+            raise ValueError(
+                f"{self.name}: expected test images of type {images.dtype}. "
+                f"Received: {self.test_images.dtype}"
+            )
+        # Images that were scaled to [0, 1] or [-1, 1] would pass for black ones.
+        if images.dtype == np.float32 and not (images.min() > -0.5 and 1 < images.max() < 255.5):
+            raise ValueError(
+                f"{self.name}: expected pixels from 0 to 255. "
+                f"Received: {images.min():.4g} to {images.max():.4g}"
+            )
+
+
+def split(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out a share of every class, always the same one for the same labels.
+
+    Args:
+        labels: int, (images,).
+        share: Share of every class to hold out, in (0, 1).
+
+    Returns:
+        Indices of the images kept and of those held out, each in a fixed random order.
+    """
+    order, ranks = _shuffled(labels)
+    held_out = ranks < np.round(np.bincount(labels)[labels[order]] * share)
+    return order[~held_out], order[held_out]
+
+
+def balanced(labels: np.ndarray, limit: int) -> np.ndarray:
+    """Indices, in ascending order, of at most ``limit`` images spread evenly over the classes.
+
+    A class with fewer images than its part leaves the rest of it to the others.
+    """
+    order, ranks = _shuffled(labels)
+    # Every class's first image comes before any class's second.
+    return np.sort(order[np.argsort(ranks, kind="stable")][:limit])
+
+
+def _shuffled(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A fixed random order of all indices, and the rank of each within its class."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    ranks = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = labels[order] == label
+        ranks[members] = np.arange(members.sum())
+    return order, ranks
+
+
+def limited(data: ImageData, limit: int) -> ImageData:
+    """The data set with at most ``limit`` images each to train and to test, evenly from all classes."""
+    train, test = balanced(data.train_labels, limit), balanced(data.test_labels, limit)
+    return dataclasses.replace(
+        data,
+        train_images=data.train_images[train],
+        train_labels=data.train_labels[train],
+        test_images=data.test_images[test],
+        test_labels=data.test_labels[test],
+    )
