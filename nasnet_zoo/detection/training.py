@@ -91,27 +91,27 @@ def train_detector(
     tensorboard: bool = False,
     verbose: int | None = None,
 ) -> FasterRCNN:
-    """Trains a detector, or goes on where an earlier call with the same ``out`` stopped.
+    """Trains a detector, or resumes an earlier call with the same ``out``.
 
     The folder gets ``run.json``, ``checkpoint.npz``, ``history.csv`` with the losses and COCO's numbers
     of every epoch, and at the end ``detector.keras``.
 
     Args:
-        recipe: what to do.
-        train: to train on.
-        test: is evaluated on after every epoch.
-        out: folder for what it makes; made if it is not there.
-        start_from: a ``detector.keras`` whose weights to begin with. If it is of other classes, the
-            layers that know of classes begin anew.
-        seed: of the initial weights and of everything drawn in training.
-        tensorboard: whether to write events for TensorBoard to ``out/tensorboard``.
-        verbose: as in `fit`. Default: a progress bar on a terminal, else a line for an epoch.
+        recipe: Recipe to follow.
+        train: Training images.
+        test: Test images, evaluated after every epoch.
+        out: Output folder, made if it does not exist.
+        start_from: Path of a ``detector.keras`` with the initial weights. If it is of other classes,
+            the last two layers get new weights. Default: the recipe's weights.
+        seed: Seed of the initial weights and of all random draws. Default: 0.
+        tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``. Default: false.
+        verbose: Verbosity of `fit`. Default: a progress bar on a terminal, else a line for an epoch.
 
     Raises:
-        ValueError: if an argument is out of range, there are fewer images than a batch, the classes of
-            the two sets differ, ``start_from`` is no such detector, ``out`` holds another run, or
-            naming an image that cannot be read.
-        NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
+        ValueError: If an argument is out of range, there are too few images for a step, the classes
+            of the two sets differ, ``start_from`` is no such detector, ``out`` holds another run, or
+            an image cannot be read.
+        NotFiniteError: If the loss is infinite or NaN; ``out`` keeps the last good checkpoint.
     """
     out, size, run = Path(out), recipe.model.architecture.image_size, recipe.run
     check_class_names("the training data", train.class_names, "the test data", test.class_names)

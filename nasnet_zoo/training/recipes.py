@@ -14,7 +14,7 @@ import json
 import os
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Interval
@@ -43,12 +43,11 @@ Decay = Annotated[float, Interval(ge=0, lt=1)]
 
 def _used_if(settings: Any, used: bool, condition: str, *names: str) -> None:
     """Refuses another value than the default for fields that do nothing under other settings."""
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if not used and field.name in names and value != field.default:
+    for name in names:
+        value, default = getattr(settings, name), getattr(type(settings), name)
+        if not used and value != default:
             raise ValueError(
-                f"Expected {field.name}={field.default}, its default, unless {condition}. "
-                f"Received: {field.name}={value}"
+                f"Expected {name}={default}, its default, unless {condition}. Received: {name}={value}"
             )
 
 
@@ -367,14 +366,14 @@ def flat(recipe: Any) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in (field.name for field in dataclasses.fields(recipe)):
         value = getattr(recipe, name)
-        if name in parts(type(recipe)):
+        if name in _parts(type(recipe)):
             values.update({f"{name}.{inner}": found for inner, found in flat(value).items()})
         else:
             values[name] = value
     return values
 
 
-def parts(kind: type) -> dict[str, type]:
+def _parts(kind: type) -> dict[str, type]:
     """The fields of a dataclass that are dataclasses themselves, with these."""
     hints = typing.get_type_hints(kind)
     classes = {name: hint for name, hint in hints.items() if isinstance(hint, type)}
@@ -401,17 +400,20 @@ def from_dict(kind: type[R], data: Any, path: str = "") -> R:
         ValueError: With the path of the field that is missing, unknown, out of range or of another
             type.
     """
-    fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind, include_extras=True)  # type: ignore[arg-type]
-    unknown = isinstance(data, dict) and next((name for name in data if name not in hints), None)
-    if not isinstance(data, dict) or unknown:
-        received = f"one with {unknown!r}" if unknown else repr(data)
-        raise ValueError(
-            f"Expected {path[:-1] or 'a recipe'}: an object of {', '.join(hints)}. Received: {received}"
-        )
+    hints = typing.get_type_hints(kind, include_extras=True)
+    expected = f"Expected {path[:-1] or 'a recipe'}: an object of {', '.join(hints)}."
+    if not isinstance(data, dict):
+        raise ValueError(f"{expected} Received: {data!r:.200}")
+    unknown = [name for name in data if name not in hints]
+    if unknown:
+        raise ValueError(f"{expected} Received: one with {unknown[0]!r}")
     values = {}
-    for name in (field.name for field in fields if field.name in data or field.default is MISSING):
+    for name in hints:
+        # Only fields without a default are missed.
+        if name not in data and hasattr(kind, name):
+            continue
         value = data.get(name)
-        if name in parts(kind):
+        if name in _parts(kind):
             value = from_dict(hints[name], value, f"{path}{name}.")
         elif name == "genotype" and isinstance(value, dict):
             value = Genotype.from_dict(value)

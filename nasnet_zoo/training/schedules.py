@@ -14,11 +14,11 @@ from .recipes import OptimizerSettings
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Lets the learning rate grow linearly from 0, and then follow another schedule.
+    """A linear growth of the learning rate from 0, followed by another schedule.
 
     Args:
-        after: the schedule, which counts its steps from the end of the warm-up.
-        steps: of the warm-up, at least 1.
+        after: Schedule that follows; its steps are counted from the end of the warm-up.
+        steps: Number of steps of the warm-up, at least 1.
     """
 
     @checked

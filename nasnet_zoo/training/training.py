@@ -1,4 +1,4 @@
-"""Running a recipe: Keras's `fit` underneath, resumable at any moment."""
+"""Training by a recipe: Keras's `fit`, resumable at any moment."""
 
 from __future__ import annotations
 
@@ -46,33 +46,33 @@ def train(
     tensorboard: bool = False,
     verbose: int | None = None,
 ) -> keras.Model:
-    """Trains a network by a recipe, or goes on where an earlier call with the same ``out`` stopped.
+    """Trains a network by a recipe, or resumes an earlier call with the same ``out``.
 
-    The folder gets ``run.json`` (what is run), ``checkpoint.npz``, ``history.csv`` with a line for
-    every epoch, and at the end ``model.keras`` and ``model.weights.h5``. Every epoch is evaluated on
-    the test images; what is saved is the last epoch, never the best one on these. With ``held_out`` in
-    the recipe, epochs are evaluated on the images held out of the training images, the best one can be
-    kept, and the test images are evaluated once, in the end, for ``test.json``.
+    The folder gets ``run.json`` (recipe, data and seed), ``checkpoint.npz``, ``history.csv`` with a
+    line for every epoch, and at the end ``model.keras`` and ``model.weights.h5``. Every epoch is
+    evaluated on the test images; the weights of the last epoch are saved, never those of the best one
+    on these images. With ``held_out`` in the recipe, epochs are evaluated on the held-out images, the
+    best one can be kept, and the test images are evaluated once at the end, for ``test.json``.
 
     Args:
-        recipe: what to do.
+        recipe: Recipe to follow.
         data: Data set, see `nasnet_zoo.data.open_dataset`.
-        out: folder for what it makes; made if it is not there.
-        seed: of the initial weights and of everything drawn in training.
-        checkpoints_per_epoch: into how many parts, each ending with an evaluation, a line in the
-            history and a checkpoint, an epoch is cut.
-        deterministic: whether TensorFlow uses deterministic kernels only, so that two runs are equal
-            to the last bit. It cannot be taken back within a process.
-        tensorboard: whether to write events for TensorBoard to ``out/tensorboard``.
-        verbose: as in `fit`. Default: a progress bar on a terminal, else a line for an epoch.
+        out: Output folder, made if it does not exist.
+        seed: Seed of the initial weights and of all random draws. Default: 0.
+        checkpoints_per_epoch: Number of checkpoints in an epoch, each after an evaluation and a line
+            in the history. Default: 1.
+        deterministic: Whether TensorFlow uses deterministic kernels only, so that two runs are equal
+            to the last bit. It holds until the process ends. Default: false.
+        tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``. Default: false.
+        verbose: Verbosity of `fit`. Default: a progress bar on a terminal, else a line for an epoch.
 
     Returns:
         The trained model for inference, with class probabilities as output. It holds the names of the
         data's classes, see `nasnet_zoo.classifier.class_names`.
 
     Raises:
-        ValueError: if the data does not fit the recipe, or ``out`` holds another run.
-        NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
+        ValueError: If the data does not fit the recipe, or ``out`` holds another run.
+        NotFiniteError: If the loss is infinite or NaN; ``out`` keeps the last good checkpoint.
     """
     if deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -146,23 +146,23 @@ def fit_resumable(
     tensorboard: bool = False,
     verbose: int | None = None,
 ) -> None:
-    """Keras's `fit`, from the last checkpoint in a folder on.
+    """Calls Keras's `fit`, starting from the last checkpoint in a folder.
 
     Args:
-        model: compiled.
-        out: the folder: of ``checkpoint.npz`` and ``history.csv``.
-        batches: from a step to the batches from that step on, without end.
-        steps: between two checkpoints.
-        rounds: how many checkpoints in all.
-        callbacks: come first at the end of a round: what they log is in the history.
-        validation_data: evaluated at the end of a round.
-        best: remembers the best round, and stops training when it says so.
-        tensorboard: whether to write events to ``out/tensorboard``.
-        verbose: see `train`.
+        model: Compiled model.
+        out: Folder of ``checkpoint.npz`` and ``history.csv``.
+        batches: Function of a step that returns the endless batches from that step on.
+        steps: Steps of a round; a checkpoint follows each.
+        rounds: Number of rounds.
+        callbacks: Callbacks that come first at the end of a round: their logs are in the history.
+        validation_data: Batches that are evaluated at the end of a round.
+        best: Callback that remembers the best round and can stop training.
+        tensorboard: Whether to write events to ``out/tensorboard``.
+        verbose: Verbosity, see `train`.
 
     Raises:
-        ValueError: if the checkpoint or the history is broken, or not of this run.
-        NotFiniteError: if the loss is infinite or no number; ``out`` keeps the last good checkpoint.
+        ValueError: If the checkpoint or the history is broken, or of another run.
+        NotFiniteError: If the loss is infinite or NaN; ``out`` keeps the last good checkpoint.
     """
     done, more = 0, best.state if best else {}
     if (out / _CHECKPOINT).exists():
@@ -204,9 +204,9 @@ def build(recipe: Recipe, source: ImageSource, total_steps: int) -> keras.Model:
     """The network to train, with logits as output.
 
     Args:
-        recipe: says which.
-        source: says how many channels and classes.
-        total_steps: over which drop path grows.
+        recipe: Recipe with the network's settings.
+        source: Images, for the number of channels and classes.
+        total_steps: Number of training steps, over which drop path grows.
     """
     a, regularization = recipe.model.architecture, recipe.regularization
     return from_architecture(
@@ -288,7 +288,7 @@ def _targets(batches: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
 
 
 def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> keras.Model:
-    """The trained weights in a network without what is for training only, with probabilities."""
+    """The trained network without parts that only training uses, with probabilities as output."""
     a = recipe.model.architecture
     trained = from_architecture(
         a,
@@ -306,7 +306,7 @@ def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> ke
 def _test(
     model: keras.Model, testing: tf.data.Dataset, out: Path, best: BestRound, quiet: bool
 ) -> None:
-    """Writes what a run with held-out images comes to on the test images, once."""
+    """Writes the accuracy of a run with held-out images on the test images, once."""
     if (out / _TEST).exists():
         return
     found = model.evaluate(testing, return_dict=True, verbose=0)
@@ -347,7 +347,7 @@ def dtype_policy(policy: str) -> Iterator[None]:
 
 @contextmanager
 def claimed(out: Path, recipe: Any, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Holds a folder for a run, noted in it, and for this process.
+    """Reserves a folder for a run and for this process, and records the run in it.
 
     Args:
         out: Folder, made if it does not exist.
@@ -369,7 +369,7 @@ def claimed(out: Path, recipe: Any, settings: Mapping[str, Any]) -> Iterator[Non
         try:
             yield
         except Exception:
-            # A run that failed before its first checkpoint leaves nothing to go on from.
+            # Without a checkpoint there is nothing to resume.
             if not begun and not (out / _CHECKPOINT).exists():
                 path.unlink()
             raise
@@ -380,7 +380,7 @@ def _check_same(path: Path, recipe: Any, settings: Mapping[str, Any]) -> None:
     if not isinstance(earlier, dict) or "recipe" not in earlier:
         raise ValueError(f"{expected} Received: one without a recipe")
     try:
-        # A run that an earlier version began lacks the fields that came later: it has their defaults.
+        # A run of an earlier version lacks newer fields: it has their defaults.
         before = {**earlier, **flat(from_dict(type(recipe), earlier["recipe"]))}
     except ValueError as error:
         raise ValueError(f"{expected} {error}") from None
