@@ -30,18 +30,18 @@ class NASNetBackbone(keras_hub.models.FeaturePyramidBackbone):
     NASNet-B's labelled states concatenated.
 
     Args:
-        network: a model of this package, new or loaded, with or without its classifier, whose weights
+        network: Model of this package, new or loaded, with or without its classifier, whose weights
             are shared; a name of `nasnet_zoo.list_models()`, which is then built with new weights; or
             the network as plain data, as in the backbone's config. It may have been built at one image
             size: the backbone takes any.
-        image_shape: (height, width, channels). Default: any size, and the network's channels.
-        dtype: policy of a network that is built. Default: that of the network, or Keras's own.
-        **kwargs: of `keras_hub.models.Backbone`: ``name`` and ``trainable``.
+        image_shape: Height, width and channels. Default: any size, and the network's channels.
+        dtype: Policy of a network that is built. Default: that of the network, or Keras's own.
+        **kwargs: ``name`` and ``trainable`` of `keras_hub.models.Backbone`.
 
     Raises:
-        ValueError: if the network is not of this package, has no such states (a CIFAR stem), or has
+        ValueError: If the network is not of this package, has no such states (a CIFAR stem), or has
             another policy than ``dtype``.
-        ImportError: if KerasHub is not installed.
+        ImportError: If KerasHub is not installed.
 
     Example::
 
@@ -81,12 +81,12 @@ class NASNetBackbone(keras_hub.models.FeaturePyramidBackbone):
         self.image_shape = image_shape
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs, as plain data."""
+        """Return the arguments as plain data."""
         return {**super().get_config(), "network": self.network, "image_shape": self.image_shape}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> NASNetBackbone:
-        """A backbone of the same kind, with new weights."""
+        """Create a backbone of the same kind, with new weights."""
         # Backbones saved by version 0.1.0 hold the network as a serialised Keras model.
         if "class_name" in config["network"]:
             network = keras.saving.deserialize_keras_object(config["network"])
@@ -95,7 +95,7 @@ class NASNetBackbone(keras_hub.models.FeaturePyramidBackbone):
 
 
 def _as_data(network: keras.Model) -> dict[str, Any]:
-    """What `_build` needs to build the same layers and weights."""
+    """Return the data from which `_build` builds the same layers and weights."""
     cell = next(layer for layer in network.layers if isinstance(layer, Cell))
     data = {
         "architecture": architecture_of(network).to_dict(),
@@ -119,7 +119,7 @@ def _build(network: str | dict[str, Any]) -> keras.Model:
 
 @contextmanager
 def _policy(dtype: Any) -> Iterator[None]:
-    """Keras's global policy of layers that are built in the block."""
+    """Set Keras's global policy for layers that are built in the block."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(before if dtype is None else dtype)
     try:

@@ -29,27 +29,27 @@ SHIPPED = ("fashion_mnist",)
 def load_weights(
     model: keras.Model, weights: str | os.PathLike[str], background: Background = "drop"
 ) -> Report:
-    """Loads weights into a model of this package, whatever its input size.
+    """Load weights into a model of this package of any input size.
 
     The network (stem and cells) is loaded whole or not at all. A classifier for another number of
     classes, or a head that the source lacks, keeps its initial values; the report says so.
 
     Args:
-        model: the model.
+        model: Model of this package.
         weights: "imagenet" for the published weights of NASNetMobile and NASNetLarge;
             "fashion_mnist" for those of NASNetA_1_384_FashionMNIST in this package; or the path of
             a ``.keras``, ``.weights.h5`` or ``.h5`` file that Keras wrote of a model of ours or of
             `keras.applications`, of a TF-Slim checkpoint (``model.ckpt``) or of timm's
             ``nasnetalarge`` as ``.safetensors``.
-        background: what becomes of class 0, the background, of a 1001-class classifier of TF-Slim or
-            timm: "drop" it for a model of 1000 classes, or "keep" it for one of 1001.
+        background: Use of class 0, the background, of a 1001-class classifier of TF-Slim or timm:
+            "drop" it for a model of 1000 classes, or "keep" it for one of 1001. Default: "drop".
 
     Returns:
         What was loaded, what was missing and what was left over.
 
     Raises:
-        ValueError: if the file is of no known kind, or does not fit the network.
-        OSError: if the file cannot be found, or not be fetched.
+        ValueError: If the file is of no known kind, or does not fit the network.
+        OSError: If the file cannot be found or fetched.
 
     Example::
 

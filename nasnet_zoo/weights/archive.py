@@ -1,4 +1,4 @@
-"""Opens ``.keras`` archives: what they unpack to is no larger than they are."""
+"""Opens ``.keras`` archives, and refuses those that would unpack to more than their own size."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from nasnet_zoo.files import reading
 def open_archive(
     path: str | os.PathLike[str], kind: str = "a .keras archive"
 ) -> Iterator[zipfile.ZipFile]:
-    """A ``.keras`` archive, open for reading.
+    """Open a ``.keras`` archive for reading.
 
-    Keras stores its files as they are. One that is compressed could unpack to any size.
+    Keras stores its files uncompressed. A compressed one could unpack to any size.
 
     Args:
-        path: of the archive.
-        kind: what it should hold, for messages.
+        path: Path of the archive.
+        kind: Expected content, for error messages. Default: "a .keras archive".
 
     Raises:
-        ValueError: if it is no such archive, or is found to be damaged while it is read.
-        OSError: if it cannot be read.
+        ValueError: If the file is no such archive, or turns out to be damaged while it is read.
+        OSError: If the file cannot be read.
     """
     expected = f"{path}: expected {kind}"
     try:

@@ -25,11 +25,11 @@ _CONFIG = "config.json"
 
 @contextmanager
 def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """The file, or the one inside a ``.keras`` archive, open for reading.
+    """Open an HDF5 file, or the one inside a ``.keras`` archive, for reading.
 
     Raises:
-        ValueError: if it is neither an HDF5 file nor an archive with one, or a damaged one.
-        OSError: if it cannot be read.
+        ValueError: If it is neither an HDF5 file nor an archive with one, or is damaged.
+        OSError: If it cannot be read.
     """
     with reading(path, "a file of weights") as named:
         named.open("rb").close()
@@ -43,7 +43,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
 @contextmanager
 def _damaged(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Makes h5py's errors of many classes one that names the file."""
+    """Turn the errors of many classes that h5py raises into one that names the file."""
     try:
         yield
     except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
@@ -51,7 +51,7 @@ def _damaged(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _unpacked(path: str | os.PathLike[str]) -> bytes:
-    """The HDF5 file of weights in a ``.keras`` archive."""
+    """Read the HDF5 file of weights in a ``.keras`` archive."""
     with open_archive(path) as archive:
         try:
             return archive.read(_MEMBER)
@@ -62,14 +62,14 @@ def _unpacked(path: str | os.PathLike[str]) -> bytes:
 
 
 def datasets(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, h5py.Dataset]:
-    """Every data set of a file by its path in it.
+    """Return every data set of a file by its path in it.
 
     Args:
-        file: as `open_hdf5` gives it.
-        path: of the file, for messages.
+        file: Result of `open_hdf5`.
+        path: Path of the file, for error messages.
 
     Raises:
-        ValueError: if a data set keeps its values in another file, or the file is damaged.
+        ValueError: If a data set keeps its values in another file, or the file is damaged.
     """
     found: dict[str, h5py.Dataset] = {}
     elsewhere: list[str] = []
@@ -92,14 +92,14 @@ def datasets(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, h5py.Da
 
 
 def read(data: h5py.Dataset, path: str | os.PathLike[str]) -> np.ndarray:
-    """The values of a data set of numbers.
+    """Read the values of a data set.
 
     Args:
-        data: to read.
-        path: of the file, for messages.
+        data: Data set to read.
+        path: Path of the file, for error messages.
 
     Raises:
-        ValueError: if it holds no floating-point numbers, or is damaged.
+        ValueError: If the data set holds no floating-point numbers, or is damaged.
     """
     with _damaged(path):
         # HDF5 has no bfloat16: Keras stores its bytes and notes the type.
@@ -116,10 +116,10 @@ def read(data: h5py.Dataset, path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def note(data: h5py.Dataset, name: str, path: str | os.PathLike[str]) -> str:
-    """A text that is noted beside a data set, as an attribute of its group; "" if there is none.
+    """Read a text attribute of a data set's group; "" if there is none.
 
     Raises:
-        ValueError: if the file is damaged.
+        ValueError: If the file is damaged.
     """
     with _damaged(path):
         value = data.parent.attrs.get(name)
@@ -127,14 +127,14 @@ def note(data: h5py.Dataset, name: str, path: str | os.PathLike[str]) -> str:
 
 
 def check_archive(path: str | os.PathLike[str], kind: str) -> None:
-    """Checks a ``.keras`` archive before Keras loads it.
+    """Check a ``.keras`` archive before Keras loads it.
 
     Args:
-        path: of the archive.
-        kind: what it should hold, for the messages.
+        path: Path of the archive.
+        kind: Expected content, for error messages.
 
     Raises:
-        ValueError: if its config is no JSON object, or its weights are no numbers.
+        ValueError: If its config is no JSON object, or its weights are no numbers.
     """
     with open_archive(path, kind) as archive:
         if _CONFIG not in archive.namelist():

@@ -49,10 +49,10 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, err
 
 
 def published_model(model: keras.Model) -> str:
-    """Which of the published models this is: "NASNetMobile" or "NASNetLarge".
+    """Return which of the published models a model is: "NASNetMobile" or "NASNetLarge".
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: If it is neither.
     """
     normal = [cell for cell, place in places_of(model).items() if place.kind == "normal"]
     if all(cell.cell == NASNET_A.normal for cell in normal):
@@ -66,15 +66,15 @@ def published_model(model: keras.Model) -> str:
 
 
 def fetch_imagenet(model: keras.Model) -> Path:
-    """The path of the published weights for a model, fetched unless they are in the cache.
+    """Return the path of the published weights for a model; fetch them if they are not in the cache.
 
-    The file with the classifier is taken where the model has one for ImageNet's 1000 classes. The
-    cache is ``models`` in the folder that the environment variable ``KERAS_HOME`` names, else in
-    ``~/.keras``. A file gets its name there only once it is whole and its checksum right.
+    The file with the classifier is used for a model that has one for ImageNet's 1000 classes. The
+    cache is ``models`` in the folder that the environment variable ``KERAS_HOME`` names, or else in
+    ``~/.keras``. A file gets its name there only when it is complete and its checksum right.
 
     Raises:
-        ValueError: if weights of the model were never published.
-        OSError: if the file cannot be fetched whole, or not be kept; nothing is left behind.
+        ValueError: If weights of the model were never published.
+        OSError: If the file cannot be fetched or stored; no part of it remains.
     """
     top = any(layer.name == "predictions" and layer.units == 1000 for layer in model.layers)
     published, cached, md5 = FILES[published_model(model), top]
@@ -101,7 +101,7 @@ def _md5(path: Path) -> str:
 
 
 def _explain(error: Exception, url: str, md5: str, cache: Path) -> str:
-    """One sentence for whatever `keras.utils.get_file` raised."""
+    """Explain in a sentence what `keras.utils.get_file` raised."""
     if isinstance(error, ValueError):
         return f"Expected a file of MD5 sum {md5} at {url}. Received: another one; it was not kept"
     if isinstance(error, OSError) and error.errno in _DISK:

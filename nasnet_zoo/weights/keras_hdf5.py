@@ -148,16 +148,17 @@ def _of_keras_2(found: Mapping[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
 
 @contextmanager
 def open_keras(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Source]:
-    """A file of Keras's as a source for ``model``.
+    """Open a file of Keras as a source for ``model``.
 
     Args:
-        path: a ``.keras``, ``.weights.h5`` or ``.h5`` file, of a model of ours or of
+        path: A ``.keras``, ``.weights.h5`` or ``.h5`` file of a model of ours or of
             `keras.applications`, or of a model that has one of them as a layer.
-        model: fixes the numbers of cells in `keras.applications`.
+        model: Model to load into, whose cells have numbers in `keras.applications`.
 
     Raises:
-        ValueError: if it is no such file, or holds another model's weights or several networks'.
-        OSError: if it cannot be read.
+        ValueError: If it is no such file, or holds the weights of another model or of several
+            networks.
+        OSError: If it cannot be read.
     """
     with open_hdf5(path) as file:
         found = datasets(file, path)

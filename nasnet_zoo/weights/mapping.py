@@ -44,14 +44,13 @@ class Target:
 
     Args:
         name: ``<layer>/<node>-<position>-<weight>``, or ``<layer>/<weight>``.
-        variable: the weight itself.
-        key: the name as a table spells it.
-        fields: what the key's placeholders stand for; ``bn`` is "scale", "offset", "mean" or
-            "variance".
-        index: position among its layer's weights.
+        variable: The weight itself.
+        key: The name with placeholders, as in a table.
+        fields: Values of the key's placeholders; ``bn`` is "scale", "offset", "mean" or "variance".
+        index: Position among the weights of its layer.
         part: "network", "auxiliary" or "classifier" (the dense layers). The network must be
             loaded whole, other parts need not.
-        place: of its cell in the network; None outside cells.
+        place: Place of its cell in the network. Default: None, for weights outside cells.
     """
 
     name: str
@@ -69,12 +68,12 @@ class Target:
 
 
 def targets(model: keras.Model) -> Iterator[Target]:
-    """Every weight of a model, in the order of its layers.
+    """Yield every weight of a model, in the order of its layers.
 
     Counters of ScheduledDropPath are left out: they belong to a training run.
 
     Raises:
-        ValueError: if the model is not of this package.
+        ValueError: If the model is not of this package.
     """
     places = places_of(model)
     for layer in model.layers:
@@ -118,15 +117,16 @@ class Source:
     """Weights to load from.
 
     Args:
-        title: what and where it is, for people.
-        shapes: the shape of every weight by the source's name for it, in our layout.
-        read: gives a weight by its name, in our layout; raises ValueError if it is no array of
-            floating-point numbers.
-        name_of: the source's name for one of our weights; None where it can have none.
-        heads: how names of classifiers and auxiliary heads begin. It is no surprise if a model has
-            no use for those.
-        has_background: whether a classifier of 1001 outputs is ImageNet's 1000 classes after a
-            background class.
+        title: Kind and path of the source, for messages.
+        shapes: Shape of every weight, in our layout, by the source's name.
+        read: Function that returns a weight by its name, in our layout; it raises ValueError if the
+            weight is no array of floating-point numbers.
+        name_of: Function that returns the source's name for one of our weights; None if it can have
+            none.
+        heads: Beginnings of the names of classifiers and auxiliary heads, which a model may leave
+            unused.
+        has_background: Whether a classifier of 1001 outputs is ImageNet's 1000 classes after a
+            background class. Default: False.
     """
 
     title: str
@@ -142,12 +142,13 @@ def by_table(
     batch_norm: Mapping[str, str],
     fields: Callable[[Target], Mapping[str, str]],
 ) -> Callable[[Target], str | None]:
-    """A `Source.name_of` that looks up a table.
+    """Make a `Source.name_of` that looks up a table.
 
     Args:
-        table: from our keys to the source's names; both with placeholders.
-        batch_norm: the source's words for "scale", "offset", "mean" and "variance".
-        fields: placeholders of the source's own, or its own values for ours.
+        table: The source's names by our keys; both with placeholders.
+        batch_norm: The source's words for "scale", "offset", "mean" and "variance".
+        fields: Function that returns the values of placeholders which `Target.fields` lacks or which
+            the source spells in another way.
     """
 
     def name_of(target: Target) -> str | None:
@@ -203,18 +204,18 @@ def _some(names: list[str] | tuple[str, ...], most: int = 3) -> str:
 
 
 def copy_weights(model: keras.Model, source: Source, background: str = "drop") -> Report:
-    """Copies everything that fits; nothing at all if the network does not fit.
+    """Copy everything that fits, or nothing at all if the network does not fit.
 
     Args:
-        model: a model of this package. Names, shapes and values are checked before the first of its
+        model: Model of this package. Names, shapes and values are checked before the first of its
             weights changes.
-        source: where the weights come from.
+        source: Weights to copy.
         background: "drop" leaves out class 0 of a 1001-class classifier whose class 0 is the
             background; "keep" takes all 1001.
 
     Raises:
-        ValueError: if the source lacks a weight of the network or has it in another shape, if a weight
-            is not finite or a variance negative.
+        ValueError: If the source lacks a weight of the network or has it in another shape, or if a
+            weight is not finite or a variance is negative.
     """
     fits: list[tuple[Target, str, bool]] = []
     missing: dict[str, str] = {}
@@ -259,10 +260,10 @@ def copy_weights(model: keras.Model, source: Source, background: str = "drop") -
 
 
 def _read(source: Source, name: str, target: Target) -> np.ndarray:
-    """A weight in the precision of the model.
+    """Read a weight in the precision of the model.
 
     Raises:
-        ValueError: if it cannot be one.
+        ValueError: If it is not finite, or is a negative variance.
     """
     value = source.read(name)
     with np.errstate(over="ignore"):

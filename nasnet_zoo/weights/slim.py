@@ -75,14 +75,14 @@ def cell_scope(target: Target) -> dict[str, str]:
 
 @contextmanager
 def open_slim(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Source]:
-    """A checkpoint as a source for ``model``.
+    """Open a checkpoint as a source for ``model``.
 
     Args:
-        path: the checkpoint's prefix (``model.ckpt``), or its ``.index`` file.
-        model: fixes which cell the auxiliary head belongs to.
+        path: The checkpoint's prefix (``model.ckpt``), or its ``.index`` file.
+        model: Model to load into, of which one cell has the auxiliary head.
 
     Raises:
-        ValueError: if the checkpoint is damaged.
+        ValueError: If the checkpoint is damaged.
     """
     # Only these checkpoints need TensorFlow; models run on other backends too.
     import tensorflow as tf

@@ -75,12 +75,12 @@ def our_shape(name: str, shape: Shape) -> Shape:
 
 @contextmanager
 def open_timm(path: str | os.PathLike[str]) -> Iterator[Source]:
-    """A ``.safetensors`` file as a source.
+    """Open a ``.safetensors`` file as a source.
 
     Raises:
-        ImportError: if the optional library safetensors is not installed.
-        ValueError: if the file is damaged.
-        OSError: if it cannot be read.
+        ImportError: If the optional library safetensors is not installed.
+        ValueError: If the file is damaged.
+        OSError: If it cannot be read.
     """
     safetensors = import_extra("safetensors", "timm")
     try:
