@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import keras
-from annotated_types import Interval
 from keras import ops
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, Seed, checked
 
-DropPathVersion = Literal["v1", "v2", "v3", "constant"]
-KeepProbability = Annotated[float, Interval(gt=0, le=1)]
+from .primitives import DropPathVersion, KeepProbability
 
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")

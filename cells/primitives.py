@@ -16,18 +16,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-import keras
-from keras import ops
+from annotated_types import Interval
 
 from nasnet_zoo.checking import NonNegativeFloat, PositiveFloat, Share, check_fields
+from nasnet_zoo.lazy import LazyModule
+
+keras: Any = LazyModule("keras")
+ops: Any = LazyModule("keras.ops")
 
 Tensor = Any
 Shape = tuple[int | None, int | None, int]
 Pair = tuple[int, int]
+DropPathVersion = Literal["v1", "v2", "v3", "constant"]
+KeepProbability = Annotated[float, Interval(gt=0, le=1)]
 
 # Standard deviation of a standard normal cut off at two.
 _TRUNCATED_STDDEV = 0.87962566103423978
@@ -63,8 +68,8 @@ class Hyperparameters:
         fan_out = math.prod(shape[:-2]) * shape[-1]
         return math.sqrt(self.initializer_scale / fan_out) / _TRUNCATED_STDDEV
 
-    def regularizer(self) -> keras.regularizers.Regularizer | None:
-        """Of kernels."""
+    def regularizer(self) -> Any:
+        """The Keras regularizer of kernels; None without weight decay."""
         return keras.regularizers.L2(self.l2) if self.l2 else None
 
 
@@ -236,8 +241,7 @@ class BatchNorm(Primitive):
         x = ops.cast(x, keras.backend.result_type(dtype, "float32"))
         updates: tuple[Tensor, ...] = ()
         if training:
-            kernel = BATCH_NORM_KERNELS.get(keras.backend.backend(), normalise_batch)
-            x, batch_mean, batch_variance = kernel(x, scale, offset, hyper.bn_epsilon)
+            x, batch_mean, batch_variance = normalise_batch(x, scale, offset, hyper.bn_epsilon)
             keep = hyper.bn_momentum
             updates = (
                 mean * keep + batch_mean * (1 - keep),
@@ -253,19 +257,43 @@ class BatchNorm(Primitive):
 def normalise_batch(
     x: Tensor, scale: Tensor, offset: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch norm by the statistics of the batch: the output, their mean and unbiased variance.
+    """Batch norm by the statistics of the batch.
 
     The moving variance follows the unbiased one, as in TF-Slim's fused batch norm and in PyTorch.
+
+    Args:
+        x: float32 or float64 tensor (batch, height, width, channels).
+        scale: (channels,).
+        offset: (channels,).
+        epsilon: Added to the variance.
+
+    Returns:
+        The output, and the mean and the unbiased variance of each channel.
     """
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if keras.backend.backend() == "tensorflow" and dtype == "float32":
+        return _fused_batch_norm(x, scale, offset, epsilon)
     mean, variance = ops.moments(x, axes=(0, 1, 2))
     y = ops.batch_normalization(x, mean, variance, axis=-1, offset=offset, scale=scale, epsilon=epsilon)
     values = ops.cast(math.prod(ops.shape(x)[:3]), x.dtype)
     return y, mean, variance * (values / ops.maximum(values - 1, 1))
 
 
-#: A backend's own kernel with the signature of `normalise_batch`, by the backend's name. Keras has
-#: no fused batch norm in training, and in `keras.ops` each one is some forty operations of a graph.
-BATCH_NORM_KERNELS: dict[str, Callable[..., tuple[Tensor, Tensor, Tensor]]] = {}
+def _fused_batch_norm(
+    x: Tensor, scale: Tensor, offset: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """TensorFlow's kernel, which computes in float32.
+
+    Keras has no such operation: its batch norm in training is some forty operations in the graph of a
+    training step. The kernel is two, forward and backward.
+    """
+    import tensorflow as tf
+
+    nothing = tf.constant([], tf.float32)
+    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=scale, offset=offset, mean=nothing, variance=nothing, epsilon=epsilon
+    )
+    return y, mean, variance
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from annotated_types import Interval
 
 from nasnet_zoo.architecture import Architecture, auxiliary_kernel
 from nasnet_zoo.cells import Genotype
-from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
+from nasnet_zoo.cells.primitives import DropPathVersion, KeepProbability
 from nasnet_zoo.checking import (
     NonNegativeFloat,
     NonNegativeInt,
