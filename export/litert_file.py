@@ -485,10 +485,10 @@ class _Writer:
         scale = self.per_tensor(Scale(step, 0))
         return self.tensor(f"{op.output}/map", values.shape, self.dtype, data, scale)
 
-    def _floor(self, op: Op, inputs: list[int]) -> int:
+    def _maximum_map(self, op: Op, inputs: list[int]) -> int:
         return self.combine("MAXIMUM", op.output, [*inputs, self.map(op)], self.shapes[op.output])
 
-    def _weigh(self, op: Op, inputs: list[int]) -> int:
+    def _multiply_map(self, op: Op, inputs: list[int]) -> int:
         return self.combine("MUL", op.output, [*inputs, self.map(op)], self.shapes[op.output])
 
     def _add(self, op: Op, inputs: list[int]) -> int:

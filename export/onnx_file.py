@@ -27,14 +27,14 @@ from .rewrites import (
     average_by_depthwise,
     pad_channels,
     paths_as_sum,
-    zero_padded_max_by_floor,
+    zero_padded_max_by_maximum_map,
 )
 
 OLDEST_OPSET, DEFAULT_OPSET = 13, 17
 # The first version of the file format that has the operators of an opset is that opset's own.
 _IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
 
-_FLOAT: tuple[Rewrite, ...] = (zero_padded_max_by_floor, paths_as_sum, pad_channels)
+_FLOAT: tuple[Rewrite, ...] = (zero_padded_max_by_maximum_map, paths_as_sum, pad_channels)
 #: What ONNX Runtime runs faster, in order, by the numbers in the file.
 REWRITES: dict[str, tuple[Rewrite, ...]] = {
     "float32": _FLOAT,
@@ -300,10 +300,10 @@ class _Writer:
         ]
         return [*inputs, self.rounded(f"{name}/map", parts)]
 
-    def _floor(self, op: Op, inputs: list[str], name: str) -> str:
+    def _maximum_map(self, op: Op, inputs: list[str], name: str) -> str:
         return self.node("Max", self._map(op, inputs, name), name)
 
-    def _weigh(self, op: Op, inputs: list[str], name: str) -> str:
+    def _multiply_map(self, op: Op, inputs: list[str], name: str) -> str:
         return self.node("Mul", self._map(op, inputs, name), name)
 
     def _add(self, op: Op, inputs: list[str], name: str) -> str:

@@ -18,7 +18,7 @@ from .graph import InferenceGraph, Op
 #: conversions.
 INTEGER_KINDS = (
     *("conv", "depthwise", "dense", "max_pool", "avg_pool", "pad"),
-    *("weigh", "add", "concat", "relu", "mean"),
+    *("multiply_map", "add", "concat", "relu", "mean"),
 )
 #: The least and the greatest number of a value.
 Range = tuple[float, float]
@@ -166,11 +166,11 @@ def with_integers(op: Op, scale: Scale, bias_dtype: str, map_levels: int) -> Op:
         op: of `INTEGER_KINDS`.
         scale: of the value that it reads.
         bias_dtype: "int32" or "int64".
-        map_levels: the greatest integer of a map of "weigh".
+        map_levels: the greatest integer of a map of "multiply_map".
     """
     if op.kernel is None:
         return op
-    if op.kind == "weigh":
+    if op.kind == "multiply_map":
         step = float(op.kernel.max()) / map_levels
         return op.with_(kernel=(np.round(op.kernel / step) * step).astype(np.float32))
     if op.bias is not None:

@@ -321,7 +321,7 @@ def nest_concats(graph: InferenceGraph, most: int = 5) -> InferenceGraph:
     return graph.with_ops(ops)
 
 
-def zero_padded_max_by_floor(graph: InferenceGraph) -> InferenceGraph:
+def zero_padded_max_by_maximum_map(graph: InferenceGraph) -> InferenceGraph:
     """A zero pad read by max pools becomes their own padding, and a maximum with 0 at the border.
 
     ONNX Runtime fuses a Pad into a MaxPool as if it padded with minus infinity.
@@ -341,12 +341,12 @@ def zero_padded_max_by_floor(graph: InferenceGraph) -> InferenceGraph:
         pooled = op.with_(output=f"{op.output}/inside", inputs=pad.inputs, pads=pad.pads, relu=False)
         if op.relu:  # a maximum with 0 everywhere
             floor = np.zeros_like(floor)
-        ops += (pooled, Op("floor", op.output, (pooled.output,), kernel=floor))
+        ops += (pooled, Op("maximum_map", op.output, (pooled.output,), kernel=floor))
     return graph.with_ops(ops)
 
 
 def average_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
-    """An average pool becomes a depthwise convolution; at the border its sums are weighed anew.
+    """An average pool becomes a depthwise convolution; at the border its sums are weighted again.
 
     int8 average pools stay outside of XNNPACK, and of ONNX Runtime's fast kernels.
     """
@@ -368,7 +368,7 @@ def average_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
             continue
         sums = sums.with_(output=f"{op.output}/sums")
         weights = (taps / counts).astype(np.float32)[..., None]
-        ops += (sums, Op("weigh", op.output, (sums.output,), kernel=weights))
+        ops += (sums, Op("multiply_map", op.output, (sums.output,), kernel=weights))
     return graph.with_ops(ops)
 
 
@@ -433,7 +433,7 @@ def pad_channels(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
         else:
             place, total = places[source], width[source]
         kernel, bias = op.kernel, op.bias
-        if kernel is not None and op.kind not in ("floor", "weigh"):
+        if kernel is not None and op.kind not in ("maximum_map", "multiply_map"):
             if makes_channels:
                 kernel = _spread(kernel, places[source], width[source], kernel.ndim - 2)
             kernel = _spread(kernel, place, total, kernel.ndim - 1)

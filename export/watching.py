@@ -220,7 +220,7 @@ def _all_weights(
     biases: dict[str, Weights] = {}
     for op in graph.ops:
         for found, array, name in (
-            (kernels, op.kernel, "map" if op.kind in ("weigh", "floor") else "kernel"),
+            (kernels, op.kernel, "map" if op.kind in ("multiply_map", "maximum_map") else "kernel"),
             (biases, op.bias, "bias"),
         ):
             read = None if array is None else weights(op, name)
