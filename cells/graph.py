@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .genotype import Block, CellGenotype
-from .operations import COMBINATIONS, OPERATIONS, Operation, Primitives, conv
+from .operations import COMBINATIONS, OPERATIONS, OperationSpec, Primitives, conv
 from .primitives import BatchNorm, Conv, Primitive, Relu, Shape, Shift
 
 
@@ -140,7 +140,7 @@ class _Builder:
             name, factor = f"{name}_again", factor // 2
         return state
 
-    def operation(self, name: str, operation: Operation, state: str, stride: int) -> str:
+    def operation(self, name: str, operation: OperationSpec, state: str, stride: int) -> str:
         """An operation on a state."""
         if operation.factorized and stride > 1:
             state = self.factorized_reduction(f"{name}_reduction", state, stride, self.filters)

@@ -39,7 +39,7 @@ Primitives = tuple[Primitive, ...]
 
 
 @dataclass(frozen=True)
-class Operation:
+class OperationSpec:
     """An operation of the search space.
 
     Args:
@@ -80,7 +80,7 @@ class Combination:
     colour: str
 
 
-OPERATIONS: dict[str, Operation] = {}
+OPERATIONS: dict[str, OperationSpec] = {}
 COMBINATIONS: dict[str, Combination] = {}
 
 YELLOW, GREEN = "#fde9a9", "#cfe8c6"
@@ -95,7 +95,7 @@ def register_operation(
     colour: str = YELLOW,
     drop_path: bool = True,
     factorized: bool = False,
-) -> Operation:
+) -> OperationSpec:
     """Adds an operation to the registry and returns it.
 
     Raises:
@@ -108,7 +108,7 @@ def register_operation(
         return tuple(primitives(stride, channels, filters))
 
     label = label or name.replace("_", " ")
-    OPERATIONS[name] = Operation(name, steps, label, colour, drop_path, factorized)
+    OPERATIONS[name] = OperationSpec(name, steps, label, colour, drop_path, factorized)
     return OPERATIONS[name]
 
 
