@@ -45,7 +45,7 @@ def load_weights(
             "drop" it for a model of 1000 classes, or "keep" it for one of 1001. Default: "drop".
 
     Returns:
-        What was loaded, what was missing and what was left over.
+        What was loaded, missing and unused.
 
     Raises:
         ValueError: If the file is of no known kind, or does not fit the network.

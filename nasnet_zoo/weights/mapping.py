@@ -171,15 +171,15 @@ class Report:
         source: what and where it is.
         loaded: from our names to the source's, for every weight that was loaded.
         missing: from our names to the reason, for every weight that kept its initial value.
-        left_over: the source's names of weights that the model has no place for.
-        surprising: those of ``left_over`` that are not of a classifier or an auxiliary head.
+        unused: the source's names of weights that the model has no place for.
+        unexpected: those of ``unused`` that are not of a classifier or an auxiliary head.
     """
 
     source: str
     loaded: Mapping[str, str]
     missing: Mapping[str, str]
-    left_over: tuple[str, ...]
-    surprising: tuple[str, ...]
+    unused: tuple[str, ...]
+    unexpected: tuple[str, ...]
 
     def __str__(self) -> str:
         """A short table: one line for each outcome and reason."""
@@ -188,13 +188,13 @@ class Report:
             reasons.setdefault(reason, []).append(name)
         rows = [("loaded", len(self.loaded), f"from {self.source}")]
         rows += [("missing", len(names), f"{_some(names)}: {why}") for why, names in reasons.items()]
-        if self.left_over:
-            rows.append(("left over", len(self.left_over), _some(self.left_over)))
+        if self.unused:
+            rows.append(("unused", len(self.unused), _some(self.unused)))
         return "\n".join(f"{outcome:<10}{count:>6}  {what}" for outcome, count, what in rows)
 
     def warn(self, stacklevel: int = 2) -> None:
         """Warns if part of the model was not loaded, or the source had more than heads to spare."""
-        if self.missing or self.surprising:
+        if self.missing or self.unexpected:
             warnings.warn(f"Not all weights were used:\n{self}", stacklevel=stacklevel + 1)
 
 
@@ -254,9 +254,9 @@ def copy_weights(model: keras.Model, source: Source, background: str = "drop") -
     for (target, _, cut), value in zip(fits, values, strict=True):
         target.variable.assign(value[..., 1:] if cut else value)
     loaded = {target.name: name for target, name, _ in fits}
-    left_over = tuple(sorted(set(source.shapes) - set(loaded.values())))
-    surprising = tuple(name for name in left_over if not name.startswith(source.heads))
-    return Report(source.title, loaded, missing, left_over, surprising)
+    unused = tuple(sorted(set(source.shapes) - set(loaded.values())))
+    unexpected = tuple(name for name in unused if not name.startswith(source.heads))
+    return Report(source.title, loaded, missing, unused, unexpected)
 
 
 def _read(source: Source, name: str, target: Target) -> np.ndarray:

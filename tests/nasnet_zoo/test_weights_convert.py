@@ -64,7 +64,7 @@ def test_other_classes_and_parts(command, keras_file, tmp_path, capsys):
     command(keras_file[1], "--out", out, "--no-top")
     report = load_weights(tiny(include_top=False), out)
     assert not report.missing
-    assert not report.left_over
+    assert not report.unused
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_every_file_that_keras_writes_is_read(ours, keras_tiny, tmp_path, name):
     keras_tiny.compile("adam", "categorical_crossentropy")
     report = load_weights(ours, save(keras_tiny, tmp_path / name))
     assert not report.missing
-    assert not report.left_over
+    assert not report.unused
     assert len(report.loaded) == len(keras_tiny.weights)
     assert_loaded(ours, keras_tiny)
 
@@ -161,7 +161,7 @@ def test_a_model_that_was_used_as_a_layer(tmp_path, name):
     path = save(model, tmp_path / name)
     ours = tiny(include_top=False, pool_padding="keras")
     report = load_weights(ours, path)
-    assert len(report.surprising) == 2  # kernel and bias of the dense layer
+    assert len(report.unexpected) == 2  # kernel and bias of the dense layer
     assert_loaded(ours, inner)
 
 
@@ -232,13 +232,13 @@ def test_a_missing_weight_is_named(ours, keras_tiny, tmp_path):
         load_weights(ours, path)
 
 
-def test_a_left_over_weight_is_reported_and_warned_of(ours, keras_tiny, tmp_path):
+def test_an_unused_weight_is_reported_and_warned_of(ours, keras_tiny, tmp_path):
     path = save_legacy(keras_tiny, tmp_path / "model.h5")
     with h5py.File(path, "a") as file:
         file["extra/extra/kernel"] = np.zeros(3)
     report = load_weights(ours, path)
-    assert report.left_over == report.surprising == ("extra/kernel",)
-    with pytest.warns(UserWarning, match="left over      1  extra/kernel"):
+    assert report.unused == report.unexpected == ("extra/kernel",)
+    with pytest.warns(UserWarning, match="unused         1  extra/kernel"):
         report.warn()
 
 

@@ -62,7 +62,7 @@ def test_background_dropped(reference, checkpoint):
     model = ours(auxiliary_head=True)
     report = load_weights(model, checkpoint)
     assert not report.missing
-    assert not report.left_over
+    assert not report.unused
     for probabilities, logits in zip(run(model, x), expected, strict=True):
         assert_same(probabilities, softmax(logits[:, 1:]))
 
@@ -95,8 +95,8 @@ def test_moving_averages_are_preferred(reference, tmp_path):
             variables[f"{name}/RMSProp"] = variables[f"{name}/RMSProp_1"] = value
     model = ours(classifier_activation=None)
     report = load_weights(model, write_checkpoint(tmp_path / "model.ckpt", variables))
-    assert {name.split("/")[0] for name in report.left_over} == {"aux_1"}
-    assert not report.surprising
+    assert {name.split("/")[0] for name in report.unused} == {"aux_1"}
+    assert not report.unexpected
     assert_same(run(model, x), expected[0][:, 1:])
 
 
@@ -110,7 +110,7 @@ def test_without_an_auxiliary_head(reference, tmp_path):
     assert {name.split("/")[0] for name in report.missing} == {"auxiliary"}
 
 
-def test_missing_other_shapes_and_left_over(plain, reference, tmp_path):
+def test_missing_other_shapes_and_unused(plain, reference, tmp_path):
     from slim_reference import write_checkpoint
 
     variables = dict(reference[1].variables)
@@ -123,7 +123,7 @@ def test_missing_other_shapes_and_left_over(plain, reference, tmp_path):
 
     variables = {**reference[1].variables, "cell_9/1x1/weights": np.zeros(1, "float32")}
     report = load_weights(plain, write_checkpoint(tmp_path / "more.ckpt", variables))
-    assert report.surprising == ("cell_9/1x1/weights",)
+    assert report.unexpected == ("cell_9/1x1/weights",)
 
 
 def test_a_damaged_checkpoint(plain, tmp_path):

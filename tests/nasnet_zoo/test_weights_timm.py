@@ -79,7 +79,7 @@ def test_a_safetensors_file(safetensors, state_dict, tmp_path):
     kept = like_large(classes=1001)
     report = load_weights(kept, path, background="keep")
     assert not report.missing
-    assert not report.left_over
+    assert not report.unused
     for a, b in zip(model.weights, kept.weights, strict=True):
         np.testing.assert_array_equal(a, b)
     report = load_weights(like_large(auxiliary_head=True, image_size=224), path)
@@ -173,7 +173,7 @@ def test_predictions_equal_timms(tmp_path, monkeypatch, filters, size, pools):
     )
     report = load_weights(ours, path)
     assert not report.missing
-    assert not report.left_over
+    assert not report.unused
     assert_same(run(ours, x), expected)
     cut = keras.Model(ours.input, ours.get_layer("Head_ReLU").output)
     assert_same(run(cut, x), features)

@@ -66,7 +66,7 @@ def test_everything_comes_back(saved, name):
     ours = tiny(auxiliary_head=True, image_size=224, classes=6)
     report = load_weights(ours, path.with_name(name))
     assert not report.missing
-    assert not report.left_over
+    assert not report.unused
     for a, b in zip(model.weights, ours.weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -75,8 +75,8 @@ def test_drop_path_changes_no_names(saved):
     ours = tiny(classes=6, drop_path_keep=0.5, drop_path_steps=9)
     report = load_weights(ours, saved[1])
     assert not report.missing
-    assert not report.surprising
-    assert {name.split("/")[0] for name in report.left_over} == {"auxiliary"}
+    assert not report.unexpected
+    assert {name.split("/")[0] for name in report.unused} == {"auxiliary"}
 
 
 def test_a_frozen_layer_is_loaded_too(saved):
