@@ -54,7 +54,7 @@ def area(boxes: Any) -> Any:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def best(scores: Any, count: int) -> tuple[Any, Any]:
+def top_k(scores: Any, count: int) -> tuple[Any, Any]:
     """The ``count`` greatest scores of each row, or all if there are fewer, with int32 indices.
 
     Args:
@@ -117,13 +117,13 @@ def suppress_in_classes(
         which of them are detections.
     """
     batch, classes = ops.shape(scores)[0], scores.shape[-1]
-    scores, index = best(ops.reshape(scores, (batch, -1)), candidates)
+    scores, index = top_k(ops.reshape(scores, (batch, -1)), candidates)
     boxes_of, kinds = index // (classes // boxes.shape[2]), index % classes
     boxes = ops.take_along_axis(ops.reshape(boxes, (batch, -1, 4)), boxes_of[..., None], axis=1)
     # Boxes of different classes are moved apart, so that they do not suppress each other.
     apart = ops.max(boxes) + 1.0
     moved = boxes + ops.cast(kinds, "float32")[..., None] * apart
     kept = ops.logical_and(suppress(moved, scores, threshold), scores >= least)
-    scores, index = best(ops.where(kept, scores, 0.0), count)
+    scores, index = top_k(ops.where(kept, scores, 0.0), count)
     boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
     return boxes, ops.take_along_axis(kinds, index, axis=1), scores, scores > 0.0

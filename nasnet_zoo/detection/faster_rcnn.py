@@ -15,7 +15,7 @@ from nasnet_zoo.checking import Seed, Share, checked
 from nasnet_zoo.network import Stem
 
 from .anchors import anchor_shapes, grid_anchors
-from .boxes import area, best, clip, decode, encode, iou, suppress, suppress_in_classes
+from .boxes import area, clip, decode, encode, iou, suppress, suppress_in_classes, top_k
 from .crops import crop_and_resize
 from .halves import split_network
 from .matching import POSITIVE, match, sample
@@ -178,10 +178,10 @@ class FasterRCNN(keras.Model):
     def _proposals(self, images: Any, anchors: Any, objectness: Any, deltas: Any) -> tuple[Any, Any]:
         _, height, width = _sizes(images)
         boxes = clip(decode(ops.stop_gradient(deltas), anchors), height, width)
-        scores, index = best(ops.stop_gradient(objectness), self.candidates)
+        scores, index = top_k(ops.stop_gradient(objectness), self.candidates)
         boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
         kept = ops.logical_and(suppress(boxes, scores, self.rpn_nms_iou), area(boxes) > 0.0)
-        scores, index = best(ops.where(kept, scores, -1e9), self.proposals)
+        scores, index = top_k(ops.where(kept, scores, -1e9), self.proposals)
         return ops.take_along_axis(boxes, index[..., None], axis=1), scores > -1e9
 
     # === Second stage ===
@@ -270,9 +270,9 @@ class FasterRCNN(keras.Model):
         """
         boxes, classes = ops.cast(boxes, "float32"), ops.cast(classes, "int32")
         anchors = proposed["anchors"]
-        matched, verdict = match(iou(anchors, boxes), classes, 0.7, 0.3, best_for_each=True)
-        index, drawn = sample(verdict, self.rpn_samples, 0.5, self._seed)
-        positive = ops.logical_and(_at(verdict, index) == POSITIVE, drawn)
+        matched, assignment = match(iou(anchors, boxes), classes, 0.7, 0.3, best_for_each=True)
+        index, drawn = sample(assignment, self.rpn_samples, 0.5, self._seed)
+        positive = ops.logical_and(_at(assignment, index) == POSITIVE, drawn)
         objectness = ops.binary_crossentropy(
             ops.cast(positive, "float32"), _at(proposed["objectness"], index), from_logits=True
         )
@@ -283,10 +283,10 @@ class FasterRCNN(keras.Model):
         # True boxes are proposals too, so that from the first step on there are positive ones.
         proposals = ops.stop_gradient(ops.concatenate([proposed["proposals"], boxes], axis=1))
         exists = ops.concatenate([proposed["found"], classes >= 0], axis=1)
-        matched, verdict = match(iou(proposals, boxes), classes, 0.5, 0.5)
-        verdict = ops.where(exists, verdict, -1)
-        index, drawn = sample(verdict, self.box_samples, 0.25, self._seed)
-        positive = ops.logical_and(_at(verdict, index) == POSITIVE, drawn)
+        matched, assignment = match(iou(proposals, boxes), classes, 0.5, 0.5)
+        assignment = ops.where(exists, assignment, -1)
+        index, drawn = sample(assignment, self.box_samples, 0.25, self._seed)
+        positive = ops.logical_and(_at(assignment, index) == POSITIVE, drawn)
         proposals, matched = _at(proposals, index), _at(matched, index)
         logits, deltas = self.classify(proposed["features"], proposals, image_size, training=True)
         true_class = ops.where(positive, _at(classes, matched), -1)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from .boxes import best
+from .boxes import top_k
 
 #: Classes of boxes that are no objects: padding of a batch, and crowds, which are neither objects nor
 #: background. Real classes count from 0.
@@ -38,25 +38,25 @@ def match(
     index = ops.argmax(overlaps, axis=-1)
     overlap = ops.max(overlaps, axis=-1)
     background = ops.where(overlap < negative, NEGATIVE, IGNORED)
-    verdict = ops.where(overlap >= positive, POSITIVE, background)
+    assignment = ops.where(overlap >= positive, POSITIVE, background)
     crowded = ops.take_along_axis(classes, index, axis=1) == CROWD
-    verdict = ops.where(ops.logical_and(crowded, verdict == POSITIVE), IGNORED, verdict)
+    assignment = ops.where(ops.logical_and(crowded, assignment == POSITIVE), IGNORED, assignment)
     if best_for_each:
         highest = ops.max(overlaps, axis=1, keepdims=True)
         is_best = ops.logical_and(real, ops.logical_and(overlaps == highest, highest > 0.0))
         forced = ops.any(is_best, axis=-1)
         index = ops.where(forced, ops.argmax(ops.where(is_best, overlaps, -1.0), axis=-1), index)
-        verdict = ops.where(forced, POSITIVE, verdict)
-    return ops.cast(index, "int32"), ops.cast(verdict, "int32")
+        assignment = ops.where(forced, POSITIVE, assignment)
+    return ops.cast(index, "int32"), ops.cast(assignment, "int32")
 
 
 def sample(
-    verdict: Any, size: int, positive_share: float, seed: keras.random.SeedGenerator
+    assignment: Any, size: int, positive_share: float, seed: keras.random.SeedGenerator
 ) -> tuple[Any, Any]:
     """Draws candidates for a loss: positive ones up to a share, the rest negative.
 
     Args:
-        verdict: see `match`, (batch, candidates).
+        assignment: see `match`, (batch, candidates).
         size: how many to draw for each image.
         positive_share: the largest share of positive ones, of which there may always be one.
         seed: of the draw.
@@ -65,10 +65,10 @@ def sample(
         Indices (batch, size) int32, or of all candidates if there are fewer, and which of them are
         drawn, booleans: where an image has too few that are not ignored, the rest is not.
     """
-    noise = keras.random.uniform(ops.shape(verdict), seed=seed)
-    positive = ops.where(verdict == POSITIVE, noise, -1.0)
-    least = best(positive, max(1, int(size * positive_share)))[0][:, -1:]
+    noise = keras.random.uniform(ops.shape(assignment), seed=seed)
+    positive = ops.where(assignment == POSITIVE, noise, -1.0)
+    least = top_k(positive, max(1, int(size * positive_share)))[0][:, -1:]
     chosen = ops.logical_and(positive >= least, positive >= 0.0)
-    key = ops.where(chosen, 1.0 + noise, ops.where(verdict == NEGATIVE, noise, -1.0))
-    keys, index = best(key, size)
+    key = ops.where(chosen, 1.0 + noise, ops.where(assignment == NEGATIVE, noise, -1.0))
+    keys, index = top_k(key, size)
     return index, keys >= 0.0

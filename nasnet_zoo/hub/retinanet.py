@@ -109,7 +109,7 @@ class AnchorTargets(keras.layers.Layer):
         """
         boxes, classes = ops.cast(gt_boxes, "float32"), ops.cast(gt_classes, "int32")
         anchors = all_anchors(self.anchor_generator, images)
-        matched, verdict = match(
+        matched, assignment = match(
             iou(anchors, boxes),
             classes,
             self.positive_threshold,
@@ -117,8 +117,10 @@ class AnchorTargets(keras.layers.Layer):
             best_for_each=True,
         )
         deltas = encode(ops.take_along_axis(boxes, matched[..., None], axis=1), anchors)
-        others = ops.where(verdict == IGNORED, _IGNORED_CLASS, _BACKGROUND_CLASS)
-        targets = ops.where(verdict == POSITIVE, ops.take_along_axis(classes, matched, axis=1), others)
+        others = ops.where(assignment == IGNORED, _IGNORED_CLASS, _BACKGROUND_CLASS)
+        targets = ops.where(
+            assignment == POSITIVE, ops.take_along_axis(classes, matched, axis=1), others
+        )
         return deltas, ops.cast(targets, "float32")
 
     def get_config(self) -> dict[str, Any]:

@@ -88,32 +88,34 @@ def test_matching_by_hand():
     overlaps = np.float32(
         [[[0.8, 0.1, 0.9], [0.5, 0.2, 0.0], [0.1, 0.2, 0.0], [0.2, 0.1, 0.0], [0.0, 0.6, 0.0]]]
     )
-    index, verdict = match(overlaps, np.int32([[3, 1, PADDING]]), 0.7, 0.3, best_for_each=True)
-    assert list(np.array(verdict)[0]) == [POSITIVE, IGNORED, NEGATIVE, NEGATIVE, POSITIVE]
+    index, assignment = match(overlaps, np.int32([[3, 1, PADDING]]), 0.7, 0.3, best_for_each=True)
+    assert list(np.array(assignment)[0]) == [POSITIVE, IGNORED, NEGATIVE, NEGATIVE, POSITIVE]
     assert np.array(index)[0, 0] == 0  # the padding overlaps more, and is no box
     assert np.array(index)[0, 4] == 1  # the best of box 1, though below 0.7
 
 
 def test_a_crowd_is_neither_object_nor_background():
     overlaps = np.float32([[[0.9, 0.2], [0.1, 0.8], [0.1, 0.1]]])
-    _, verdict = match(overlaps, np.int32([[CROWD, 0]]), 0.5, 0.5, best_for_each=True)
-    assert list(np.array(verdict)[0]) == [IGNORED, POSITIVE, NEGATIVE]
+    _, assignment = match(overlaps, np.int32([[CROWD, 0]]), 0.5, 0.5, best_for_each=True)
+    assert list(np.array(assignment)[0]) == [IGNORED, POSITIVE, NEGATIVE]
 
 
 def test_an_image_without_boxes_has_only_background():
-    _, verdict = match(np.zeros((1, 4, 2), "float32"), np.full((1, 2), PADDING), 0.7, 0.3, True)
-    assert list(np.array(verdict)[0]) == [NEGATIVE] * 4
+    _, assignment = match(np.zeros((1, 4, 2), "float32"), np.full((1, 2), PADDING), 0.7, 0.3, True)
+    assert list(np.array(assignment)[0]) == [NEGATIVE] * 4
 
 
 @given(boxes_of, st.integers(2, 25), st.floats(0.2, 0.8))
 def test_samples_hold_the_share_and_never_what_is_ignored(seed, size, share):
-    verdict = np.random.default_rng(seed).integers(-1, 2, (3, 20))
-    index, drawn = (np.array(x) for x in sample(verdict, size, share, keras.random.SeedGenerator(seed)))
+    assignment = np.random.default_rng(seed).integers(-1, 2, (3, 20))
+    index, drawn = (
+        np.array(x) for x in sample(assignment, size, share, keras.random.SeedGenerator(seed))
+    )
     for image in range(3):
         chosen = index[image][drawn[image]]
         assert len(set(chosen)) == len(chosen)
-        kinds = verdict[image][chosen]
-        positive, negative = (verdict[image] == 1).sum(), (verdict[image] == 0).sum()
+        kinds = assignment[image][chosen]
+        positive, negative = (assignment[image] == 1).sum(), (assignment[image] == 0).sum()
         taken = min(positive, max(1, int(size * share)))
         assert (kinds == IGNORED).sum() == 0
         assert (kinds == POSITIVE).sum() == taken

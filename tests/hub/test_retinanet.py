@@ -185,8 +185,8 @@ def test_an_anchor_is_not_forced_on_padding(padding):
     x = noise(1, 64, 64)
     matcher = keras_hub.layers.BoxMatcher([0.4, 0.5], [-1, -2, 1], force_match_for_each_col=True)
     overlaps = keras.utils.bounding_boxes.compute_iou(generator(x)["P3"], boxes, "yxyx")
-    index, verdict = (np.array(found) for found in matcher(overlaps))
-    assert (index[0, 0], verdict[0, 0]) == (1, 1)  # positive, of the second of one object
+    index, assignment = (np.array(found) for found in matcher(overlaps))
+    assert (index[0, 0], assignment[0, 0]) == (1, 1)  # positive, of the second of one object
 
     encoder = RetinaNetLabelEncoder(generator, "yxyx", box_matcher_force_match_for_each_col=True)
     if not padding:
