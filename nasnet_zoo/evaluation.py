@@ -87,8 +87,8 @@ class Evaluation:
         axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
         axes.set_xticks(range(classes), self.class_names, rotation=60, ha="right")
         axes.set_yticks(range(classes), self.class_names)
-        axes.set_xlabel("named")
-        axes.set_ylabel("is")
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
         axes.set_title(f"{self.top_1:.2%} of {self.images:,} images", fontsize="medium")
         if classes <= 30:
             for (row, column), count in np.ndenumerate(self.confusion):
