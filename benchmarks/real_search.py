@@ -28,7 +28,7 @@ from nasnet_zoo.search.workers import LocalWorkers
 SETTINGS = Settings(
     # So few minibatches need a higher learning rate than 20,000 children do.
     options={"learning_rate": 0.01, "entropy_weight": 0.001},
-    budget=Budget(filters=8, stem_filters=16, steps=80, batch_size=32, parts=1),
+    budget=Budget(filters=8, stem_filters=16, steps=80, batch_size=32, evaluations=1),
     images=6000,
     held_out=1 / 3,
     image_size=14,

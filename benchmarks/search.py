@@ -285,7 +285,9 @@ def main() -> None:
     tokens = space.sample(rng, arguments.memory or arguments.children)
     jobs = [Job(k, space.genotype(child), k) for k, child in enumerate(tokens)]
     first, *others = arguments.steps
-    budget = Budget(filters=arguments.filters, steps=first, batch_size=arguments.batch_size, parts=1)
+    budget = Budget(
+        filters=arguments.filters, steps=first, batch_size=arguments.batch_size, evaluations=1
+    )
     if arguments.memory:
         memory(jobs, images, budget)
         return

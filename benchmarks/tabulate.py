@@ -28,7 +28,7 @@ from nasnet_zoo.search.tabular import TabularBenchmark
 from nasnet_zoo.search.workers import LocalWorkers
 
 SPACE = SearchSpace(1, ("identity", "sep_3x3", "conv_3x3", "max_3x3"), ("add",), cells=2)
-BUDGET = Budget(filters=8, stem_filters=16, steps=100, batch_size=128, learning_rate=0.1, parts=4)
+BUDGET = Budget(filters=8, stem_filters=16, steps=100, batch_size=128, learning_rate=0.1, evaluations=4)
 IMAGE_SIZE = 7
 HELD_OUT = 1 / 12
 

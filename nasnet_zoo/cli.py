@@ -224,7 +224,7 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         default=[],
         metavar="FIELD=VALUE",
         help="of a child: cells=1 filters=8 stem_filters=16 steps=300 batch_size=64 learning_rate=0.05 "
-        "momentum=0.9 l2=0.0001 clip_norm=5 parts=3",
+        "momentum=0.9 l2=0.0001 clip_norm=5 evaluations=3",
     )
     search.add_argument(
         "--minibatch",
@@ -247,10 +247,10 @@ def _add_search(commands: argparse._SubParsersAction) -> None:
         help="pixels to scale images to (default: their own)",
     )
     search.add_argument(
-        "--stop-hopeless",
+        "--early-stop-quantile",
         type=_number(float),
         metavar="QUANTILE",
-        help="stop a child whose reward after a part of its training is below this quantile of earlier "
+        help="stop a child whose reward at an evaluation is below this quantile of earlier "
         "children's (0.5: the median stopping rule; default: stop none)",
     )
     search.add_argument(
@@ -665,7 +665,7 @@ def _search(arguments: argparse.Namespace) -> None:
         images=arguments.images,
         held_out=arguments.held_out,
         image_size=arguments.image_size,
-        stop_hopeless=arguments.stop_hopeless,
+        early_stop_quantile=arguments.early_stop_quantile,
         shared_steps=arguments.shared_steps,
         seed=arguments.seed,
     )

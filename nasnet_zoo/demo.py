@@ -52,7 +52,7 @@ _FORMATS = (("SavedModel", "saved_model"), ("TFLite", "model.tflite"), ("ONNX", 
 #: A search of a minute or two on two cores: so few minibatches need a higher learning rate.
 SEARCH = Settings(
     options={"learning_rate": 0.01},
-    budget=Budget(filters=8, stem_filters=8, steps=60, batch_size=32, parts=1),
+    budget=Budget(filters=8, stem_filters=8, steps=60, batch_size=32, evaluations=1),
     minibatch=4,
     images=1500,
     image_size=16,

@@ -143,10 +143,10 @@ class Trained:
     """The result of a child's training.
 
     Args:
-        rewards: accuracy on the held-out images after each part of the training, in [0, 1].
-        losses: mean training loss of each part.
+        rewards: accuracy on the held-out images at each evaluation, in [0, 1].
+        losses: mean training loss up to each evaluation since the one before.
         failed: whether the loss or a weight became infinite or no number; the reward is then 0.
-        stopped: whether the training was stopped early as hopeless.
+        stopped: whether the training was stopped early.
 
     Raises:
         ValueError: if a reward is not in [0, 1].
@@ -171,7 +171,7 @@ def train_child(
     images: Images,
     budget: Budget,
     seed: int = 0,
-    hopeless: Sequence[float] = (),
+    thresholds: Sequence[float] = (),
 ) -> Trained:
     """Trains a child from scratch and judges it on the held-out images.
 
@@ -180,12 +180,12 @@ def train_child(
         images: what it learns and is judged on.
         budget: how it is trained.
         seed: of its weights and of the order of the images.
-        hopeless: rewards, by part, below which the training stops.
+        thresholds: Least reward at each evaluation; below it the training stops.
 
     Raises:
         ChildError: if the images are too small for it.
     """
-    return train_graph(child_graph(genotype, images, budget), images, budget, seed, hopeless)
+    return train_graph(child_graph(genotype, images, budget), images, budget, seed, thresholds)
 
 
 def child_graph(genotype: Genotype, images: Images, budget: Budget) -> Graph:
@@ -202,7 +202,7 @@ def train_graph(
     images: Images,
     budget: Budget,
     seed: int = 0,
-    hopeless: Sequence[float] = (),
+    thresholds: Sequence[float] = (),
 ) -> Trained:
     """Trains a network as `train_child` does.
 
@@ -211,7 +211,7 @@ def train_graph(
         images: as in `train_child`.
         budget: as in `train_child`.
         seed: as in `train_child`.
-        hopeless: as in `train_child`.
+        thresholds: as in `train_child`.
 
     Raises:
         ChildError: if the images are too small for the network.
@@ -226,7 +226,7 @@ def train_graph(
     epochs = -(-budget.steps * budget.batch_size // count)
     order = np.concatenate([rng.permutation(count) for _ in range(epochs)])
     batches = order[: budget.steps * budget.batch_size].reshape(budget.steps, budget.batch_size)
-    bounds = np.linspace(0, budget.steps, budget.parts + 1).round().astype(int)
+    bounds = np.linspace(0, budget.steps, budget.evaluations + 1).round().astype(int)
     rewards: list[float] = []
     losses: list[float] = []
     for part, (start, stop) in enumerate(itertools.pairwise(bounds)):
@@ -235,7 +235,7 @@ def train_graph(
         if not math.isfinite(losses[-1]) or not bool(run.is_finite()):
             return Trained(tuple(rewards), tuple(losses), failed=True)
         rewards.append(run.accuracy())
-        if part < len(hopeless) and rewards[-1] < hopeless[part] and stop < budget.steps:
+        if part < len(thresholds) and rewards[-1] < thresholds[part] and stop < budget.steps:
             return Trained(tuple(rewards), tuple(losses), stopped=True)
     return Trained(tuple(rewards), tuple(losses))
 

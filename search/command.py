@@ -96,14 +96,14 @@ def _print_child(results: SearchResults, record: Record, genotype: Genotype) -> 
         "seed": str(record.seed),
         "same as": None if record.same_as is None else f"child {record.same_as}",
         "error": results.error(record),
-        "rewards by part": _curve(result),
+        "learning curve": _curve(result),
         "stopped early": "yes" if result.get("stopped") else None,
     }
     if anew:
         facts |= {
             "trained anew": _reward(anew.reward),
             "its seconds": _seconds(anew.seconds),
-            "its rewards by part": _curve(anew.result or {}),
+            "its learning curve": _curve(anew.result or {}),
         }
     for name, value in facts.items():
         if value:

@@ -32,7 +32,7 @@ from .search import Here, Watch, Workers, ranked, retrain, run_search
 from .settings import Budget, Settings
 from .sharing import SharedWeights, Sharing
 from .space import SearchSpace
-from .stopping import MedianStopping
+from .stopping import QuantileStopping
 from .workers import LocalWorkers, end_if_unguarded
 
 _SETTINGS = "settings.json"
@@ -158,7 +158,8 @@ class _Run:
         self, policy: Policy, children: int, random: Path | None, tensorboard: bool
     ) -> list[Record]:
         settings, noted = self.settings, {**self.seen, **self.settings.to_dict()}
-        stopping = None if settings.stop_hopeless is None else MedianStopping(settings.stop_hopeless)
+        quantile = settings.early_stop_quantile
+        stopping = None if quantile is None else QuantileStopping(quantile)
         begun = any(path.name not in _UNBEGUN for path in self.out.iterdir())
         if begun:
             self._check_settings()

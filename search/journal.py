@@ -65,7 +65,7 @@ class Record:
         seed: of its training.
         state: "sampled", "started", "finished" or "failed".
         reward: None until it is finished or failed.
-        result: what else its training gave: rewards and losses by part, or the error.
+        result: what else its training gave: rewards and losses by evaluation, or the error.
         parameters: trainable.
         mult_adds: on one image.
         seconds: its training took; 0 where the reward is an earlier child's.

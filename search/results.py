@@ -36,7 +36,7 @@ class Row(NamedTuple):
         seconds: of the training.
         round: the minibatch, from 0.
         same_as: the number of the earlier child whose reward it has.
-        stopped: whether its training was stopped early, as hopeless.
+        stopped: whether its training was stopped early.
         error: why it failed.
         retrained_reward: of its training anew.
     """

@@ -17,7 +17,7 @@ from .child import ChildError, Trained
 from .journal import Journal, Record
 from .policies import Policy
 from .space import SearchSpace, Tokens
-from .stopping import MedianStopping
+from .stopping import QuantileStopping
 
 
 class Job(NamedTuple):
@@ -27,13 +27,13 @@ class Job(NamedTuple):
         number: in the journal.
         genotype: of the child.
         seed: of its training.
-        hopeless: see `train_child`.
+        thresholds: see `train_child`.
     """
 
     number: int
     genotype: Genotype
     seed: int
-    hopeless: tuple[float, ...] = ()
+    thresholds: tuple[float, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -115,15 +115,15 @@ def run_search(
     minibatch: PositiveInt = 20,
     seed: Seed = 0,
     cost: Callable[[Genotype], Cost] | None = None,
-    stopping: MedianStopping | None = None,
+    stopping: QuantileStopping | None = None,
     watches: Sequence[Watch] = (),
     remember: bool = True,
 ) -> list[Record]:
     """Searches, or goes on where a search with the same journal was stopped.
 
-    Synchronous: the policy learns from a whole minibatch before it samples the next, and what is
-    hopeless is decided by earlier minibatches alone, so a search that was killed and resumed is the
-    one that was not, child by child.
+    Synchronous: the policy learns from a whole minibatch before it samples the next, and children are
+    stopped early by earlier minibatches alone, so a search that was killed and resumed is the one that
+    was not, child by child.
 
     Args:
         policy: new; it is brought to the journal's state.
@@ -170,8 +170,8 @@ def run_search(
         if not records:
             records = _sampled(tokens, policy, number, len(earlier), space, seed, cost)
             journal.add(records)
-        hopeless = stopping.thresholds(earlier) if stopping else ()
-        train_records(records, space, workers, journal, hopeless, watches, remember)
+        thresholds = stopping.thresholds(earlier) if stopping else ()
+        train_records(records, space, workers, journal, thresholds, watches, remember)
         records = journal.children(number)
         rewards = np.array([record.reward for record in records], np.float64)
         told = policy.tell(np.array([record.tokens for record in records], np.int32), rewards)
@@ -226,7 +226,7 @@ def train_records(
     space: SearchSpace,
     workers: Workers,
     journal: Journal,
-    hopeless: tuple[float, ...] = (),
+    thresholds: tuple[float, ...] = (),
     watches: Sequence[Watch] = (),
     remember: bool = True,
 ) -> None:
@@ -237,7 +237,7 @@ def train_records(
         space: that they are of.
         workers: train them.
         journal: gets their rewards.
-        hopeless: see `train_child`.
+        thresholds: see `train_child`.
         watches: are told of every child when it has its reward.
         remember: see `run_search`.
     """
@@ -264,7 +264,7 @@ def train_records(
         earlier = journal.rewarded(canonical) if remember else None
         if earlier is None:
             number, seed = same[0].number, same[0].seed
-            jobs.append(Job(number, space.genotype(canonical, f"child {number}"), seed, hopeless))
+            jobs.append(Job(number, space.genotype(canonical, f"child {number}"), seed, thresholds))
         else:
             repeat(waiting.pop(canonical), earlier)
     by_number = {same[0].number: same for same in waiting.values()}

@@ -41,8 +41,8 @@ class Budget:
         momentum: Nesterov momentum of SGD, in [0, 1).
         l2: Factor of the sum of all squared kernel values, which is added to the loss.
         clip_norm: Largest norm of the gradient.
-        parts: Number of equal parts of the training after each of which the child is evaluated. At most
-            one for each step.
+        evaluations: Number of evaluations in equal distances, the last one at the end. At most one for
+            each step.
 
     Raises:
         ValueError: If a value is out of range.
@@ -57,13 +57,13 @@ class Budget:
     momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
     l2: NonNegativeFloat = 1e-4
     clip_norm: PositiveFloat = 5.0
-    parts: PositiveInt = 3
+    evaluations: PositiveInt = 3
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.parts > self.steps:
+        if self.evaluations > self.steps:
             raise ValueError(
-                f"Expected parts: at most steps={self.steps}. Received: parts={self.parts}"
+                f"Expected evaluations: at most steps={self.steps}. Received: {self.evaluations}"
             )
 
     def for_retraining(self) -> Budget:
@@ -97,9 +97,9 @@ class Settings:
         held_out: Share of these images that children are evaluated on and not trained on, in (0, 1).
         image_size: Height and width in pixels that images are resized to, at most 1,024. Default: the
             images' own, 32 for class folders.
-        stop_hopeless: Quantile of the median stopping rule, in (0, 1): a child stops early if its
-            reward after a part of its training is below this quantile of earlier children's. Default:
-            no child stops early.
+        early_stop_quantile: Quantile of `QuantileStopping`, in (0, 1): a child stops early if its
+            reward at an evaluation is below this quantile of earlier children's. Default: no child
+            stops early.
         shared_steps: Weight sharing: number of steps that the shared weights are trained for before
             each minibatch. Children are evaluated with these weights. Default: each child is trained
             from scratch.
@@ -117,7 +117,7 @@ class Settings:
     images: PositiveInt | None = None
     held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     image_size: Annotated[int, Interval(ge=1, le=1024)] | None = None
-    stop_hopeless: Annotated[float, Interval(gt=0, lt=1)] | None = None
+    early_stop_quantile: Annotated[float, Interval(gt=0, lt=1)] | None = None
     shared_steps: PositiveInt | None = None
     seed: Seed = 0
 
@@ -125,10 +125,10 @@ class Settings:
         check_fields(self)
         for name, value in self.options.items():
             check(name, value, int | float)
-        if self.shared_steps is not None and self.stop_hopeless is not None:
+        if self.shared_steps is not None and self.early_stop_quantile is not None:
             raise ValueError(
-                "Expected no stop_hopeless with shared_steps, as nothing is trained that could be "
-                f"stopped. Received: stop_hopeless={self.stop_hopeless}"
+                "Expected no early_stop_quantile with shared_steps, as no child is trained that could "
+                f"be stopped. Received: early_stop_quantile={self.early_stop_quantile}"
             )
 
     def make_policy(self) -> Policy:

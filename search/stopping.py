@@ -1,4 +1,4 @@
-"""Stopping hopeless children early."""
+"""Early stopping of children."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .journal import Record
 
 
 @dataclass(frozen=True)
-class MedianStopping:
-    """The median stopping rule (Golovin et al., Vizier, KDD 2017, section 3.2.2), at any quantile.
+class QuantileStopping:
+    """Early stopping below a quantile of earlier rewards.
 
-    A child stops after a part of its training if its reward then is below the quantile of the rewards
-    that earlier children had after the same part. Children that were stopped there count too: the
-    rule compares with all that came so far, not with the survivors alone.
+    A child stops at an evaluation if its reward is below the quantile of the rewards that earlier
+    children had at the same evaluation, children that stopped there included. With the median it is
+    the median stopping rule (Golovin et al., Vizier, KDD 2017, section 3.2.2).
 
-    A stopped child keeps the reward it has. It is that of less training, so the policy takes the child
-    for worse than it is: a search stops none unless it is told to.
+    A stopped child keeps the reward of its last evaluation. As that is the reward of less training,
+    the policy underrates the child, so a search stops children only on request.
 
     Args:
-        quantile: above 0 and below 1; 0.5 is the median.
-        after: children that must have had a reward after a part before the rule looks at it.
+        quantile: Quantile, in (0, 1).
+        after: Number of earlier rewards that an evaluation needs before children stop at it.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: If a number is out of range.
     """
 
     quantile: Annotated[float, Interval(gt=0, lt=1)] = 0.5
@@ -40,15 +40,15 @@ class MedianStopping:
         check_fields(self)
 
     def thresholds(self, earlier: Sequence[Record]) -> tuple[float, ...]:
-        """The reward after each part below which a child stops; shorter where too few got so far."""
+        """Least reward at each evaluation to go on; shorter where too few children got so far."""
         curves = [
             record.result["rewards"]
             for record in earlier
             if record.state == "finished" and record.same_as is None and record.result
         ]
         found = []
-        for part in range(max(map(len, curves), default=0)):
-            rewards = [curve[part] for curve in curves if len(curve) > part]
+        for evaluation in range(max(map(len, curves), default=0)):
+            rewards = [curve[evaluation] for curve in curves if len(curve) > evaluation]
             if len(rewards) < self.after:
                 break
             found.append(float(np.quantile(rewards, self.quantile)))

@@ -40,9 +40,9 @@ class TabularBenchmark:
     Args:
         space: what is tabulated.
         tokens: int32 (children, tokens), canonical.
-        rewards: float32 (children, parts), accuracy after each part of the training; 0 where it failed.
-        losses: float32 (children, parts), the mean training loss of each part; not finite where it
-            failed.
+        rewards: float32 (children, evaluations), accuracy at each evaluation; 0 where it failed.
+        losses: float32 (children, evaluations), mean training loss up to each evaluation since the one
+            before; not finite where it failed.
         parameters: int64 (children,), trainable.
         mult_adds: int64 (children,), on one image.
         seconds: float32 (children,), that the training took.
@@ -94,10 +94,12 @@ class TabularBenchmark:
             if record.reward is not None and record.same_as is None and not record.worker_died
         ]
         results = [record.result or {} for record in trained]
-        parts = max(len(result.get("rewards", ())) for result in results)
+        evaluations = max(len(result.get("rewards", ())) for result in results)
 
         def curves(name: str, missing: float) -> np.ndarray:
-            rows = [[*result.get(name, ()), *[missing] * parts][:parts] for result in results]
+            rows = [
+                [*result.get(name, ()), *[missing] * evaluations][:evaluations] for result in results
+            ]
             return np.array(rows, np.float32)
 
         return cls(
@@ -156,7 +158,7 @@ class TabularBenchmark:
         """
         row = self.row(self.space.tokens(job.genotype))
         rewards, losses = self.rewards[row].tolist(), self.losses[row].tolist()
-        for part, least in enumerate(job.hopeless[: len(rewards) - 1], 1):
+        for part, least in enumerate(job.thresholds[: len(rewards) - 1], 1):
             if rewards[part - 1] < least:
                 return Trained(tuple(rewards[:part]), tuple(losses[:part]), stopped=True)
         return Trained(tuple(rewards), tuple(losses), failed=not np.isfinite(losses).all())

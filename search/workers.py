@@ -97,8 +97,8 @@ def _train(job: bytes, images: Images, budget: Budget) -> _Answer:
     gc.collect()
     found: dict[str, Any]
     try:
-        graph, seed, hopeless = pickle.loads(job)
-        found = {"trained": train_graph(graph, images, budget, seed, hopeless)}
+        graph, seed, thresholds = pickle.loads(job)
+        found = {"trained": train_graph(graph, images, budget, seed, thresholds)}
     except ChildError as error:
         found = {"failed": str(error)}
     except (MemoryError, tf.errors.ResourceExhaustedError):
@@ -137,7 +137,7 @@ class _Worker:
         The child is sent as a graph of primitives, plain data that needs no registry of operations.
         """
         graph = child_graph(job.genotype, self._images, self._budget)
-        self._job = pickle.dumps((graph, job.seed, job.hopeless))
+        self._job = pickle.dumps((graph, job.seed, job.thresholds))
         if self.ready:
             self._send(self._job)
 

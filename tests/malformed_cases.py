@@ -209,7 +209,7 @@ TAKES_ABOVE_0 = {
         "--images",
         "--held-out",
         "--image-size",
-        "--stop-hopeless",
+        "--early-stop-quantile",
         "--shared-steps",
         "--processes",
     ),
@@ -256,7 +256,7 @@ _BUDGET = (
     "batch_size",
     "learning_rate",
     "clip_norm",
-    "parts",
+    "evaluations",
 )
 _PPO = ("units", "learning_rate", "entropy_weight", "baseline_weight", "clip", "epochs")
 _BAD = ("-1", "nan", "inf", "x", "")
@@ -278,7 +278,7 @@ FIELDS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("detect train", "--set", ("augmentation.cutout", "regularization.drop_path_keep"), ("0.5", "2")),
     ("search", "--budget", _BUDGET, (*_BAD, "0")),
     ("search", "--budget", ("momentum", "l2"), _BAD),
-    ("search", "--budget", ("momentum", "parts"), ("1000", "1e9")),
+    ("search", "--budget", ("momentum", "evaluations"), ("1000", "1e9")),
     ("search", "--retrain-budget", _BUDGET, ("-1", "nan", "0")),
     ("search", "--options", _PPO, (*_BAD, "1e999")),
     ("search", "--options", ("units", "learning_rate", "clip", "epochs"), ("0",)),

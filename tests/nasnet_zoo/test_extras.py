@@ -113,7 +113,7 @@ USES = {
     ],
     "demo": [
         "nasnet-zoo search --data digits --out out --children 1 --processes 1 --images 100 --space "
-        "blocks=1 cells=1 --budget steps=1 parts=1 filters=4",
+        "blocks=1 cells=1 --budget steps=1 evaluations=1 filters=4",
         """
 from pathlib import Path
 from PIL import Image

@@ -12,7 +12,7 @@ from nasnet_zoo.search.settings import Budget
 
 pytestmark = pytest.mark.tensorflow
 
-BUDGET = Budget(filters=4, stem_filters=4, steps=3, batch_size=8, learning_rate=1e-3, parts=1)
+BUDGET = Budget(filters=4, stem_filters=4, steps=3, batch_size=8, learning_rate=1e-3, evaluations=1)
 
 
 def all_operations():
@@ -119,14 +119,14 @@ def images():
     return Images(*quadrants(256, rng), *quadrants(100, rng), 4)
 
 
-def test_a_child_learns_and_stops_where_it_is_hopeless(images):
-    budget = Budget(filters=2, stem_filters=4, steps=60, batch_size=16, parts=2)
+def test_a_child_learns_and_stops_below_a_threshold(images):
+    budget = Budget(filters=2, stem_filters=4, steps=60, batch_size=16, evaluations=2)
     genotype = genotypes(1)[0]
     trained = train_child(genotype, images, budget, seed=3)
     assert trained.reward >= 0.9
     assert trained.losses[1] < trained.losses[0]
     assert (len(trained.rewards), trained.failed, trained.stopped) == (2, False, False)
-    stopped = train_child(genotype, images, budget, seed=3, hopeless=[1.01])
+    stopped = train_child(genotype, images, budget, seed=3, thresholds=[1.01])
     assert stopped.stopped
     assert len(stopped.rewards) == 1
     assert stopped.losses == pytest.approx(trained.losses[:1], rel=1e-3)
@@ -135,10 +135,13 @@ def test_a_child_learns_and_stops_where_it_is_hopeless(images):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *[(name, 0) for name in ("cells", "filters", "stem_filters", "steps", "batch_size", "parts")],
+        *[
+            (name, 0)
+            for name in ("cells", "filters", "stem_filters", "steps", "batch_size", "evaluations")
+        ],
         *[("filters", 2.0), ("steps", True), ("learning_rate", 0.0), ("learning_rate", np.nan)],
         *[("learning_rate", np.inf), ("momentum", 1.0), ("momentum", -0.1), ("l2", -1e-4)],
-        *[("l2", np.inf), ("clip_norm", 0.0), ("clip_norm", np.nan), ("parts", 301)],
+        *[("l2", np.inf), ("clip_norm", 0.0), ("clip_norm", np.nan), ("evaluations", 301)],
     ],
 )
 def test_a_budget_out_of_range_is_refused(field, value):
@@ -147,7 +150,7 @@ def test_a_budget_out_of_range_is_refused(field, value):
 
 
 def test_a_diverging_child_fails_with_no_reward(images):
-    budget = Budget(filters=2, stem_filters=2, steps=6, batch_size=8, parts=2, learning_rate=1e30)
+    budget = Budget(filters=2, stem_filters=2, steps=6, batch_size=8, evaluations=2, learning_rate=1e30)
     trained = train_child(genotypes(1)[0], images, budget)
     assert trained.failed
     assert trained.reward == 0.0

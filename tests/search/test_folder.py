@@ -26,7 +26,7 @@ pytestmark = pytest.mark.tensorflow
 TINY = [
     *("--data", "digits", "--images", "200", "--processes", "1", "--minibatch", "2"),
     *("--space", "blocks=1", "cells=1", "operations=identity,max_3x3,avg_3x3"),
-    *("--budget", "steps=4", "filters=2", "stem_filters=2", "batch_size=16", "parts=2"),
+    *("--budget", "steps=4", "filters=2", "stem_filters=2", "batch_size=16", "evaluations=2"),
 ]
 
 
@@ -190,17 +190,20 @@ def test_a_search_by_shared_weights_goes_on_and_trains_its_best_from_scratch(tmp
         (["--import", "no_such_module"], "the name of a Python module .* Received: 'no_such_module'"),
         (["--import", "no_such.py"], "no_such.py: expected a Python file. Received: no such file"),
         (["--budget", "steps=0"], "Expected steps: an int of at least 1"),
-        (["--budget", "parts=301"], "Expected parts: at most steps=300"),
+        (["--budget", "evaluations=301"], "Expected evaluations: at most steps=300"),
         (["--budget", "momentum=1"], "Expected momentum: .* below 1"),
         (["--budget", "step=1"], "Expected FIELD=VALUE with a field of cells, .* Received: 'step=1'"),
         (["--retrain", "1", "--retrain-budget", "steps=0"], "Expected steps: an int of at least 1"),
         (["--image-size", "1000000"], "at most 1024 or none. Received: image_size=1000000"),
         (["--held-out", "1"], "Expected held_out: .* Received: held_out=1.0"),
         (
-            ["--stop-hopeless", "2"],
-            "Expected stop_hopeless: a finite number above 0 and below 1 or none",
+            ["--early-stop-quantile", "2"],
+            "Expected early_stop_quantile: a finite number above 0 and below 1 or none",
         ),
-        (["--shared-steps", "9", "--stop-hopeless", "0.5"], "Expected no stop_hopeless with"),
+        (
+            ["--shared-steps", "9", "--early-stop-quantile", "0.5"],
+            "Expected no early_stop_quantile with",
+        ),
         (["--compare", "no-such-folder"], "no-such-folder/journal.sqlite: expected the journal"),
         (["--images", "10"], "expected enough images of a class to hold out"),
     ],
@@ -329,7 +332,7 @@ from nasnet_zoo.search.settings import Budget
 from nasnet_zoo.search.folder import search_folder
 from nasnet_zoo.search.settings import Settings
 
-budget = Budget(steps=4, filters=2, stem_filters=2, batch_size=16, parts=2)
+budget = Budget(steps=4, filters=2, stem_filters=2, batch_size=16, evaluations=2)
 space = SearchSpace(1, ("identity", "max_3x3"), cells=1)
 settings = Settings("random", space=space, budget=budget, images=200)
 search_folder("digits", "out", settings, 1, processes=2)

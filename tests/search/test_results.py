@@ -28,7 +28,7 @@ pytestmark = pytest.mark.tensorflow
 TINY = [
     *("search", "--data", "digits", "--images", "200", "--processes", "1", "--minibatch", "2"),
     *("--policy", "random", "--space", "blocks=1", "cells=1", "operations=identity,max_3x3,avg_3x3"),
-    *("--budget", "steps=4", "filters=2", "stem_filters=2", "batch_size=16", "parts=2"),
+    *("--budget", "steps=4", "filters=2", "stem_filters=2", "batch_size=16", "evaluations=2"),
 ]
 
 
@@ -239,7 +239,7 @@ def test_a_child_in_full(folder, tmp_path, capfd):
     record = read_results(folder).child(7)
     out = run(capfd, "show", folder, 7, "--picture", tmp_path / "child.svg")
     told = facts(out)
-    assert (told["reward"], told["rewards by part"]) == ("0.9000", "0.4500, 0.9000")
+    assert (told["reward"], told["learning curve"]) == ("0.9000", "0.4500, 0.9000")
     assert (told["parameters"], told["mult-adds"], told["minibatch"]) == ("7,000", "2.50 M", "1")
     assert (told["seed"], told["stopped early"]) == (str(record.seed), "yes")
     genotype = Genotype.from_dict(record.genotype)

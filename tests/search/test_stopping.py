@@ -4,7 +4,7 @@ from nasnet_zoo.search import RegularizedEvolution, SearchSpace
 from nasnet_zoo.search.child import Trained
 from nasnet_zoo.search.journal import Journal, Record
 from nasnet_zoo.search.search import Here, ranked, run_search
-from nasnet_zoo.search.stopping import MedianStopping
+from nasnet_zoo.search.stopping import QuantileStopping
 
 pytestmark = pytest.mark.tensorflow
 
@@ -25,33 +25,33 @@ def test_thresholds_worked_by_hand():
         record(4, [0.9, 0.9], state="failed"),
         record(5, [0.3, 0.3, 0.7], same_as=2),
     ]
-    assert MedianStopping(0.5, after=3).thresholds(earlier) == pytest.approx((0.15, 0.4, 0.8))
-    assert MedianStopping(0.5, after=4).thresholds(earlier) == pytest.approx((0.15,))
-    assert MedianStopping(0.5, after=5).thresholds(earlier) == ()
-    assert MedianStopping(0.25, after=3).thresholds(earlier) == pytest.approx((0.075, 0.35, 0.75))
+    assert QuantileStopping(0.5, after=3).thresholds(earlier) == pytest.approx((0.15, 0.4, 0.8))
+    assert QuantileStopping(0.5, after=4).thresholds(earlier) == pytest.approx((0.15,))
+    assert QuantileStopping(0.5, after=5).thresholds(earlier) == ()
+    assert QuantileStopping(0.25, after=3).thresholds(earlier) == pytest.approx((0.075, 0.35, 0.75))
 
 
 @pytest.mark.parametrize(("quantile", "after"), [(0, 1), (1, 1), (0.5, 0), (float("nan"), 1)])
 def test_what_is_no_rule_is_refused(quantile, after):
     with pytest.raises(ValueError, match="Expected (quantile|after): "):
-        MedianStopping(quantile, after)
+        QuantileStopping(quantile, after)
 
 
 class Curves:
     """Three parts of training, the reward growing to the share of separable convolutions."""
 
     def __init__(self, dies_after=1000):
-        self.left, self.hopeless = dies_after, []
+        self.left, self.thresholds = dies_after, []
 
     def __call__(self, job):
         if not self.left:
             raise KeyboardInterrupt
         self.left -= 1
-        self.hopeless.append(job.hopeless)
+        self.thresholds.append(job.thresholds)
         names = [name for block in job.genotype.normal.blocks for name in block.operations]
         share = names.count("sep_3x3") / len(names)
         rewards = [share / 2, share / 1.5, share]
-        for part, least in enumerate(job.hopeless[:2]):
+        for part, least in enumerate(job.thresholds[:2]):
             if rewards[part] < least:
                 return Trained(tuple(rewards[: part + 1]), (1.0,) * (part + 1), stopped=True)
         return Trained(tuple(rewards), (1.0,) * 3)
@@ -61,7 +61,7 @@ def search(path, train):
     journal = Journal(path, {})
     policy = RegularizedEvolution(SPACE, population=30, sample=3, seed=1)
     try:
-        rule = MedianStopping(0.5, after=8)
+        rule = QuantileStopping(0.5, after=8)
         return run_search(policy, SPACE, Here(train), journal, 30, minibatch=10, stopping=rule)
     finally:
         journal.close()
@@ -73,12 +73,12 @@ def test_thresholds_are_those_of_the_minibatches_before_even_when_a_search_is_re
     rounds = {r.number: r.round for r in whole}
     trained = [r.number for r in whole if r.same_as is None]
     by_round = [
-        {h for n, h in zip(trained, curves.hopeless, strict=True) if rounds[n] == k} for k in range(3)
+        {h for n, h in zip(trained, curves.thresholds, strict=True) if rounds[n] == k} for k in range(3)
     ]
     assert by_round[0] == {()}
     for number in (1, 2):
         earlier = [r for r in whole if r.round < number]
-        assert by_round[number] == {MedianStopping(0.5, after=8).thresholds(earlier)}
+        assert by_round[number] == {QuantileStopping(0.5, after=8).thresholds(earlier)}
     stopped = [r for r in whole if r.result.get("stopped")]
     assert stopped
     assert all(r.reward == r.result["rewards"][-1] for r in stopped)

@@ -50,10 +50,10 @@ def test_every_child_is_found_however_it_is_written(table):
             assert (found.rewards, found.losses) == (expected.rewards, expected.losses)
 
 
-def test_a_hopeless_child_stops_as_it_would_in_training(table):
-    job = Job(0, SPACE.genotype([0, 1, 1, 1, 0]), 0, hopeless=(0.26,))
+def test_a_child_below_a_threshold_stops_as_it_would_in_training(table):
+    job = Job(0, SPACE.genotype([0, 1, 1, 1, 0]), 0, thresholds=(0.26,))
     assert table(job) == Trained((0.25,), (1.5,), stopped=True)
-    assert table(job._replace(hopeless=(0.25,))).reward == 0.75
+    assert table(job._replace(thresholds=(0.25,))).reward == 0.75
 
 
 def test_the_best_share_by_hand(table):

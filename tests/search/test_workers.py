@@ -17,7 +17,7 @@ from nasnet_zoo.search.workers import LocalWorkers
 pytestmark = pytest.mark.tensorflow
 
 SPACE = SearchSpace(blocks=1, operations=("identity", "conv_1x1"), combinations=("add",), cells=1)
-BUDGET = Budget(filters=2, stem_filters=2, steps=4, batch_size=8, parts=2)
+BUDGET = Budget(filters=2, stem_filters=2, steps=4, batch_size=8, evaluations=2)
 
 
 @pytest.fixture(scope="module")
