@@ -63,7 +63,8 @@ class Budget:
         check_fields(self)
         if self.evaluations > self.steps:
             raise ValueError(
-                f"Expected evaluations: at most steps={self.steps}. Received: {self.evaluations}"
+                f"Expected evaluations: at most steps={self.steps}. "
+                f"Received: evaluations={self.evaluations}"
             )
 
     def for_retraining(self) -> Budget:
