@@ -1,4 +1,4 @@
-"""How well a model names images: a Keras model and its exported files alike."""
+"""Accuracy, confusion and calibration of a classifier: a Keras model or an exported file."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _BINS = 15
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a classifier did on labelled images.
+    """Results of a classifier on labelled images.
 
     Args:
-        confusion: int64 (classes, classes): images of the row's class that were given the column's.
-        top_5: share of the images whose class is among the five most probable ones.
-        calibration_error: expected calibration error: the mean distance between the probability of
-            the class named and the share named rightly, over 15 bins of equal width of that
-            probability, each weighted by its images (Guo et al., arXiv 1706.04599).
-        class_names: one per class.
+        confusion: Confusion matrix, int64 (true class, predicted class): numbers of images.
+        top_5: Share of the images whose true class is among the five most probable ones.
+        calibration_error: Expected calibration error (Guo et al., arXiv 1706.04599): the mean distance
+            between the accuracy and the probability of the predicted class, over 15 bins of equal
+            width of that probability, each weighted by its number of images.
+        class_names: Names of the classes.
     """
 
     confusion: np.ndarray
@@ -43,16 +43,16 @@ class Evaluation:
 
     @property
     def images(self) -> int:
-        """How many."""
+        """Number of evaluated images."""
         return int(self.confusion.sum())
 
     @property
     def top_1(self) -> float:
-        """Share of the images named rightly."""
+        """Accuracy: the share of the images whose predicted class is the true one."""
         return float(np.trace(self.confusion) / self.images)
 
     def per_class(self) -> list[tuple[str, int, float, float]]:
-        """For each class its name, its images, recall and precision; NaN where there is none."""
+        """Name, number of images, recall and precision of each class; NaN where undefined."""
         hits = np.diag(self.confusion)
         with np.errstate(invalid="ignore"):
             recall = hits / self.confusion.sum(axis=1)
@@ -74,10 +74,10 @@ class Evaluation:
         write_text(path, json.dumps(found, indent=2) + "\n")
 
     def save_picture(self, path: str | os.PathLike[str]) -> None:
-        """Draws the confusion matrix; the file's suffix says in which format.
+        """Draws the confusion matrix, in the format of the file's suffix.
 
         Raises:
-            ImportError: if Matplotlib is not installed.
+            ImportError: If Matplotlib is not installed.
         """
         figure = import_extra("matplotlib.figure", "train").Figure(layout="constrained")
         classes = len(self.class_names)
@@ -100,12 +100,12 @@ class Evaluation:
 
 
 def check_picture(path: str | os.PathLike[str]) -> None:
-    """Checks, before work begins, that `Evaluation.save_picture` can write a file.
+    """Checks that `Evaluation.save_picture` can write a file.
 
     Raises:
-        ImportError: if Matplotlib is not installed.
-        ValueError: if the file's suffix is of no format that it writes.
-        OSError: if the file cannot be written.
+        ImportError: If Matplotlib is not installed.
+        ValueError: If the file's suffix is of no format that Matplotlib writes.
+        OSError: If the file cannot be written.
     """
     formats = import_extra("matplotlib.backend_bases", "train").FigureCanvasBase.filetypes
     if Path(path).suffix[1:].lower() not in formats:
@@ -124,18 +124,18 @@ def evaluate(
     """Evaluates a classifier on the test images of a data set.
 
     Args:
-        model: a Keras model of class probabilities, or the path of one (``.keras``), of a SavedModel
-            folder, a ``.tflite`` or an ``.onnx`` file. It takes images in [-1, 1]; an exported file
-            may take bytes.
-        data: Data set, see `nasnet_zoo.data.open_dataset`; its test images are evaluated.
-        image_size: height and width in pixels. Default: the model's.
-        crop: share of the shorter side that is looked at, in (0, 1].
-        class_names: of the model, in the order of its outputs. Default: those that it holds. Without
-            any, the data's are taken for the model's.
+        model: Keras model of class probabilities, or the path of a ``.keras``, ``.tflite`` or
+            ``.onnx`` file or a SavedModel folder. It takes images in [-1, 1]; an exported file may
+            take uint8 images.
+        data: Data set, see `nasnet_zoo.data.open_dataset`. Its test images are evaluated.
+        image_size: Height and width in pixels. Default: the model's.
+        crop: Share of the shorter side in the central crop, in (0, 1].
+        class_names: Names of the model's classes, in the order of its outputs. Default: the names
+            that the model holds; a model without names is assumed to have the data's classes.
 
     Raises:
-        ValueError: if the file is no classifier, or the model does not fit the data: naming the first
-            class that is another one.
+        ValueError: If the file is no classifier, or the model and the data differ in image size,
+            channels or classes. The message names the first class that differs.
     """
     classifier = load_classifier(model)
     source = open_dataset(data)
@@ -175,21 +175,21 @@ def evaluate_predictions(
     """Evaluates batches of class probabilities (batch, classes) and labels (batch,).
 
     Raises:
-        ValueError: if the probabilities are of another number of classes, or are none.
+        ValueError: If there are no images, or the values are no probabilities of the classes.
     """
     classes = len(class_names)
     confusion = np.zeros((classes, classes), np.int64)
     in_top_5 = 0
-    bins = np.zeros((_BINS, 3))  # images, named rightly, probability
+    bins = np.zeros((_BINS, 3))  # images, correct predictions, sum of probabilities
     for probabilities, labels in predictions:
         probabilities = checked_probabilities(probabilities, len(labels), classes)
         order = np.argsort(-probabilities, axis=-1, kind="stable")
-        named = order[:, 0]
-        np.add.at(confusion, (labels, named), 1)
+        predicted = order[:, 0]
+        np.add.at(confusion, (labels, predicted), 1)
         in_top_5 += int((order[:, :5] == labels[:, None]).any(-1).sum())
         confidence = probabilities.max(-1)
         which = np.clip((confidence * _BINS).astype(int), 0, _BINS - 1)
-        np.add.at(bins, which, np.stack([np.ones(len(labels)), named == labels, confidence], -1))
+        np.add.at(bins, which, np.stack([np.ones(len(labels)), predicted == labels, confidence], -1))
     images = int(confusion.sum())
     if not images:
         raise ValueError("Expected predictions for at least one image. Received: none")
