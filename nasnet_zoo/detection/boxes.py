@@ -1,4 +1,4 @@
-"""Boxes: tensors (..., 4) of (y_min, x_min, y_max, x_max) in pixels, and what is computed from them.
+"""Boxes as tensors (..., 4) of (y_min, x_min, y_max, x_max) in pixels: overlap, coding, suppression.
 
 [R] is Ren et al., arXiv 1506.01497; [D] the configuration that the NASNet detector was released with.
 """
@@ -24,14 +24,14 @@ def iou(boxes1: Any, boxes2: Any) -> Any:
 
 
 def encode(boxes: Any, anchors: Any) -> Any:
-    """What moves anchors onto boxes ([R] section 3.1.2): (..., 4) of dy, dx, log dh, log dw."""
+    """Offsets of boxes from anchors ([R] section 3.1.2): (..., 4) of dy, dx, log dh, log dw."""
     return keras.utils.bounding_boxes.encode_box_to_deltas(
         anchors, boxes, _FORMAT, _FORMAT, variance=_VARIANCE
     )
 
 
 def decode(deltas: Any, anchors: Any) -> Any:
-    """The boxes that `encode` made ``deltas`` of; a side grows at most 62.5-fold."""
+    """Boxes of the offsets that `encode` gives; a side is at most 62.5 times the anchor's."""
     scale = ops.convert_to_tensor(_VARIANCE, "float32")[2:]
     sides = ops.minimum(deltas[..., 2:], _LARGEST_LOG / scale)
     return keras.utils.bounding_boxes.decode_deltas_to_boxes(
@@ -44,22 +44,25 @@ def decode(deltas: Any, anchors: Any) -> Any:
 
 
 def clip(boxes: Any, height: Any, width: Any) -> Any:
-    """The parts of boxes within an image."""
+    """Clips boxes to an image."""
     limits = ops.cast(ops.stack([height, width, height, width]), boxes.dtype)
     return ops.minimum(ops.maximum(boxes, 0.0), limits)
 
 
 def area(boxes: Any) -> Any:
-    """(...) from (..., 4)."""
+    """Areas (...) of boxes (..., 4)."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def top_k(scores: Any, count: int) -> tuple[Any, Any]:
-    """The ``count`` greatest scores of each row, or all if there are fewer, with int32 indices.
+    """The greatest scores of each row and their indices.
 
     Args:
-        scores: (batch, N).
-        count: at least 1.
+        scores: Scores, (batch, N).
+        count: Number of scores to take, at least 1. All are taken if there are fewer.
+
+    Returns:
+        Scores in descending order and int32 indices, both (batch, count).
     """
     known = scores.shape[-1]
     count = ops.minimum(count, ops.shape(scores)[-1]) if known is None else min(count, known)
@@ -68,20 +71,19 @@ def top_k(scores: Any, count: int) -> tuple[Any, Any]:
 
 
 def suppress(boxes: Any, scores: Any, threshold: float) -> Any:
-    """Greedy non-maximum suppression: which boxes are kept.
+    """Greedy non-maximum suppression.
 
     A box is kept unless a kept one with a higher score (of equal scores: an earlier one) overlaps it
-    by more than ``threshold``. That is the one fixed point of "kept: no kept better one overlaps",
-    which is computed by repetition from all kept: after k rounds the k best are settled, and in
-    practice a few rounds are enough.
+    by more than ``threshold``. This rule has one fixed point, which is found by iteration from "all
+    are kept": round k settles the k-th best box, and in practice a few rounds are enough.
 
     Args:
-        boxes: (batch, N, 4).
-        scores: (batch, N).
-        threshold: the largest IoU of two kept boxes, in [0, 1].
+        boxes: Boxes, (batch, N, 4).
+        scores: Scores, (batch, N).
+        threshold: Largest IoU of two kept boxes, in [0, 1].
 
     Returns:
-        Booleans, (batch, N).
+        Mask of the kept boxes, booleans (batch, N).
     """
     order = ops.argsort(-scores, axis=-1)
     rank = ops.argsort(order, axis=-1)
@@ -102,19 +104,19 @@ def suppress(boxes: Any, scores: Any, threshold: float) -> Any:
 def suppress_in_classes(
     boxes: Any, scores: Any, *, candidates: int, threshold: float, least: float, count: int
 ) -> tuple[Any, Any, Any, Any]:
-    """The best pairs of box and class, after non-maximum suppression in each class.
+    """The best pairs of box and class after non-maximum suppression in each class.
 
     Args:
-        boxes: within the image, (batch, N, classes, 4), or (batch, N, 1, 4), the same for all classes.
-        scores: (batch, N, classes), not negative; 0 is never a detection.
-        candidates: best pairs that the suppression looks at.
-        threshold: the largest IoU of two that are kept in a class.
-        least: score of what is kept.
-        count: pairs to return, if there are as many candidates.
+        boxes: Boxes within the image, (batch, N, classes, 4), or (batch, N, 1, 4) for all classes.
+        scores: Scores, (batch, N, classes), not negative. A score of 0 is no detection.
+        candidates: Number of best pairs that enter the suppression.
+        threshold: Largest IoU of two kept boxes of a class, in [0, 1].
+        least: Least score of a detection.
+        count: Number of pairs to return, at most ``candidates``.
 
     Returns:
-        Boxes (batch, count, 4), classes (batch, count) int32, scores (batch, count), best first, and
-        which of them are detections.
+        Boxes (batch, count, 4), int32 classes (batch, count) and scores (batch, count) in descending
+        order of the score, and a mask of the detections among them, booleans (batch, count).
     """
     batch, classes = ops.shape(scores)[0], scores.shape[-1]
     scores, index = top_k(ops.reshape(scores, (batch, -1)), candidates)

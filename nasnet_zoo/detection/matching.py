@@ -1,4 +1,4 @@
-"""Which true box an anchor or a proposal stands for, and which of them a loss looks at ([R] 3.1.2)."""
+"""Assignment of anchors and proposals to true boxes, and sampling for a loss ([R] 3.1.2)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ def match(
 
     Args:
         overlaps: IoU of candidates and true boxes, (batch, candidates, boxes).
-        classes: of the true boxes, (batch, boxes); see `PADDING` and `CROWD`.
-        positive: the least IoU of an object.
-        negative: below it a candidate is background; between the two it is ignored.
-        best_for_each: whether every object's best candidate is positive too, however small the IoU.
+        classes: Classes of the true boxes, (batch, boxes); see `PADDING` and `CROWD`.
+        positive: Least IoU of a positive candidate.
+        negative: IoU below which a candidate is background. Between the two it is ignored.
+        best_for_each: Whether every object's best candidate is positive too, however small the IoU.
 
     Returns:
-        For every candidate the index of its true box and POSITIVE, NEGATIVE or IGNORED, both
-        (batch, candidates) int32. A candidate whose best box is a crowd is ignored rather than
-        positive.
+        Index of every candidate's true box and its assignment (POSITIVE, NEGATIVE or IGNORED), both
+        int32 (batch, candidates). A candidate whose best box is a crowd is ignored, not positive.
     """
     real = (classes >= 0)[:, None, :]
     overlaps = ops.where((classes != PADDING)[:, None, :], overlaps, -1.0)
@@ -53,17 +52,17 @@ def match(
 def sample(
     assignment: Any, size: int, positive_share: float, seed: keras.random.SeedGenerator
 ) -> tuple[Any, Any]:
-    """Draws candidates for a loss: positive ones up to a share, the rest negative.
+    """Samples candidates for a loss: positive ones up to a share, the rest negative.
 
     Args:
-        assignment: see `match`, (batch, candidates).
-        size: how many to draw for each image.
-        positive_share: the largest share of positive ones, of which there may always be one.
-        seed: of the draw.
+        assignment: Assignment of the candidates, see `match`, (batch, candidates).
+        size: Number of candidates to sample in each image.
+        positive_share: Largest share of positive candidates; one is always allowed.
+        seed: Generator of the random draws.
 
     Returns:
-        Indices (batch, size) int32, or of all candidates if there are fewer, and which of them are
-        drawn, booleans: where an image has too few that are not ignored, the rest is not.
+        int32 indices (batch, size), of all candidates if there are fewer, and a mask of the sampled
+        ones among them, booleans: in an image with too few candidates the rest is ignored.
     """
     noise = keras.random.uniform(ops.shape(assignment), seed=seed)
     positive = ops.where(assignment == POSITIVE, noise, -1.0)
