@@ -45,7 +45,7 @@ format: setup ## Put the code into the house's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## Write the tables of the docs anew
+docs: setup ## Rewrite the tables of the docs
 	$(BIN)/nasnet-zoo models --markdown docs/models.md
 
 benchmark: setup ## Compare with Keras's own NASNet

@@ -1,7 +1,4 @@
-"""Policies: what decides which children are tried next.
-
-All have one interface: `Policy.ask` for children, `Policy.tell` their rewards.
-"""
+"""Policies choose the next children: `Policy.ask` for children, then `Policy.tell` their rewards."""
 
 from __future__ import annotations
 
@@ -28,37 +25,37 @@ from .space import SearchSpace, Tokens
 
 
 class Policy(Protocol):
-    """What decides which children are tried next."""
+    """Interface of policies."""
 
     def ask(self, count: int) -> Tokens:
-        """The next children to try: int32 (count, tokens)."""
+        """Return the next children to try: int32 (count, tokens)."""
 
     def log_probabilities(self, tokens: Tokens) -> np.ndarray | None:
-        """Of drawing children (count, tokens) now: natural, (count,); None where there are none."""
+        """Return the natural log-probability (count,) of drawing each child now, or None if unknown."""
 
     def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
-        """Learns from children (count, tokens) and their rewards (count,); what it reports of it."""
+        """Learn from children (count, tokens) and their rewards (count,); return metrics."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything that its next steps depend on, as arrays."""
+        """Return everything that the next steps depend on, as arrays."""
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a state.
+        """Return to a state.
 
         Raises:
-            ValueError: if it is none of this policy.
+            ValueError: If it is not a state of this policy.
         """
 
 
 def check_state(state: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
-    """Checks that a state has the arrays of another: names, types and shapes.
+    """Check that a state has the same arrays as another: names, types and shapes.
 
     Args:
-        state: to check.
-        expected: the other. Where its numbers are finite, those of the state have to be.
+        state: State to check.
+        expected: State to compare with. Arrays that are finite in it have to be finite in ``state``.
 
     Raises:
-        ValueError: naming the array that differs.
+        ValueError: If an array differs. The message names it.
     """
     if state.keys() != expected.keys():
         received = ", ".join(state) or "none"
@@ -74,10 +71,10 @@ def check_state(state: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarr
 
 
 def count_of(array: np.ndarray, name: str) -> int:
-    """The number that a scalar array of a state holds.
+    """Return the count that a scalar array of a state holds.
 
     Raises:
-        ValueError: if it is no int of at least 0.
+        ValueError: If it is not an int of at least 0.
     """
     if array.shape != () or not np.issubdtype(array.dtype, np.integer) or array < 0:
         raise ValueError(f"Expected {name}: an int of at least 0. Received: {array.tolist()}")
@@ -88,8 +85,8 @@ class RandomSearch:
     """Draws every child uniformly and learns nothing.
 
     Args:
-        space: what is searched.
-        seed: of the draws.
+        space: Search space.
+        seed: Seed of the random draws.
     """
 
     @checked
@@ -123,18 +120,18 @@ class RandomSearch:
 class RegularizedEvolution:
     """Aging evolution (Real et al., arXiv 1802.01548, algorithm 1).
 
-    The first ``population`` children are drawn uniformly. Then each is a mutation of the best of
-    ``sample`` members drawn from the population, of which the oldest dies. A mutation draws one token
-    anew, and differs from its parent.
+    The first ``population`` children are drawn uniformly. Each later child is a mutation of the best of
+    ``sample`` members drawn from the population, of which the oldest dies. A mutation changes one token
+    to another value.
 
     Args:
-        space: what is searched.
-        population: members.
-        sample: members drawn to find a parent among.
-        seed: of all draws.
+        space: Search space.
+        population: Number of members.
+        sample: Number of members that a parent is the best of.
+        seed: Seed of the random draws.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: If an argument is out of range.
     """
 
     @checked
@@ -169,7 +166,7 @@ class RegularizedEvolution:
         return child
 
     def log_probabilities(self, tokens: Tokens) -> None:
-        """None: a child's probability is a sum over all the parents it may have."""
+        """Return None: a child's probability is a sum over all the parents it may have."""
 
     def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
         """Children join the population, and the oldest members die."""
@@ -298,12 +295,12 @@ class Reinforce(_ControllerPolicy):
     """REINFORCE with a moving average of rewards as baseline ([Z] section 3.2).
 
     Args:
-        space: what is searched.
-        seed: of the controller's weights and draws.
-        units: of the controller.
-        learning_rate: Adam's.
-        entropy_weight: of the entropy that is maximised too.
-        baseline_weight: of the moving average.
+        space: Search space.
+        seed: Seed of the controller's weights and draws.
+        units: Units of the controller's LSTM.
+        learning_rate: Learning rate of Adam.
+        entropy_weight: Weight of the entropy bonus.
+        baseline_weight: Decay of the moving average of rewards, in [0, 1].
     """
 
     def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
@@ -314,14 +311,14 @@ class PPO(_ControllerPolicy):
     """Proximal policy optimization ([N] section 4; Schulman et al., arXiv 1707.06347, equation 7).
 
     Args:
-        space: what is searched.
-        seed: of the controller's weights and draws.
-        units: of the controller.
-        learning_rate: Adam's.
-        entropy_weight: of the entropy that is maximised too.
-        baseline_weight: of the moving average.
-        clip: how far from 1 the ratio of a token's probabilities counts, above 0 and below 1.
-        epochs: updates on every minibatch.
+        space: Search space.
+        seed: Seed of the controller's weights and draws.
+        units: Units of the controller's LSTM.
+        learning_rate: Learning rate of Adam.
+        entropy_weight: Weight of the entropy bonus.
+        baseline_weight: Decay of the moving average of rewards, in [0, 1].
+        clip: Ratios of a token's probabilities are clipped to ``1 - clip .. 1 + clip``, in (0, 1).
+        epochs: Updates on every minibatch.
     """
 
     @checked

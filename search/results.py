@@ -1,4 +1,4 @@
-"""The results of a search, read from its folder: while it runs too, as nothing is locked or written."""
+"""The results of a search, read from its folder. Nothing is locked or written, so it may be running."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Row(NamedTuple):
     """A child in a table of children.
 
     Args:
-        number: see `Record`, as the others that are not described here.
+        number: Number of the child, from 0.
         state: "sampled", "started", "finished" or "failed".
-        reward: in the search.
-        parameters: trainable.
-        mult_adds: on one image.
-        seconds: of the training.
-        round: the minibatch, from 0.
-        same_as: the number of the earlier child whose reward it has.
-        stopped: whether its training was stopped early.
-        error: why it failed.
-        retrained_reward: of its training anew.
+        reward: Reward in the search.
+        parameters: Number of trainable parameters.
+        mult_adds: Number of multiply-adds on one image.
+        seconds: Seconds that the training took.
+        round: Minibatch in which the child was sampled, from 0.
+        same_as: Number of the earlier equal child whose reward it has, or None.
+        stopped: Whether its training was stopped early.
+        error: Reason why it failed, or None.
+        retrained_reward: Reward after retraining, or None.
     """
 
     number: int
@@ -55,14 +55,17 @@ class Row(NamedTuple):
 
 
 def ranked_anew(children: Sequence[Record], retrained: Sequence[Record]) -> list[Record]:
-    """The children that were trained anew, best first, if the best one is to be chosen among them.
+    """Rank the retrained children if the best child of the search is to be chosen among them.
 
-    It is once all of them have a reward, and until the search finds a child that is better than those
-    it had found when they were chosen. Rewards of the two trainings do not compare.
+    That is the case once all of them have a reward, and until the search finds a child that is better
+    than those it had found when they were chosen. Rewards of the two trainings are not comparable.
 
     Args:
-        children: of the search.
-        retrained: the best of them, with the rewards of their training anew.
+        children: Children of the search.
+        retrained: Retrained children, with their rewards after retraining.
+
+    Returns:
+        The retrained children, best first, or an empty list.
     """
     done = all(record.reward is not None for record in retrained)
     chosen = {record.canonical for record in retrained}
@@ -75,9 +78,9 @@ class SearchResults:
     """The children of a search.
 
     Args:
-        folder: of the search.
-        children: all that were sampled, by number.
-        retrained: those that were trained anew, or are to be, by number.
+        folder: Folder of the search.
+        children: All sampled children, by number.
+        retrained: Children that were retrained or are going to be, by number.
     """
 
     folder: Path
@@ -85,10 +88,10 @@ class SearchResults:
     retrained: Sequence[Record]
 
     def best(self) -> Record:
-        """The best child so far, that of ``best.json``; one of those trained anew, if there are any.
+        """Return the best child so far, that of ``best.json``.
 
         Raises:
-            ValueError: if none was trained to the end.
+            ValueError: If no child has finished its training.
         """
         best = ranked_anew(self.children, self.retrained) or ranked(self.children)
         if not best:
@@ -96,10 +99,10 @@ class SearchResults:
         return best[0]
 
     def child(self, number: int) -> Record:
-        """The child of a number.
+        """Return the child with a number.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: If there is no such child.
         """
         if number not in self._by_number:
             there = f"0 to {len(self.children) - 1}" if self.children else "none so far"
@@ -113,24 +116,25 @@ class SearchResults:
         return {record.number: record for record in self.children}
 
     def trained_anew(self, number: int) -> Record | None:
-        """The child of a number with what its training anew gave, if that is done."""
+        """Return the child with a number and the result of its retraining, or None before that."""
         done = (r for r in self.retrained if r.number == number and r.reward is not None)
         return next(done, None)
 
     def result(self, record: Record) -> dict[str, Any]:
-        """What the training gave that a child of the search has its reward from."""
+        """Return the result of the training that gave a child of the search its reward."""
         first = record if record.same_as is None else self.child(record.same_as)
         return first.result or {}
 
     def error(self, record: Record) -> str | None:
-        """Why a child of the search failed; None if it did not."""
+        """Return the reason why a child of the search failed, or None."""
         return self.result(record).get("error", "diverged") if record.state == "failed" else None
 
     def genotype(self, record: Record) -> Genotype:
-        """The genotype of a child.
+        """Return the genotype of a child.
 
         Raises:
-            ValueError: naming the child, if its operations are not registered or it is none.
+            ValueError: If it is invalid, for example if its operations are not registered. The message
+                names the child.
         """
         try:
             return Genotype.from_dict(record.genotype)
@@ -139,17 +143,17 @@ class SearchResults:
 
     @checked
     def rows(self, order: Order = "reward", top: PositiveInt | None = None) -> list[Row]:
-        """The children as a table.
+        """Return the children as a table.
 
         Args:
-            order: by "reward", best first, by "number", or by "parameters", fewest first; children
-                that have none come last.
-            top: the most children to give. Default: all.
+            order: "reward", best first; "number"; or "parameters", fewest first. Children without the
+                value come last.
+            top: Maximum number of children. Default: all.
         """
         return [self._row(record) for record in sorted(self.children, key=_KEYS[order])[:top]]
 
     def _row(self, record: Record) -> Row:
-        anew = self.trained_anew(record.number)
+        retrained = self.trained_anew(record.number)
         return Row(
             record.number,
             record.state,
@@ -161,7 +165,7 @@ class SearchResults:
             record.same_as,
             bool(self.result(record).get("stopped")),
             self.error(record),
-            anew.reward if anew else None,
+            retrained.reward if retrained else None,
         )
 
 
@@ -177,13 +181,13 @@ _KEYS = {"reward": _by_reward, "number": lambda r: r.number, "parameters": _by_p
 
 
 def read_results(folder: str | os.PathLike[str]) -> SearchResults:
-    """Reads the results of a search, which may be running.
+    """Read the results of a search, which may be running.
 
     Args:
-        folder: the ``out`` of the search.
+        folder: Folder of the search.
 
     Raises:
-        ValueError: if it holds no search, or a damaged one.
+        ValueError: If it does not contain a search, or the search is damaged.
     """
     folder = Path(folder)
     if not (folder / JOURNAL).is_file():
@@ -196,28 +200,28 @@ def read_results(folder: str | os.PathLike[str]) -> SearchResults:
 
 
 def read_retrained(folder: Path) -> list[Record]:
-    """The children of a search's folder that were trained anew; none before."""
+    """Read the retrained children of a search's folder; an empty list before there are any."""
     path = folder / RETRAINED
     return read_children(path) if path.exists() and is_begun(path) else []
 
 
 def read_children(path: Path) -> list[Record]:
-    """The children of a journal, by number.
+    """Read the children of a journal, by number.
 
     Raises:
-        ValueError: if it is none, or naming the child whose reward and state do not fit.
+        ValueError: If the file is not a journal, or the reward and the state of a child do not fit.
     """
     with closing(Journal(path)) as journal:
         return journal.check_children(lambda record: {})
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """Rows as CSV with a header; what there is not is an empty cell."""
+    """Format rows as CSV with a header. Missing values are empty cells."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([Row._fields, *rows])
     return text.getvalue()
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    """Rows as a JSON list of objects."""
+    """Format rows as a JSON list of objects."""
     return json.dumps([row._asdict() for row in rows], indent=2) + "\n"
