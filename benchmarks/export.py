@@ -25,12 +25,11 @@ from memory import peak_mb
 
 import nasnet_zoo
 from nasnet_zoo.cells import Hyperparameters
-from nasnet_zoo.export import ExportResult, export, litert_file, onnx_file
+from nasnet_zoo.export import ExportResult, export, litert, onnx
 from nasnet_zoo.export.benchmark import benchmark
 from nasnet_zoo.export.from_keras import inference_graph
-from nasnet_zoo.export.litert_file import write_litert
-from nasnet_zoo.export.onnx_file import write_onnx
 from nasnet_zoo.export.rewrites import COMMON
+from nasnet_zoo.export.settings import ExportSettings
 from nasnet_zoo.files import write_text
 
 PEERS = {
@@ -144,13 +143,13 @@ def measure_rewrites(name: str, rounds: int, folder: Path) -> list[str]:
     model = builder(classifier_activation=None, hyperparameters=Hyperparameters(bn_momentum=0.0))
     graph = inference_graph(settled(model, images))
     scaled = nasnet_zoo.preprocess_input(images.astype(np.float32))
-    writers = {"LiteRT": (write_litert, litert_file.REWRITES), "ONNX": (write_onnx, onnx_file.REWRITES)}
+    writers = {"LiteRT": litert, "ONNX": onnx}
     columns = list(itertools.product(writers, ("float32", "int8")))
     ratios: dict[str, dict[tuple[str, str], float]] = {}
     for column in columns:
         runtime, quantization = column
-        write, rewrites = writers[runtime]
-        own = rewrites[quantization]
+        writer, settings = writers[runtime], ExportSettings(quantization=quantization)
+        own = writer.REWRITES[quantization]
         everything = dict.fromkeys((*COMMON, *own))
         paths = []
         for left_out in (None, *everything):
@@ -159,8 +158,8 @@ def measure_rewrites(name: str, rounds: int, folder: Path) -> list[str]:
             for rewrite in COMMON:
                 simple = simple if rewrite is left_out else rewrite(simple)
             rest = tuple(rewrite for rewrite in own if rewrite is not left_out)
-            with mock.patch.dict(rewrites, {quantization: rest}):
-                write(simple, path, ("output",), {}, quantization=quantization, images=scaled)
+            with mock.patch.dict(writer.REWRITES, {quantization: rest}):
+                writer.write(simple, path, ("output",), {}, settings, scaled)
             paths.append(path)
         _, *reports = benchmark(paths, threads=[1], rounds=rounds)
         for rewrite, report in zip(everything, reports, strict=True):

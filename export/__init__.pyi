@@ -1,6 +1,7 @@
 from .detector import DetectorExport, export_detector
 from .exporting import ExportResult, export
-from .runtimes import Runtime, load_runtime
+from .formats import load_runtime
+from .runtime import Runtime
 from .settings import FORMATS, MIN_AGREEMENT, ExportSettings
 from .verification import Verification, VerificationError, verify
 

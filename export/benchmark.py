@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ import numpy as np
 from annotated_types import Interval
 
 from nasnet_zoo.checking import PositiveInt, checked
-from nasnet_zoo.extras import import_extra
 
-from .runtimes import Runtime, load_runtime
+from .formats import MODULES, format_at, load_runtime
+from .runtime import Runtime
 
 _ROUND = 3
 
@@ -105,7 +104,7 @@ def benchmark(
             kept.append(timing)
     reports = []
     for path, runtime, kept in zip(files, runtimes, timings, strict=True):
-        operators, delegated, partitions = _operators(path)
+        operators, delegated, partitions = MODULES[format_at(path)].operators(path)
         peak = peak_memory(path, image_size)
         reports.append(
             FileReport(
@@ -160,35 +159,6 @@ def summaries(times: np.ndarray, threads: int) -> list[Timing]:
 
 # === Memory ===
 
-# Nothing but the runtime is imported. A size of 1 in an open shape is a batch of one.
-_PEAK = {
-    ".tflite": """
-from ai_edge_litert.interpreter import Interpreter
-interpreter = Interpreter(path)
-image = interpreter.get_input_details()[0]
-if size:
-    interpreter.resize_tensor_input(image["index"], [1, *size, int(image["shape"][3])])
-interpreter.allocate_tensors()
-interpreter.invoke()
-""",
-    ".onnx": """
-import numpy, onnxruntime
-options = onnxruntime.SessionOptions()
-options.log_severity_level = 3
-session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-image = session.get_inputs()[0]
-kind = "uint8" if "uint8" in image.type else "float32"
-session.run(None, {image.name: numpy.zeros([1, *(size or image.shape[1:3]), image.shape[3]], kind)})
-""",
-    "": """
-import tensorflow as tf
-loaded = tf.saved_model.load(path)
-serve = loaded.signatures["serving_default"]
-((name, image),) = serve.structured_input_signature[1].items()
-serve(**{name: tf.zeros([1, *(size or image.shape[1:3]), image.shape[3]], image.dtype)})
-""",
-}
-
 
 # On Linux getrusage gives a new process the peak of the one that began it; on macOS it gives bytes.
 _LAST = """
@@ -207,55 +177,12 @@ def peak_memory(path: Path, image_size: tuple[int, int] | None = None) -> int:
         ValueError: if the process fails.
     """
     first = "import sys\npath, size = sys.argv[1], list(map(int, sys.argv[2:]))"
-    script = first + _PEAK[path.suffix] + _LAST
+    script = first + MODULES[format_at(path)].PEAK_MEMORY + _LAST
     arguments = [os.fspath(path), *map(str, image_size or ())]
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
     if done.returncode:
         raise ValueError(f"{path}: expected a file that runs. Received: {done.stderr.strip()[-200:]}")
     return int(done.stdout.split()[-1])
-
-
-# === Operators ===
-
-
-def _operators(path: Path) -> tuple[dict[str, int], float | None, int | None]:
-    """The operators of a file; and for LiteRT, the share and the pieces that XNNPACK took."""
-    if path.suffix == ".onnx":
-        graph = import_extra("onnx", "export").load(os.fspath(path), load_external_data=False).graph
-        return _counted(node.op_type for node in graph.node), None, None
-    if path.suffix == ".tflite":
-        return _litert_operators(path)
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    saved = SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    functions = saved.meta_graphs[0].graph_def.library.function
-    return _counted(node.op for function in functions for node in function.node_def), None, None
-
-
-def _counted(names: Any) -> dict[str, int]:
-    return dict(Counter(names).most_common())
-
-
-def _litert_operators(path: Path) -> tuple[dict[str, int], float, int]:
-    module = import_extra("ai_edge_litert.interpreter", "export")
-    interpreter = module.Interpreter(os.fspath(path), num_threads=1)
-    interpreter.allocate_tensors()
-    # Behind the operators of the file stands one for each piece that the delegate took of them.
-    details = interpreter._get_ops_details()
-    operators = [op for op in details if op["op_name"] != "DELEGATE"]
-    pieces = [op for op in details if op["op_name"] == "DELEGATE"]
-    maker = {int(tensor): k for k, op in enumerate(operators) for tensor in op["outputs"]}
-    taken: set[int] = set()
-    for piece in pieces:
-        given = {int(tensor) for tensor in piece["inputs"]}
-        ahead = [int(tensor) for tensor in piece["outputs"]]
-        while ahead:
-            tensor = ahead.pop()
-            if tensor not in given and tensor in maker and maker[tensor] not in taken:
-                taken.add(maker[tensor])
-                ahead += [int(t) for t in operators[maker[tensor]]["inputs"]]
-    counted = _counted(op["op_name"] for op in operators)
-    return counted, len(taken) / max(len(operators), 1), len(pieces)
 
 
 # === Showing ===

@@ -26,8 +26,8 @@ from nasnet_zoo.saving import load_model
 from .benchmark import FileReport, as_json, benchmark, picture
 from .detector import DetectorExport, export_detector
 from .exporting import ExportResult, export
+from .formats import load_runtime
 from .from_keras import functional, image_shape
-from .runtimes import load_runtime
 from .settings import CALIBRATED, SUFFIXES, format_of
 from .verification import Verification, verify
 

@@ -1,22 +1,14 @@
-"""Computing an inference graph in TensorFlow: the reference of all writers, and the SavedModel."""
+"""Computing an inference graph in TensorFlow: the reference of all writers."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .graph import NO_PADS, InferenceGraph, Op, same_pads
-from .runtimes import SAVED_MODEL_METADATA
-
-# Kernels of more numbers are variables of a SavedModel.
-_SMALL = 1 << 16
 
 
 def compute(
@@ -45,47 +37,6 @@ def compute_op(op: Op, *inputs: Any) -> Any:
     """The value that one operation makes of float32 tensors (batch, ...)."""
     value = _KINDS[op.kind](op, *inputs)
     return tf.nn.relu(value) if op.relu else value
-
-
-def write_saved_model(
-    graph: InferenceGraph, path: Path, output_names: tuple[str, ...], metadata: Mapping[str, str]
-) -> None:
-    """Writes a graph as a SavedModel with one signature, from "image" to the named outputs."""
-    spec = tf.TensorSpec((None, *graph.image_shape), graph.image_dtype, name="image")
-    module = tf.Module()
-    # Constants of a function are copied many times over while it is saved, variables are not.
-    module.weights = []
-
-    def with_variable(op: Op) -> Op:
-        if op.kernel is None or op.kernel.size < _SMALL:
-            return op
-        module.weights.append(tf.Variable(op.kernel, trainable=False, name="kernel"))
-        return op.with_(kernel=module.weights[-1])
-
-    graph = graph.with_ops(map(with_variable, graph.ops))
-
-    @tf.function(input_signature=[spec], autograph=False)
-    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return dict(zip(output_names, compute(graph, tf.cast(image, tf.float32)), strict=True))
-
-    module.serve = serve
-    # What TFSMLayer calls by itself; what a serving system calls is the signature.
-    save_module(module, path, serve, metadata)
-
-
-def save_module(module: tf.Module, path: Path, serve: Any, metadata: Mapping[str, str]) -> None:
-    """Saves a module as a SavedModel with a signature, and what is told about the model in its folder.
-
-    Raises:
-        OSError: if it cannot be written; TensorFlow has errors of its own for that.
-    """
-    try:
-        tf.saved_model.save(module, os.fspath(path), signatures=serve)
-    except tf.errors.OpError as error:
-        raise OSError(errno.EIO, error.message, os.fspath(path)) from error
-    about = path / SAVED_MODEL_METADATA
-    about.parent.mkdir()
-    about.write_text(json.dumps(dict(metadata)), encoding="utf-8")
 
 
 def predict(graph: InferenceGraph, images: np.ndarray) -> list[np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,12 @@ from nasnet_zoo.detection import FasterRCNN
 from nasnet_zoo.detection.ranges import ImageSize
 from nasnet_zoo.files import write_text
 
+from .card import card, card_path, describe
+from .formats import MODULES, load_runtime, replacing_export
 from .from_keras import image_shape
-from .official import WRITERS, check_backend, replacing_export, serving_module
+from .official import check_backend, serving_module
 from .quantization import as_model_input
-from .runtimes import load_runtime
-from .settings import format_of
+from .settings import ExportSettings, format_of
 
 #: How far a file may be from Keras. Two detections are the same one if their class is, their scores
 #: differ by at most `SCORE_LIMIT` and the coordinates of their boxes by at most `PIXEL_LIMIT`; of all
@@ -59,9 +59,15 @@ class DetectorExport:
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: {self.format}, {self.size / 1e6:.2f} MB in {self.seconds:.1f} s; of "
-            f"{self.detections} detections on {self.images} images {self.agreement:.1%} as in Keras, "
-            f"within {self.pixels:.1e} pixels and a score of {self.score:.1e}"
+            f"{self.path}: {self.format}, {self.size / 1e6:.2f} MB in {self.seconds:.1f} s; {self.told}"
+        )
+
+    @property
+    def told(self) -> str:
+        """The comparison in one sentence."""
+        return (
+            f"on {self.images} images {self.agreement:.1%} of {self.detections} detections as in "
+            f"Keras, within {self.pixels:.1e} pixels and a score of {self.score:.1e}"
         )
 
 
@@ -109,7 +115,9 @@ def export_detector(
             f"Expected uint8 images of shape (images, {', '.join(map(str, shape))}). "
             f"Received: {images.dtype} {images.shape}"
         )
-    metadata = _metadata(detector, shape)
+    settings, names = ExportSettings(converter="official"), detector.class_names
+    given = "(y_min, x_min, y_max, x_max) in pixels, classes, scores and their count"
+    metadata = describe(detector, shape, "uint8, 0 to 255", given, names, settings)
     expected = _expected(detector, images)
     start = time.perf_counter()
     # LiteRT has no operations that add a dimension to a tensor of two open ones.
@@ -120,10 +128,11 @@ def export_detector(
         detector.variables,
     )
     with replacing_export(path, format) as temporary:
-        WRITERS[format](module, temporary, metadata)
+        MODULES[format].convert(module, temporary, metadata)
         seconds = time.perf_counter() - start
         result = _compare(temporary, path, format, images, expected, seconds)
-    write_text(path.with_name(path.name + ".md"), _card(result, metadata))
+    outputs = ("boxes", "classes", "scores", "count")
+    write_text(card_path(path), card(result, metadata, outputs, batch=str(batch or "batch")))
     return result
 
 
@@ -216,33 +225,3 @@ def _differences(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
             free[nearest] = False
             pairs.append(off[nearest])
     return np.reshape(pairs, (-1, 6))
-
-
-def _metadata(detector: FasterRCNN, shape: tuple[int, ...]) -> dict[str, str]:
-    return {
-        "name": str(detector.name),
-        "image_shape": json.dumps(shape),
-        "image": "uint8, 0 to 255",
-        "output": "boxes (y_min, x_min, y_max, x_max) in pixels, classes, scores, count",
-        "parameters": str(detector.count_params()),
-        "class_names": json.dumps(detector.class_names),
-        "producer": "nasnet-zoo",
-    }
-
-
-def _card(result: DetectorExport, metadata: Mapping[str, str]) -> str:
-    batch = "1" if result.format == "litert" else "batch"
-    lines = [
-        f"# {metadata['name']}",
-        "",
-        f"{result.format} file, {result.size:,} bytes, of a Faster R-CNN with "
-        f"{int(metadata['parameters']):,} parameters. Written by nasnet-zoo.",
-        "",
-        f"- Input `image`: ({batch}, {metadata['image_shape'][1:-1]}), {metadata['image']}.",
-        "- Outputs `boxes`, (y_min, x_min, y_max, x_max) in pixels, `classes`, `scores`, `count`.",
-        f"- Compared with Keras on {result.images} images: of {result.detections} detections "
-        f"{result.agreement:.1%} the same, within {result.pixels:.2e} pixels and a score of "
-        f"{result.score:.2e}.",
-        f"- Classes: {', '.join(json.loads(metadata['class_names']))}.",
-    ]
-    return "\n".join(lines) + "\n"

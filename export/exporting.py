@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -19,14 +18,11 @@ from nasnet_zoo.classifier import class_names as class_names_of
 from nasnet_zoo.files import write_text
 from nasnet_zoo.network import inference_model
 
-from .compute import write_saved_model
+from .card import card, card_path, describe
+from .formats import MODULES, load_runtime, replacing_export
 from .from_keras import functional, image_shape, rescales
-from .graph import InferenceGraph
-from .litert_file import write_litert
-from .official import WRITERS, WRITTEN_BY, card_path, check_backend, model_module, replacing_export
-from .onnx_file import DEFAULT_OPSET, check_opset, write_onnx
+from .official import check_backend, model_module
 from .quantization import as_model_input
-from .runtimes import load_runtime
 from .settings import CALIBRATED, Converter, ExportSettings, Format, Quantization
 from .verification import Verification, check_images, compare, file_graph
 
@@ -122,8 +118,6 @@ def export(
     check_backend()
     path = Path(path)
     file_format = settings.format_of(path)
-    if file_format == "onnx":
-        check_opset(DEFAULT_OPSET if opset is None else opset)
     if quantization in CALIBRATED and representative is None:
         raise ValueError(
             f"Expected representative images for quantization={quantization!r}. Received: none"
@@ -139,24 +133,27 @@ def export(
         images = _generated(shape, scaled or preprocess) if representative is None else representative
     images = _as_taken(images, shape, scaled, preprocess)
     names = _output_names(model)
-    metadata = _metadata(model, shape, class_names, settings)
+    class_names = class_names_of(model) if class_names is None else class_names
+    _check_class_names(class_names, model)
+    taken = "uint8, 0 to 255" if preprocess else "float32, scaled by preprocess_input to [-1, 1]"
+    given = "uint8, on the scale that the file holds" if byte_outputs else "float32"
+    metadata = describe(model, shape, taken, given, class_names, settings)
 
     start = time.perf_counter()
     graph = file_graph(model, shape, preprocess) if converter == "native" else None
     with replacing_export(path, file_format) as temporary:
         if graph is None:
-            options = {"opset": opset or DEFAULT_OPSET} if file_format == "onnx" else {}
-            WRITERS[file_format](model_module(model), temporary, metadata, **options)
+            MODULES[file_format].convert(model_module(model), temporary, metadata, opset)
         else:
             if representative is not None:
                 representative = _as_taken(representative, shape, scaled, preprocess)
-            _write(graph, temporary, file_format, names, metadata, settings, representative)
+            MODULES[file_format].write(graph, temporary, names, metadata, settings, representative)
         seconds = time.perf_counter() - start
         found = compare(
             path, load_runtime(temporary), model, graph, images, labels, settings, written=temporary
         )
     result = ExportResult(**vars(found), seconds=seconds)
-    write_text(card_path(path), _card(result, metadata, names))
+    write_text(card_path(path), card(result, metadata, names))
     return result
 
 
@@ -182,68 +179,7 @@ def _output_names(model: keras.Model) -> tuple[str, ...]:
     return ("output",) if count == 1 else tuple(f"output_{k}" for k in range(count))
 
 
-def _write(
-    graph: InferenceGraph,
-    path: Path,
-    format: str,  # noqa: A002
-    names: tuple[str, ...],
-    metadata: dict[str, str],
-    settings: ExportSettings,
-    images: np.ndarray | None,
-) -> None:
-    quantization, outputs = settings.quantization, settings.byte_outputs
-    if format == "saved_model":
-        write_saved_model(graph, path, names, metadata)
-    elif format == "litert":
-        options = {"quantization": quantization, "images": images, "byte_outputs": outputs}
-        write_litert(graph, path, names, metadata, **options)  # type: ignore[arg-type]
-    else:
-        opset = settings.opset or DEFAULT_OPSET
-        write_onnx(graph, path, names, metadata, opset=opset, quantization=quantization, images=images)
-
-
-# === Metadata and card ===
-
-
-def _metadata(
-    model: keras.Model,
-    shape: tuple[int, ...],
-    class_names: Sequence[str] | None,
-    settings: ExportSettings,
-) -> dict[str, str]:
-    scaled = "float32, scaled by preprocess_input to [-1, 1]"
-    metadata = {
-        "name": str(model.name),
-        "image_shape": json.dumps(shape),
-        "image": "uint8, 0 to 255" if settings.preprocess else scaled,
-        "output": "uint8, on the scale that the file holds" if settings.byte_outputs else "float32",
-        "quantization": settings.quantization,
-        "parameters": str(model.count_params()),
-        "producer": "nasnet-zoo",
-        "converter": settings.converter,
-    }
-    names = class_names_of(model) if class_names is None else class_names
-    if names is not None:
-        units = model.outputs[0].shape[-1]
-        if len(names) != units:
-            raise ValueError(
-                f"Expected {units} class names, one for each output. Received: {len(names)}"
-            )
-        metadata["class_names"] = json.dumps([str(name) for name in names])
-    return metadata
-
-
-def _card(result: ExportResult, metadata: dict[str, str], names: tuple[str, ...]) -> str:
-    lines = [
-        f"# {metadata['name']}",
-        "",
-        f"{result.format} file, {result.size:,} bytes, {result.quantization}, of a model with "
-        f"{int(metadata['parameters']):,} parameters. {WRITTEN_BY}",
-        "",
-        f"- Input `image`: (batch, {metadata['image_shape'][1:-1]}), {metadata['image']}.",
-        f"- Output: {', '.join(f'`{name}`' for name in names)}, {metadata['output']}.",
-        f"- Compared with Keras: {result.told}.",
-    ]
-    if "class_names" in metadata:
-        lines.append(f"- Classes: {', '.join(json.loads(metadata['class_names']))}.")
-    return "\n".join(lines) + "\n"
+def _check_class_names(names: Sequence[str] | None, model: keras.Model) -> None:
+    units = model.outputs[0].shape[-1]
+    if names is not None and len(names) != units:
+        raise ValueError(f"Expected {units} class names, one for each output. Received: {len(names)}")

@@ -1,6 +1,6 @@
 """Rewrites of inference graphs: each gives a cheaper graph of the same function.
 
-`simplify` does what every format gains from. The others are for one runtime; its writer names them.
+`simplify` does what every format gains from; rewrites for one runtime stand beside its writer.
 A rewrite changes no result but by the rounding of float32.
 """
 
@@ -11,12 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .graph import InferenceGraph, Op, ValueShape, same_pads
+from .graph import InferenceGraph, Op, same_pads
 
 Rewrite = Callable[[InferenceGraph], InferenceGraph]
 
-# XNNPACK's largest depthwise kernels have 5x5 taps.
-_PIECE = 5
 _LINEAR = ("conv", "depthwise", "dense")
 _TAKES_RELU = (*_LINEAR, "add", "max_pool")
 
@@ -196,8 +194,8 @@ def crop_kernels(graph: InferenceGraph) -> InferenceGraph:
                 if cropped[0] <= pads[2 * axis] and cropped[1] <= pads[2 * axis + 1]:
                     kernel = kernel.take(range(first, last + 1), axis)
                     pads[2 * axis : 2 * axis + 2] = np.subtract(pads[2 * axis : 2 * axis + 2], cropped)
-            # What is left of 7x7 in both directions is faster whole, in pieces (`split_depthwise`).
-            if kernel.shape != op.kernel.shape and min(kernel.shape[:2]) <= _PIECE:
+            # What is left of 7x7 in both directions is faster whole: see `litert.rewrites`.
+            if kernel.shape != op.kernel.shape and min(kernel.shape[:2]) <= 5:
                 above, below, left, right = map(int, pads)
                 op = op.with_(kernel=kernel, pads=(above, below, left, right))
         ops.append(op)
@@ -241,110 +239,6 @@ def take_bytes(graph: InferenceGraph, factor: float, bias: float) -> InferenceGr
     return dataclasses.replace(graph, ops=(first, *rest), image_dtype="uint8")
 
 
-# === For one runtime ===
-
-
-def split_depthwise(graph: InferenceGraph) -> InferenceGraph:
-    """Splits 7x7 depthwise kernels into centred pieces of at most 25 taps that are summed.
-
-    XNNPACK has no depthwise kernel above 25 taps and runs larger ones as grouped convolutions. The
-    pieces are the inner 5x5; the outer rows, whole; and the outer columns, without their corners.
-    """
-    ops: list[Op] = []
-    for op in graph.ops:
-        kernel = op.kernel
-        if kernel is None or op.kind != "depthwise" or op.extent != (7, 7) or len(kernel) != 7:
-            ops.append(op)
-            continue
-        rows, columns = kernel[::6], kernel[1:6, ::6]
-        pieces = ((kernel[1:6, 1:6], (1, 1)), (rows, (6, 1)), (columns, (1, 6)))
-        total = ""
-        for number, (piece, dilation) in enumerate(pieces):
-            name = f"{op.output}/piece_{number}"
-            extent = tuple((n - 1) * d + 1 for n, d in zip(piece.shape, dilation, strict=False))
-            inset = tuple((7 - n) // 2 for n in extent)
-            pads = tuple(p - inset[axis // 2] for axis, p in enumerate(op.pads))
-            fields = {"kernel": np.ascontiguousarray(piece), "dilation": dilation, "pads": pads}
-            bias = op.bias if not number else None
-            ops.append(op.with_(output=name, bias=bias, relu=False, **fields))
-            if number == 0:
-                total = name
-                continue
-            last = number == len(pieces) - 1
-            added = op.output if last else f"{op.output}/sum_{number}"
-            ops.append(Op("add", added, (total, name), relu=op.relu and last))
-            total = added
-    return graph.with_ops(ops)
-
-
-def merge_pointwise(graph: InferenceGraph) -> InferenceGraph:
-    """The sum of two 1x1 convolutions becomes one convolution of what they read, joined.
-
-    In integers it spares two roundings of whole images, and the sum.
-    """
-    made, readers = graph.made_by(), graph.readers()
-
-    def is_pointwise(name: str) -> bool:
-        op = made.get(name)
-        if op is None or op.kind != "conv" or op.relu or readers[name] > 1:
-            return False
-        return op.extent == op.stride == (1, 1)
-
-    ops: list[Op] = []
-    for op in graph.ops:
-        if op.kind != "add" or not all(map(is_pointwise, op.inputs)):
-            ops.append(op)
-            continue
-        left, right = (made[name] for name in op.inputs)
-        assert left.kernel is not None
-        assert right.kernel is not None
-        joined = Op("concat", f"{op.output}/joined", left.inputs + right.inputs)
-        kernel = np.concatenate([left.kernel, right.kernel], axis=2)
-        biases = [part.bias for part in (left, right) if part.bias is not None]
-        bias = sum(biases[1:], biases[0]) if biases else None
-        fields = {"kernel": kernel, "bias": bias, "relu": op.relu}
-        ops += (joined, left.with_(output=op.output, inputs=(joined.output,), **fields))
-    return graph.with_ops(ops)
-
-
-def nest_concats(graph: InferenceGraph, most: int = 5) -> InferenceGraph:
-    """Joins at most ``most`` values at a time: XNNPACK takes no concatenation of more."""
-    ops: list[Op] = []
-    for op in graph.ops:
-        parts, number = list(op.inputs), 0
-        while op.kind == "concat" and len(parts) > most:
-            number += 1
-            inner, first = f"{op.output}/part_{number}", max(most - 1, len(parts) - most)
-            ops.append(Op("concat", inner, tuple(parts[first:])))
-            parts[first:] = [inner]
-        ops.append(op.with_(inputs=tuple(parts)))
-    return graph.with_ops(ops)
-
-
-def zero_padded_max_by_maximum_map(graph: InferenceGraph) -> InferenceGraph:
-    """A zero pad read by max pools becomes their own padding, and a maximum with 0 at the border.
-
-    ONNX Runtime fuses a Pad into a MaxPool as if it padded with minus infinity.
-    """
-    shapes, made = graph.shapes(), graph.made_by()
-    ops: list[Op] = []
-    for op in graph.ops:
-        pad = made.get(op.inputs[0])
-        if op.kind != "max_pool" or pad is None or pad.kind != "pad" or min(pad.pads) < 0:
-            ops.append(op)
-            continue
-        height, width, _ = shapes[pad.inputs[0]]
-        inside = np.pad(np.ones((height, width)), (pad.pads[:2], pad.pads[2:]))
-        windows = np.lib.stride_tricks.sliding_window_view(inside, op.window)
-        reach_outside = (windows[:: op.stride[0], :: op.stride[1]] == 0).any((2, 3))
-        floor = np.where(reach_outside, 0.0, np.finfo(np.float32).min).astype(np.float32)[..., None]
-        pooled = op.with_(output=f"{op.output}/inside", inputs=pad.inputs, pads=pad.pads, relu=False)
-        if op.relu:  # a maximum with 0 everywhere
-            floor = np.zeros_like(floor)
-        ops += (pooled, Op("maximum_map", op.output, (pooled.output,), kernel=floor))
-    return graph.with_ops(ops)
-
-
 def average_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
     """An average pool becomes a depthwise convolution; at the border its sums are weighted again.
 
@@ -370,111 +264,3 @@ def average_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
         weights = (taps / counts).astype(np.float32)[..., None]
         ops += (sums, Op("multiply_map", op.output, (sums.output,), kernel=weights))
     return graph.with_ops(ops)
-
-
-def paths_as_sum(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
-    """Concatenated convolutions become a sum of wider ones, where they do not fill ``block`` channels.
-
-    So both paths of a factorized reduction, which `pad_channels` would fill each by itself. ONNX
-    Runtime adds within the second convolution.
-    """
-    made, readers, shapes = graph.made_by(), graph.readers(), graph.shapes()
-    ops = {op.output: op for op in graph.ops}
-    for op in graph.ops:
-        parts = [made.get(name) for name in op.inputs]
-        if op.kind != "concat" or len(parts) != 2 or op.relu or op.output in graph.outputs:
-            continue
-        if not all(p is not None and p.kind == "conv" and readers[p.output] == 1 for p in parts):
-            continue
-        channels = [shapes[name][-1] for name in op.inputs]
-        if not any(count % block for count in channels) or any(p and p.relu for p in parts):
-            continue
-        start, total = 0, sum(channels)
-        for part, count in zip(parts, channels, strict=True):
-            assert part is not None
-            assert part.kernel is not None
-            place = np.arange(start, start + count)
-            kernel = _spread(part.kernel, place, total, 3)
-            bias = None if part.bias is None else _spread(part.bias, place, total, 0)
-            ops[part.output] = part.with_(kernel=kernel, bias=bias)
-            start += count
-        ops[op.output] = op.with_(kind="add")
-    return graph.with_ops(ops.values())
-
-
-def pad_channels(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
-    """Fills channels up to multiples of ``block`` with zeros, which every operation keeps at zero.
-
-    ONNX Runtime's convolutions work on blocks of channels and change the layout of all others.
-    Left alone: the image, what the graph gives, and graphs with layer norm, whose statistics the
-    zeros would enter.
-    """
-    if any(op.kind == "norm" and 3 in op.axes for op in graph.ops):
-        return graph
-    # Where the channels of a value lie in its padded form.
-    places = {graph.image: np.arange(graph.image_shape[-1])}
-    width = {graph.image: graph.image_shape[-1]}
-    shapes = graph.shapes()
-    fixed = _unpadded(graph, shapes)
-    ops = []
-    for op in graph.ops:
-        source = op.inputs[0]
-        channels = shapes[op.output][-1]
-        makes_channels = op.kind in ("conv", "dense")
-        if makes_channels:
-            total = channels if op.output in fixed else -(-channels // block) * block
-            place = np.arange(channels)
-        elif op.kind == "concat":
-            starts = np.cumsum([0] + [width[name] for name in op.inputs])
-            place = np.concatenate(
-                [places[name] + start for name, start in zip(op.inputs, starts, strict=False)]
-            )
-            total = int(starts[-1])
-        else:
-            place, total = places[source], width[source]
-        kernel, bias = op.kernel, op.bias
-        if kernel is not None and op.kind not in ("maximum_map", "multiply_map"):
-            if makes_channels:
-                kernel = _spread(kernel, places[source], width[source], kernel.ndim - 2)
-            kernel = _spread(kernel, place, total, kernel.ndim - 1)
-        if bias is not None:
-            bias = _spread(bias, place, total, 0)
-        ops.append(op.with_(kernel=kernel, bias=bias))
-        places[op.output], width[op.output] = place, total
-        if any(not np.array_equal(places[name], place) for name in op.inputs if op.kind == "add"):
-            return graph
-    return graph.with_ops(ops)
-
-
-def _unpadded(graph: InferenceGraph, shapes: dict[str, ValueShape]) -> set[str]:
-    """The values that an output shows as they are, through operations that keep channels."""
-    fixed = set(graph.outputs)
-    for op in reversed(graph.ops):
-        if (op.output in fixed and op.kind not in ("conv", "dense")) or op.kind == "softmax":
-            fixed.update(op.inputs)
-    if any(name in fixed for op in graph.ops if op.kind == "add" for name in op.inputs):
-        # Both sides of a sum have one width.
-        changed = True
-        while changed:
-            before = len(fixed)
-            for op in graph.ops:
-                keeps = op.kind not in ("conv", "dense")
-                if keeps and op.kind != "concat" and fixed & {op.output, *op.inputs}:
-                    fixed.update((op.output, *op.inputs))
-                elif op.kind == "concat" and op.output in fixed:
-                    fixed.update(op.inputs)
-            changed = len(fixed) > before
-    return fixed
-
-
-def _spread(array: np.ndarray, place: np.ndarray, total: int, axis: int) -> np.ndarray:
-    """``array`` with its entries along an axis put at ``place`` among ``total``, zeros elsewhere."""
-    if total == len(place):
-        return array
-    shape = list(array.shape)
-    shape[axis] = total
-    spread = np.zeros(shape, array.dtype)
-    index: list = [slice(None)] * array.ndim
-    index[axis] = place
-    spread[tuple(index)] = array
-    return spread

@@ -27,8 +27,8 @@ import numpy as np
 from nasnet_zoo.checking import Share, checked
 from nasnet_zoo.network import inference_model
 
-from . import litert_file, onnx_file
 from .compute import compute_op
+from .formats import MODULES, load_runtime
 from .from_keras import functional, image_shape, inference_graph, rescales
 from .graph import InferenceGraph, Op, ValueShape
 from .quantization import (
@@ -38,9 +38,9 @@ from .quantization import (
     round_to,
 )
 from .rewrites import simplify, take_bytes
-from .runtimes import Runtime, load_runtime
+from .runtime import Runtime
 from .settings import MIN_AGREEMENT, MIN_AGREEMENT_UNKNOWN, Limits
-from .watching import WATCHES, FileValues, Weights
+from .watching import FileValues, Weights
 
 #: The greatest difference of an output of a float32 file, as a part of the greatest output or of 1.
 MAX_DIFFERENCE = 1e-4
@@ -54,8 +54,6 @@ _ROUNDING = 1e-5
 _PART_OF_A_STEP = 0.3
 
 _BITS = {"int8": 8, "int16x8": 16}
-_WRITERS = {"litert": litert_file, "onnx": onnx_file}
-_FORMATS = {"TensorFlow": "saved_model", "LiteRT": "litert", "ONNX Runtime": "onnx"}
 # Of the images that are compared at a time: Keras keeps everything that it computes from them.
 _PIXELS = 1 << 18
 # Images on which all values are compared, fewer of large ones: a wrong weight shows on any of them.
@@ -213,7 +211,7 @@ def compare(
         limits: How much worse than Keras the file may be.
         written: Where the file is now. Default: ``path``.
     """
-    file_format = _FORMATS[runtime.name]
+    (file_format,) = (name for name, module in MODULES.items() if runtime.name == module.RUNTIME)
     quantization = runtime.metadata.get("quantization", "unknown")
     scaled = not rescales(model)
     if runtime.image_dtype == "float32":
@@ -223,8 +221,8 @@ def compare(
         if not all(np.isfinite(array).all() for array in arrays):
             raise VerificationError(f"{path}: expected finite outputs. Received: {name} are not")
     values, nearness = 0, 0.0
-    if graph is not None and file_format in _WRITERS:
-        known = _WRITERS[file_format].REWRITES
+    if graph is not None and hasattr(MODULES[file_format], "watch"):
+        known = MODULES[file_format].REWRITES
         if quantization not in known:
             raise VerificationError(
                 f"{path}: expected its metadata to tell a quantization of {', '.join(known)}. "
@@ -396,10 +394,10 @@ def _compare_values(
     expected: list[np.ndarray],
 ) -> tuple[int, float]:
     """The number of values compared, and the greatest nearness of one."""
-    writer = _WRITERS[file_format]
+    writer = MODULES[file_format]
     for rewrite in writer.REWRITES[quantization]:
         graph = rewrite(graph)
-    watched = WATCHES[file_format](written, graph)
+    watched = writer.watch(written, graph)
     count = min(_WATCHED, max(_PIXELS // 2 // (images.shape[1] * images.shape[2]), 1))
     chosen = slice(None, None, -(-len(images) // count))
     values = watched.run(images[chosen])

@@ -27,8 +27,8 @@ from nasnet_zoo.cells.draw import cell_svg, genotype_svg
 from nasnet_zoo.data import ImageData, in_memory, open_dataset
 from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.export import export
+from nasnet_zoo.export.formats import load_runtime
 from nasnet_zoo.export.official import check_backend
-from nasnet_zoo.export.runtimes import load_runtime
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_ours, write_text
 from nasnet_zoo.report import (

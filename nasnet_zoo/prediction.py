@@ -16,7 +16,7 @@ from nasnet_zoo.classifier import class_names as stored_names
 from nasnet_zoo.classifier import imagenet_classes
 from nasnet_zoo.data import read_pixels
 from nasnet_zoo.data.resizing import as_bytes, normalize, resize_with_crop
-from nasnet_zoo.export.runtimes import load_runtime
+from nasnet_zoo.export.formats import load_runtime
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.saving import load_model
 

@@ -16,7 +16,7 @@ from nasnet_zoo.cells import IMAGENET
 from nasnet_zoo.cli import main
 from nasnet_zoo.detection import FasterRCNN
 from nasnet_zoo.export import export_detector
-from nasnet_zoo.export.litert_file import METADATA_NAME
+from nasnet_zoo.export.runtime import METADATA_NAME
 
 pytestmark = pytest.mark.tensorflow
 SLOW = pytest.mark.slow

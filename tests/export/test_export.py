@@ -17,10 +17,11 @@ from strategies import examples, genotypes
 
 from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Block, CellGenotype, Genotype
 from nasnet_zoo.data import in_memory, open_dataset
-from nasnet_zoo.export import export, load_runtime
+from nasnet_zoo.export import export, litert, load_runtime
 from nasnet_zoo.export.compute import predict
 from nasnet_zoo.export.graph import InferenceGraph, Op
-from nasnet_zoo.export.litert_file import METADATA_NAME, write_litert
+from nasnet_zoo.export.runtime import METADATA_NAME
+from nasnet_zoo.export.settings import ExportSettings
 from nasnet_zoo.models import NASNet, create_model
 from nasnet_zoo.network import feature_extractor
 from nasnet_zoo.presets import list_models
@@ -218,7 +219,7 @@ def test_a_crop_in_int8(tmp_path):
     shifted = Op("pad", "y", ("image",), pads=(-1, 1, -1, 1))
     graph, batch = InferenceGraph("image", (6, 5, 3), (shifted,), ("y",)), images(2, (6, 5))
     path = tmp_path / "model.tflite"
-    write_litert(graph, path, ("output",), {}, quantization="int8", images=batch)
+    litert.write(graph, path, ("output",), {}, ExportSettings(quantization="int8"), batch)
     np.testing.assert_allclose(
         load_runtime(path).predict(batch), predict(graph, batch)[0], atol=1 / 127
     )

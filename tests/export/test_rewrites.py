@@ -14,22 +14,18 @@ from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Block, CellGenotype, 
 from nasnet_zoo.export.compute import predict
 from nasnet_zoo.export.from_keras import UnsupportedModel, inference_graph
 from nasnet_zoo.export.graph import InferenceGraph, Op, same_pads
+from nasnet_zoo.export.litert.rewrites import merge_pointwise, nest_concats, split_depthwise
+from nasnet_zoo.export.onnx.rewrites import pad_channels, paths_as_sum, zero_padded_max_by_maximum_map
 from nasnet_zoo.export.rewrites import (
     average_by_depthwise,
     crop_kernels,
     fold_batch_norm,
     fuse_relu,
-    merge_pointwise,
-    nest_concats,
-    pad_channels,
-    paths_as_sum,
     relu_before_concat,
     sample_by_depthwise,
     share_equal,
     simplify,
-    split_depthwise,
     take_bytes,
-    zero_padded_max_by_floor,
 )
 from nasnet_zoo.models import NASNetMobile
 from nasnet_zoo.network import feature_extractor
@@ -49,7 +45,7 @@ LATER_REWRITES = [
     split_depthwise,
     merge_pointwise,
     nest_concats,
-    zero_padded_max_by_floor,
+    zero_padded_max_by_maximum_map,
     average_by_depthwise,
     paths_as_sum,
     lambda graph: pad_channels(paths_as_sum(graph)),

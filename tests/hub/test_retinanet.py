@@ -15,7 +15,8 @@ from keras_hub.src.models.retinanet.retinanet_label_encoder import (  # noqa: E4
 )
 
 from nasnet_zoo.export import load_runtime  # noqa: E402
-from nasnet_zoo.export.official import WRITERS, serving_module  # noqa: E402
+from nasnet_zoo.export.formats import MODULES  # noqa: E402
+from nasnet_zoo.export.official import serving_module  # noqa: E402
 from nasnet_zoo.hub import (  # noqa: E402
     AnchorTargets,
     NASNetBackbone,
@@ -320,7 +321,7 @@ def test_a_whole_detector_converts(tmp_path, ours):
     module = serving_module(detect, tf.TensorSpec(x.shape), ours.variables)
     expected = detect(x)
     for name, path in {"litert": tmp_path / "d.tflite", "onnx": tmp_path / "d.onnx"}.items():
-        WRITERS[name](module, path, {})
+        MODULES[name].convert(module, path, {})
         runtime = load_runtime(path)
         found = dict(zip(runtime.outputs, runtime.predict_all(x), strict=True))
         assert found.keys() == expected.keys()

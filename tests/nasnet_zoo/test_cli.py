@@ -210,7 +210,7 @@ def test_a_tiny_demo_does_the_main_job(tmp_path):
     from rich.console import Console
 
     from nasnet_zoo.demo import SEARCH, run_demo
-    from nasnet_zoo.export.runtimes import load_runtime
+    from nasnet_zoo.export.formats import load_runtime
 
     budget = dataclasses.replace(SEARCH.budget, filters=4, steps=40)
     tiny = dataclasses.replace(SEARCH, images=600, budget=budget, minibatch=2)

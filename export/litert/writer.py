@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import numpy as np
 
 from nasnet_zoo.extras import import_extra
 
-from .graph import NO_PADS, InferenceGraph, Op, Pads, ValueShape, same_pads
-from .quantization import (
+from ..graph import NO_PADS, InferenceGraph, Op, Pads, ValueShape, same_pads
+from ..quantization import (
     INTEGER_KINDS,
     Scale,
     calibrate,
@@ -25,25 +24,11 @@ from .quantization import (
     with_integer_kernel,
     with_integers,
 )
-from .rewrites import (
-    Rewrite,
-    average_by_depthwise,
-    merge_pointwise,
-    nest_concats,
-    split_depthwise,
-)
-from .runtimes import METADATA_NAME
+from ..runtime import METADATA_NAME
+from ..settings import ExportSettings
+from .packing import Buffer, metadata_bytes, packed
+from .rewrites import REWRITES
 
-_FLOAT: tuple[Rewrite, ...] = (split_depthwise, nest_concats)
-#: What LiteRT's XNNPACK delegate runs faster, in order, by the numbers in the file. It takes no
-#: int16, which LiteRT's own kernels compute as they come.
-REWRITES: dict[str, tuple[Rewrite, ...]] = {
-    "float32": _FLOAT,
-    "float16": _FLOAT,
-    "dynamic": _FLOAT,
-    "int8": (average_by_depthwise, merge_pointwise, *_FLOAT),
-    "int16x8": (),
-}
 # The operations that give values on the scale of what they read, by the type of the values.
 _KEEPING = {
     "int8": ("max_pool", "pad", "concat"),
@@ -58,33 +43,27 @@ _VERSIONS = {
 }
 _LATER_INT8 = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "ADD", "MEAN", "MUL", "RELU")
 
-_FILE_IDENTIFIER = b"TFL3"
-_ALIGNMENT = 16
 
-
-def write_litert(
+def write(
     graph: InferenceGraph,
     path: Path,
     output_names: tuple[str, ...],
     metadata: Mapping[str, str],
-    *,
-    quantization: str = "float32",
+    settings: ExportSettings = ExportSettings(),  # noqa: B008 (frozen)
     images: np.ndarray | None = None,
-    byte_outputs: bool = False,
 ) -> None:
     """Writes a graph.
 
     Args:
-        graph: to write; `REWRITES` are applied here.
-        path: of the file.
-        output_names: of the graph's outputs.
-        metadata: is kept in the file as JSON.
-        quantization: "float32"; "float16", weights stored as halves and computed with in float32;
-            "dynamic", int8 weights, with activations quantised as they come; "int8"; or "int16x8",
-            int16 activations and int8 weights.
-        images: to read ranges off, for "int8" and "int16x8"; of the graph's image type.
-        byte_outputs: for "int8": whether the outputs are uint8, whose scale is in the file.
+        graph: Graph to write; `REWRITES` are applied here.
+        path: Path of the file.
+        output_names: Names of the graph's outputs.
+        metadata: What the file holds about the model, as JSON.
+        settings: Its quantization and ``byte_outputs`` are read. Weights of "float16" are stored as
+            halves and computed with in float32; activations of "dynamic" are quantised as they come.
+        images: Images whose ranges "int8" and "int16x8" are read off, of the graph's image type.
     """
+    quantization = settings.quantization
     for rewrite in REWRITES[quantization]:
         graph = rewrite(graph)
     integers = {"int8": "int8", "int16x8": "int16"}.get(quantization)
@@ -94,11 +73,11 @@ def write_litert(
         bits = 8 if integers == "int8" else 16
         found = scales(graph, calibrate(graph, images), bits, _KEEPING[integers])
     writer = _Writer(graph, quantization, integers, found)
-    path.write_bytes(writer.file(output_names, metadata, byte_outputs))
+    path.write_bytes(writer.file(output_names, metadata, settings.byte_outputs))
 
 
 def stored(op: Op, graph: InferenceGraph, quantization: str, scales: Mapping[str, Scale]) -> Op:
-    """An operation with the numbers that a file of `write_litert` holds of it.
+    """An operation with the numbers that a file of `write` holds of it.
 
     Args:
         op: of ``graph``.
@@ -185,10 +164,10 @@ class _Writer:
             operatorCodes=[self.operator_code(code, version) for code, version in self.codes],
             subgraphs=[subgraph],
             description=metadata.get("name", "nasnet"),
-            metadata=[s.MetadataT(METADATA_NAME, self.buffer(_told(metadata)))],
+            metadata=[s.MetadataT(METADATA_NAME, self.buffer(metadata_bytes(metadata)))],
             signatureDefs=[signature],
         )
-        model.buffers = [_Buffer(s, data) for data in self.buffers]
+        model.buffers = [Buffer(s, data) for data in self.buffers]
         return packed(model, sum(data.nbytes for data in self.buffers if data is not None))
 
     def image(self) -> int:
@@ -529,49 +508,3 @@ def _version(kind: str, dtype: str) -> int:
     """The first version of an operator that takes values of a type."""
     later = 2 if dtype == "int8" and kind in _LATER_INT8 else 1
     return _VERSIONS.get(dtype, {}).get(kind, later)
-
-
-# === Flatbuffers ===
-
-
-class _Buffer:
-    """A buffer whose bytes are aligned: the schema asks for it, its Python form leaves it out."""
-
-    def __init__(self, schema: Any, data: np.ndarray | None) -> None:
-        self.schema, self.data = schema, data
-
-    def Pack(self, builder: Any) -> int:  # noqa: N802
-        where = None
-        if self.data is not None:
-            data = self.data.reshape(-1).view(np.uint8)
-            builder.StartVector(1, data.size, _ALIGNMENT)
-            builder.head = head = builder.Head() - data.size
-            builder.Bytes[head : head + data.size] = data.data
-            builder.vectorNumElems = data.size
-            where = builder.EndVector()
-        self.schema.BufferStart(builder)
-        if where is not None:
-            self.schema.BufferAddData(builder, where)
-        return self.schema.BufferEnd(builder)
-
-
-def with_metadata(file: bytes, metadata: Mapping[str, str]) -> memoryview:
-    """A LiteRT file of a converter, with metadata kept in it as in those of `write_litert`."""
-    s = import_extra("ai_edge_litert.schema_py_generated", "export")
-    model = s.ModelT.InitFromPackedBuf(file)
-    data = [buffer.data for buffer in model.buffers]
-    model.metadata = [*(model.metadata or ()), s.MetadataT(METADATA_NAME, len(data))]
-    model.buffers = [_Buffer(s, held) for held in (*data, _told(metadata))]
-    return packed(model, len(file))
-
-
-def _told(metadata: Mapping[str, str]) -> np.ndarray:
-    return np.frombuffer(json.dumps(dict(metadata)).encode(), np.uint8)
-
-
-def packed(model: Any, size: int) -> memoryview:
-    """The bytes of a model in the schema's object form, of about ``size`` bytes."""
-    flatbuffers = import_extra("flatbuffers", "export")
-    builder = flatbuffers.Builder(size + (1 << 20))
-    builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
-    return memoryview(builder.Bytes)[builder.Head() :]

@@ -10,8 +10,8 @@ import numpy as np
 
 from nasnet_zoo.extras import import_extra
 
-from .graph import InferenceGraph, Op
-from .quantization import (
+from ..graph import InferenceGraph, Op
+from ..quantization import (
     INTEGER_KINDS,
     Scale,
     calibrate,
@@ -22,25 +22,13 @@ from .quantization import (
     with_halves,
     with_integers,
 )
-from .rewrites import (
-    Rewrite,
-    average_by_depthwise,
-    pad_channels,
-    paths_as_sum,
-    zero_padded_max_by_maximum_map,
-)
+from ..settings import ExportSettings
+from .rewrites import REWRITES
 
 OLDEST_OPSET, DEFAULT_OPSET = 13, 17
 # The first version of the file format that has the operators of an opset is that opset's own.
 _IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
 
-_FLOAT: tuple[Rewrite, ...] = (zero_padded_max_by_maximum_map, paths_as_sum, pad_channels)
-#: What ONNX Runtime runs faster, in order, by the numbers in the file.
-REWRITES: dict[str, tuple[Rewrite, ...]] = {
-    "float32": _FLOAT,
-    "float16": _FLOAT,
-    "int8": (average_by_depthwise, *_FLOAT),
-}
 # The operations that give values on the scale of what they read.
 _KEEPING = ("max_pool", "pad", "concat")
 
@@ -52,32 +40,31 @@ def check_opset(opset: int) -> None:
         raise ValueError(f"Expected an opset from {OLDEST_OPSET} to {newest}. Received: {opset}")
 
 
-def write_onnx(
+def write(
     graph: InferenceGraph,
     path: Path,
     output_names: tuple[str, ...],
     metadata: Mapping[str, str],
-    *,
-    opset: int = DEFAULT_OPSET,
-    quantization: str = "float32",
+    settings: ExportSettings = ExportSettings(),  # noqa: B008 (frozen)
     images: np.ndarray | None = None,
 ) -> None:
     """Writes a graph and has `onnx.checker` look at it.
 
     Args:
-        graph: to write; `REWRITES` are applied here.
-        path: of the file.
-        output_names: of the graph's outputs.
-        metadata: goes into the file's metadata_props.
-        opset: version of the operator set, from `OLDEST_OPSET`.
-        quantization: "float32"; "float16", weights stored as halves and computed with in float32; or
-            "int8": uint8 values and int8 weights, between QuantizeLinear and DequantizeLinear.
-        images: to read ranges off, for "int8"; of the graph's image type.
+        graph: Graph to write; `REWRITES` are applied here.
+        path: Path of the file.
+        output_names: Names of the graph's outputs.
+        metadata: The file's metadata_props.
+        settings: Its quantization and opset are read. Weights of "float16" are stored as halves and
+            computed with in float32; "int8" has uint8 values and int8 weights, between QuantizeLinear
+            and DequantizeLinear.
+        images: Images whose ranges "int8" are read off, of the graph's image type.
 
     Raises:
-        ValueError: if the opset is out of range.
+        ValueError: If the opset is out of range.
     """
     onnx = import_extra("onnx", "export")
+    quantization, opset = settings.quantization, settings.opset or DEFAULT_OPSET
     check_opset(opset)
     for rewrite in REWRITES[quantization]:
         graph = rewrite(graph)
@@ -92,7 +79,7 @@ def write_onnx(
 
 
 def stored(op: Op, graph: InferenceGraph, quantization: str, scales: Mapping[str, Scale]) -> Op:
-    """An operation with the numbers that a file of `write_onnx` holds; see `litert_file.stored`."""
+    """An operation with the numbers that a file of `write` holds; see `litert.stored`."""
     if quantization == "float16":
         arrays = {name: getattr(op, name) for name in ("kernel", "bias")}
         # See `_Writer.constant`.

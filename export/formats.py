@@ -1,0 +1,82 @@
+"""The file formats: one module for each.
+
+Such a module has ``RUNTIME``, the name of the runtime that computes its files; ``write`` and
+``convert``, the native and the official converter; ``load``, ``operators`` and ``PEAK_MEMORY``, which
+run and measure a file; and, where all values of a file can be compared, ``REWRITES``, ``stored`` and
+``watch``.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import ModuleType
+
+from nasnet_zoo.files import check_parent, replacing, replacing_folder
+
+from . import litert, onnx, saved_model
+from .card import check_card
+from .runtime import Runtime
+from .settings import SUFFIXES
+
+MODULES: dict[str, ModuleType] = {"saved_model": saved_model, "litert": litert, "onnx": onnx}
+
+
+def format_at(path: Path) -> str:
+    """The format of a file that is there.
+
+    Raises:
+        ValueError: If there is no such file, or it is of another kind.
+    """
+    if (path / "saved_model.pb").is_file():
+        return "saved_model"
+    formats = {suffix: name for name, suffix in SUFFIXES.items() if suffix}
+    if path.suffix in formats and path.is_file():
+        return formats[path.suffix]
+    raise ValueError(
+        "Expected a SavedModel folder, or a file that ends in .tflite or .onnx. "
+        f"Received: {os.fspath(path)!r}"
+    )
+
+
+def load_runtime(path: str | os.PathLike[str], threads: int | None = None) -> Runtime:
+    """Loads a file into the runtime that it is for, on the CPU.
+
+    A SavedModel is a program: load only those that you trust.
+
+    Args:
+        path: a SavedModel folder, or a ``.tflite`` or ``.onnx`` file, with one input.
+        threads: that LiteRT or ONNX Runtime compute with. Default: one for each core.
+
+    Raises:
+        ValueError: if there is no such file, or it is broken or of another kind.
+        ImportError: if the runtime is not installed.
+    """
+    path = Path(path)
+    file_format = format_at(path)
+    try:
+        return MODULES[file_format].load(path, threads or os.cpu_count() or 1)
+    except ImportError:
+        raise
+    # The runtimes raise errors of their own kinds on files that they cannot read.
+    except Exception as error:
+        raise ValueError(f"{path}: expected a model that can be loaded. Received: {error}") from None
+
+
+def replacing_export(path: Path, format: str) -> AbstractContextManager[Path]:  # noqa: A002
+    """As `replacing`, for a file or folder of a format; looks before the work begins.
+
+    Raises:
+        ValueError: if something else than a SavedModel is in the place of one.
+        OSError: if the folder to write it in is not there.
+    """
+    check_card(path)
+    if format != "saved_model":
+        return replacing(path)
+    check_parent(path)
+    if path.exists() and not (path / "saved_model.pb").is_file():
+        raise ValueError(
+            f"Expected a new folder or an earlier SavedModel. Received: {os.fspath(path)!r}"
+        )
+    return replacing_folder(path)
