@@ -35,14 +35,6 @@ def _image_shapes(input_shape: Any) -> list[Shape]:
     return [(shape[1], shape[2], shape[3]) for shape in shapes]
 
 
-def _zeros(shape: Sequence[int], dtype: str) -> np.ndarray:
-    return np.zeros(shape, dtype)
-
-
-def _ones(shape: Sequence[int], dtype: str) -> np.ndarray:
-    return np.ones(shape, dtype)
-
-
 class _Draws:
     """Initial values of all kernels of a layer from one draw, which costs less than one for each.
 
@@ -167,7 +159,7 @@ class GraphLayer(keras.layers.Layer):
 
     def _add(self, prefix: str, weight: Weight, draws: _Draws) -> keras.Variable:
         is_kernel = weight.role == "kernel"
-        initializer = _ones if weight.role in ("scale", "variance") else _zeros
+        initializer: Callable[..., np.ndarray] = functools.partial(np.full, fill_value=weight.initial)
         if is_kernel:
             stddev = self.hyperparameters.kernel_stddev(weight.shape)
             initializer = draws.initializer(weight.shape, stddev)

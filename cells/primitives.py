@@ -18,8 +18,9 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
+import numpy as np
 from annotated_types import Interval
 
 from nasnet_zoo.checking import NonNegativeFloat, PositiveFloat, Share, check_fields
@@ -88,6 +89,33 @@ class Weight(NamedTuple):
     def trainable(self) -> bool:
         return self.role not in ("mean", "variance")
 
+    @property
+    def initial(self) -> float | None:
+        """Value that it starts from; None for a kernel, which is drawn."""
+        return None if self.role == "kernel" else float(self.role in ("scale", "variance"))
+
+
+class GraphBuilder(Protocol):
+    """Collects the nodes of an inference graph (`nasnet_zoo.export.graph`) for `Primitive.lower`.
+
+    Values are known by their names, which the methods return.
+    """
+
+    def shape(self, value: str) -> tuple[int, int, int]:
+        """(height, width, channels) of a value."""
+        ...
+
+    def add(self, kind: str, *inputs: str, name: str | None = None, **fields: Any) -> str:
+        """Appends a node.
+
+        Args:
+            kind: Key of `nasnet_zoo.export.graph.KINDS`, which lists the fields of each.
+            *inputs: Values that it reads.
+            name: Name within the cell's node. Default: ``kind``.
+            **fields: Weights and numbers of the node.
+        """
+        ...
+
 
 def _pair(value: int | Pair) -> Pair:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
@@ -97,6 +125,26 @@ def _output_size(size: int | None, kernel: int, stride: int, padding: str) -> in
     if size is None:
         return None
     return -(-size // stride) if padding == "same" else (size - kernel) // stride + 1
+
+
+def same_pads(size: Pair, extent: Pair, stride: Pair) -> tuple[int, int, int, int]:
+    """SAME padding above, below, left and right of an image, for windows of ``extent`` pixels."""
+    pads: list[int] = []
+    for n, k, s in zip(size, extent, stride, strict=True):
+        total = max((-(-n // s) - 1) * s + k - n, 0)
+        pads += (total // 2, total - total // 2)
+    return pads[0], pads[1], pads[2], pads[3]
+
+
+def _window(
+    shape: tuple[int, int, int], kernel: int | Pair, stride: int, padding: str, dilation: int = 1
+) -> dict[str, Any]:
+    """The fields of a graph's node whose window slides over an image."""
+    fields: dict[str, Any] = {"stride": (stride, stride), "dilation": (dilation, dilation)}
+    if padding == "same":
+        height, width = ((n - 1) * dilation + 1 for n in _pair(kernel))
+        fields["pads"] = same_pads(shape[:2], (height, width), (stride, stride))
+    return fields
 
 
 def _area(shape: Shape) -> int:
@@ -139,6 +187,24 @@ class Primitive:
         """
         raise NotImplementedError
 
+    def lower(
+        self, build: GraphBuilder, x: str, weights: Sequence[np.ndarray], hyper: Hyperparameters
+    ) -> str:
+        """Composes the step at inference of the inference graph's nodes, which every format can write.
+
+        Without this method a network is exported by the official converters alone.
+
+        Args:
+            build: Takes the nodes.
+            x: Input, a value of the graph.
+            weights: float32 arrays, one per entry of `weights`.
+            hyper: The recipe's constants.
+
+        Returns:
+            The output, a value of the graph.
+        """
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Relu(Primitive):
@@ -146,6 +212,9 @@ class Relu(Primitive):
 
     def __call__(self, x, weights, training, hyper):
         return ops.relu(x), ()
+
+    def lower(self, build, x, weights, hyper):
+        return build.add("relu", x)
 
 
 @dataclass(frozen=True)
@@ -197,6 +266,10 @@ class Conv(Primitive):
         x = ops.conv(x, weights[0], stride, self.padding, dilation_rate=self.dilation)
         return x, ()
 
+    def lower(self, build, x, weights, hyper):
+        fields = _window(build.shape(x), self.kernel, self.stride, self.padding, self.dilation)
+        return build.add("conv", x, kernel=weights[0], **fields)
+
 
 @dataclass(frozen=True)
 class Depthwise(Primitive):
@@ -226,6 +299,10 @@ class Depthwise(Primitive):
         x = ops.depthwise_conv(x, weights[0], self.stride, "same", dilation_rate=self.dilation)
         return x, ()
 
+    def lower(self, build, x, weights, hyper):
+        fields = _window(build.shape(x), self.kernel, self.stride, "same", self.dilation)
+        return build.add("depthwise", x, kernel=weights[0][..., 0], **fields)
+
 
 @dataclass(frozen=True)
 class BatchNorm(Primitive):
@@ -252,6 +329,10 @@ class BatchNorm(Primitive):
                 x, mean, variance, axis=-1, offset=offset, scale=scale, epsilon=hyper.bn_epsilon
             )
         return ops.cast(x, dtype), updates
+
+    def lower(self, build, x, weights, hyper):
+        factor, bias = inference_affine(*weights, hyper.bn_epsilon)
+        return build.add("scale", x, name="norm", kernel=factor, bias=bias)
 
 
 def normalise_batch(
@@ -296,6 +377,20 @@ def _fused_batch_norm(
     return y, mean, variance
 
 
+def inference_affine(
+    scale: np.ndarray, offset: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Batch norm at inference as a factor and a bias, computed in float64.
+
+    Raises:
+        ValueError: If a variance is negative.
+    """
+    if (variance < 0).any():
+        raise ValueError(f"Expected variances of at least 0. Received: {variance.min():g}")
+    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
+    return factor.astype(np.float32), (offset - mean * factor).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class _SampleNorm(Primitive):
     """Normalises each image by its own statistics, in float32, then scales and shifts channels."""
@@ -313,6 +408,10 @@ class _SampleNorm(Primitive):
         mean, variance = ops.moments(x, axes=self.axes, keepdims=True)
         x = (x - mean) * ops.rsqrt(variance + self.epsilon) * scale + offset
         return ops.cast(x, dtype), ()
+
+    def lower(self, build, x, weights, hyper):
+        scale, offset = weights
+        return build.add("norm", x, kernel=scale, bias=offset, axes=self.axes, epsilon=self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -358,12 +457,30 @@ class Pool(Primitive):
         if (self.kind, padding) == ("avg", "same") and keras.backend.backend() == "torch":
             return self._average_inside(x), ()
         if padding == "zero":
-            # SAME puts one pixel less before an even-sized axis when the stride is 2.
-            half, padding = self.kernel // 2, "valid"
-            top, left = (half - (1 - n % 2) * (self.stride - 1) for n in ops.shape(x)[1:3])
-            x = ops.pad(x, ((0, 0), (top, half), (left, half), (0, 0)))
+            padding, (above, below, left, right) = "valid", self._zeros(*ops.shape(x)[1:3])
+            x = ops.pad(x, ((0, 0), (above, below), (left, right), (0, 0)))
         pool = ops.max_pool if self.kind == "max" else ops.average_pool
         return pool(x, self.kernel, self.stride, padding), ()
+
+    def _zeros(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """The rows above and below and the columns left and right of zeros around an image."""
+        half = self.kernel // 2
+        # SAME puts one pixel less before an even-sized axis when the stride is 2.
+        above, left = (half - (1 - n % 2) * (self.stride - 1) for n in (height, width))
+        return above, half, left, half
+
+    def lower(self, build, x, weights, hyper):
+        kind, window = f"{self.kind}_pool", (self.kernel, self.kernel)
+        height, width, channels = build.shape(x)
+        fields = _window((height, width, channels), self.kernel, self.stride, self.padding)
+        if self.padding == "zero":
+            pads = self._zeros(height, width)
+            if self.kind == "avg":
+                kernel = np.full((*window, channels), self.kernel**-2, np.float32)
+                fields["pads"] = pads
+                return build.add("depthwise", x, name="pool", kernel=kernel, **fields)
+            x = build.add("pad", x, name="pool/pad", pads=pads)
+        return build.add(kind, x, name="pool", window=window, **fields)
 
     def _average_inside(self, x: Tensor) -> Tensor:
         """SAME average pooling where Keras (3.15, PyTorch) counts the padding of even-sized axes."""
@@ -387,6 +504,9 @@ class Shift(Primitive):
         # Not x[:, 1:, 1:]: the gradient of TensorFlow's strided slice is slow.
         x = ops.slice(x, (0, 1, 1, 0), (batch, height - 1, width - 1, channels))
         return ops.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0))), ()
+
+    def lower(self, build, x, weights, hyper):
+        return build.add("pad", x, name="shift", pads=(-1, 1, -1, 1))
 
 
 @dataclass(frozen=True)
@@ -423,3 +543,6 @@ class Dense(Primitive):
 
     def __call__(self, x, weights, training, hyper):
         return ops.add(ops.matmul(x, weights[0]), weights[1]), ()
+
+    def lower(self, build, x, weights, hyper):
+        return build.add("dense", x, kernel=weights[0], bias=weights[1])

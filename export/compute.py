@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .graph import NO_PADS, InferenceGraph, Op, same_pads
+from nasnet_zoo.cells.primitives import same_pads
+
+from .graph import NO_PADS, InferenceGraph, Op
 
 
 def compute(
@@ -17,9 +19,9 @@ def compute(
     """The outputs of a graph.
 
     Args:
-        graph: the graph.
+        graph: The graph.
         image: float32 tensor (batch, height, width, channels).
-        watch: is shown every value by its name as it is made.
+        watch: Function called with the name of every value and the value.
     """
     values = {graph.image: image}
     last_use = {name: k for k, op in enumerate(graph.ops) for name in op.inputs}

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from nasnet_zoo.cells import primitives as P  # noqa: N812
 from nasnet_zoo.cells.layers import GraphLayer
+from nasnet_zoo.cells.primitives import inference_affine
 from nasnet_zoo.network import AuxiliaryHead, inference_model
 
-from .graph import NO_PADS, InferenceGraph, Op, Pads, ValueShape, same_pads
+from .graph import KINDS, InferenceGraph, Op, ValueShape
 
 
 class UnsupportedModel(ValueError):  # noqa: N818
@@ -25,12 +25,12 @@ def inference_graph(model: keras.Model, image_size: tuple[int, int] | None = Non
     An auxiliary head, dropout and drop path are left out.
 
     Args:
-        model: functional, with one image input.
+        model: Functional model with one image input.
         image_size: (height, width) in pixels. Needed where the model leaves them open.
 
     Raises:
-        UnsupportedModel: if the model holds another kind of layer.
-        ValueError: if the image's size is open or contradicts the model's.
+        UnsupportedModel: If the model has another kind of layer.
+        ValueError: If the image's size is open or contradicts the model's.
     """
     model = inference_model(functional(model))
     shape = image_shape(model, image_size)
@@ -46,7 +46,7 @@ def functional(model: keras.Model) -> keras.Model:
     """A model whose layers can be read: itself, or that of a `keras.Sequential`.
 
     Raises:
-        ValueError: if it is neither functional nor sequential with a known input.
+        ValueError: If it is neither functional nor sequential with a known input.
     """
     if isinstance(model, keras.Sequential) and model.built:
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
@@ -67,7 +67,7 @@ def image_shape(model: keras.Model, image_size: tuple[int, int] | None) -> Value
     """The (height, width, channels) of the images that a model takes.
 
     Raises:
-        ValueError: if it has no single image input, or a size is open or contradicted.
+        ValueError: If it has no single image input, or a size is open or contradicted.
     """
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4 or not model.outputs:
         raise ValueError(
@@ -96,6 +96,8 @@ class _Builder:
 
     def add(self, kind: str, inputs: list[str], name: str, **fields: Any) -> str:
         """Appends an operation and returns the name of its value."""
+        if kind not in KINDS:
+            raise ValueError(f"Expected a kind of {', '.join(KINDS)}. Received: {kind!r} of {name}")
         output, number = name, 1
         while output in self.shapes:
             number += 1
@@ -166,68 +168,29 @@ class _Builder:
                     value = self.add("add", [value, other], f"{where}/add")
             for primitive in node.primitives:
                 arrays = [_array(weight) for weight in next(weights)]
-                value = self.primitive(primitive, arrays, value, where, layer.hyperparameters)
+                try:
+                    value = primitive.lower(_Node(self, where), value, arrays, layer.hyperparameters)
+                except NotImplementedError:
+                    raise UnsupportedModel(
+                        "Expected primitives with a method lower (converter='official' takes any). "
+                        f"Received: {primitive} of {where}"
+                    ) from None
             states[node.name] = value
         return [states[value] for value in layer.graph.outputs]
 
-    def primitive(
-        self,
-        primitive: P.Primitive,
-        weights: list[np.ndarray],
-        value: str,
-        name: str,
-        hyper: P.Hyperparameters,
-    ) -> str:
-        """One primitive."""
-        match primitive:
-            case P.Relu():
-                return self.add("relu", [value], f"{name}/relu")
-            case P.Conv():
-                return self.window("conv", primitive, value, f"{name}/conv", kernel=weights[0])
-            case P.Depthwise():
-                kernel = weights[0][..., 0]
-                return self.window("depthwise", primitive, value, f"{name}/depthwise", kernel=kernel)
-            case P.BatchNorm():
-                scale, offset, mean, variance = weights
-                factor, bias = _affine(scale, offset, mean, variance, hyper.bn_epsilon)
-                return self.add("scale", [value], f"{name}/norm", kernel=factor, bias=bias)
-            case P.LayerNorm() | P.InstanceNorm():
-                scale, offset = weights
-                axes, epsilon = primitive.axes, primitive.epsilon
-                fields = {"kernel": scale, "bias": offset, "axes": axes, "epsilon": epsilon}
-                return self.add("norm", [value], f"{name}/norm", **fields)
-            case P.Pool():
-                return self.pool(primitive, value, f"{name}/pool")
-            case P.Shift():
-                return self.add("pad", [value], f"{name}/shift", pads=(-1, 1, -1, 1))
-        raise UnsupportedModel(f"Expected a primitive of a cell. Received: {primitive} of {name}")
 
-    def window(self, kind: str, primitive: Any, value: str, name: str, **fields: Any) -> str:
-        """An operation with a window that slides over the image."""
-        stride, dilation = (primitive.stride,) * 2, (getattr(primitive, "dilation", 1),) * 2
-        op = Op(kind, name, (value,), stride=stride, dilation=dilation, **fields)
-        pads = self.pads(value, op, getattr(primitive, "padding", "same"))
-        return self.add(kind, [value], name, stride=stride, dilation=dilation, pads=pads, **fields)
+class _Node:
+    """The `GraphBuilder` of a node of a cell, whose name starts the names of its values."""
 
-    def pads(self, value: str, op: Op, padding: str) -> Pads:
-        height, width, _ = self.shapes[value]
-        return NO_PADS if padding == "valid" else same_pads((height, width), op.extent, op.stride)
+    def __init__(self, build: _Builder, name: str) -> None:
+        self._build, self._name = build, name
 
-    def pool(self, pool: P.Pool, value: str, name: str) -> str:
-        """A pool. Where its padding counts as zeros, an average is a depthwise convolution."""
-        kind, window = f"{pool.kind}_pool", (pool.kernel, pool.kernel)
-        if pool.padding != "zero":
-            return self.window(kind, pool, value, name, window=window)
-        height, width, channels = self.shapes[value]
-        stride = (pool.stride, pool.stride)
-        half = pool.kernel // 2
-        above, left = (half - (1 - n % 2) * (pool.stride - 1) for n in (height, width))
-        pads = (above, half, left, half)
-        if pool.kind == "avg":
-            kernel = np.full((*window, channels), pool.kernel**-2, np.float32)
-            return self.add("depthwise", [value], name, kernel=kernel, stride=stride, pads=pads)
-        value = self.add("pad", [value], f"{name}/pad", pads=pads)
-        return self.add(kind, [value], name, window=window, stride=stride)
+    def shape(self, value: str) -> tuple[int, int, int]:
+        height, width, channels = self._build.shapes[value]
+        return height, width, channels
+
+    def add(self, kind: str, *inputs: str, name: str | None = None, **fields: Any) -> str:
+        return self._build.add(kind, list(inputs), f"{self._name}/{name or kind}", **fields)
 
 
 def _array(weight: Any) -> np.ndarray:
@@ -235,16 +198,6 @@ def _array(weight: Any) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError(f"Expected finite weights. Received: {weight.path} with infinity or NaN")
     return array
-
-
-def _affine(
-    scale: Any, offset: Any, mean: np.ndarray, variance: np.ndarray, epsilon: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Batch norm at inference as a factor and a bias, computed in float64."""
-    if (variance < 0).any():
-        raise ValueError(f"Expected variances of at least 0. Received: {variance.min():g}")
-    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
-    return factor.astype(np.float32), (offset - mean * factor).astype(np.float32)
 
 
 # === Layers of Keras ===
@@ -296,7 +249,7 @@ def _batch_norm(build: _Builder, layer: Any, inputs: list[str], name: str) -> st
     mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
     scale = _array(layer.gamma) if layer.scale else np.ones_like(mean)
     offset = _array(layer.beta) if layer.center else np.zeros_like(mean)
-    factor, bias = _affine(scale, offset, mean, variance, layer.epsilon)
+    factor, bias = inference_affine(scale, offset, mean, variance, layer.epsilon)
     return build.add("scale", inputs, name, kernel=factor, bias=bias)
 
 

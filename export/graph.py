@@ -48,18 +48,18 @@ class Op:
     """One operation; see `KINDS` for what each kind reads.
 
     Args:
-        kind: a key of `KINDS`.
-        output: the name of the value it makes, unique in a graph.
-        inputs: names of values made before it.
+        kind: Key of `KINDS`.
+        output: Name of the value that it makes, unique in a graph.
+        inputs: Names of values made before it.
         kernel: float32 weights, shaped by kind.
-        bias: float32, one for each channel made.
-        window: height and width of a pool's window.
-        stride: rows and columns from one window to the next.
-        dilation: rows and columns from one tap of a kernel to the next.
-        pads: how many pixels are added on each side.
-        relu: whether a ReLU follows.
-        axes: over which "norm" takes its statistics, the batch being axis 0.
-        epsilon: added to the variance by "norm".
+        bias: float32 (channels,).
+        window: Height and width of a pool's window.
+        stride: Rows and columns from one window to the next.
+        dilation: Rows and columns from one tap of a kernel to the next.
+        pads: Pixels added on each side.
+        relu: Whether a ReLU follows.
+        axes: Axes of the statistics of "norm", the batch being axis 0.
+        epsilon: Number that "norm" adds to the variance.
     """
 
     kind: str
@@ -112,10 +112,10 @@ class InferenceGraph:
     """Operations in an order in which each comes after what it reads.
 
     Args:
-        image: name of the input value.
+        image: Name of the input value.
         image_shape: (height, width, channels) in pixels.
-        ops: see `Op`.
-        outputs: names of the values that leave the graph.
+        ops: Operations; see `Op`.
+        outputs: Names of the values that leave the graph.
         image_dtype: "float32", or "uint8" for bytes that are cast to float32.
     """
 
@@ -154,12 +154,3 @@ class InferenceGraph:
         shapes = self.shapes()
         for op in self.ops:
             yield op, [shapes[name] for name in op.inputs], shapes[op.output]
-
-
-def same_pads(size: Pair, extent: Pair, stride: Pair) -> Pads:
-    """What SAME padding puts around an image of ``size`` for windows of ``extent`` pixels."""
-    pads: list[int] = []
-    for n, k, s in zip(size, extent, stride, strict=True):
-        total = max((-(-n // s) - 1) * s + k - n, 0)
-        pads += (total // 2, total - total // 2)
-    return pads[0], pads[1], pads[2], pads[3]

@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .graph import InferenceGraph, Op, same_pads
+from nasnet_zoo.cells.primitives import same_pads
+
+from .graph import InferenceGraph, Op
 
 Rewrite = Callable[[InferenceGraph], InferenceGraph]
 
@@ -240,7 +242,7 @@ def take_bytes(graph: InferenceGraph, factor: float, bias: float) -> InferenceGr
 
 
 def average_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
-    """An average pool becomes a depthwise convolution; at the border its sums are weighted again.
+    """An average pool becomes a depthwise convolution, whose sums are corrected at the border.
 
     int8 average pools stay outside of XNNPACK, and of ONNX Runtime's fast kernels.
     """

@@ -96,13 +96,12 @@ class Child:
 
 
 def _initial(weight: Weight, hyper: Hyperparameters, rng: np.random.Generator) -> np.ndarray:
-    if weight.role == "kernel":
+    if weight.initial is None:
         draws = rng.normal(size=weight.shape)
         while (far := np.abs(draws) > 2).any():
             draws[far] = rng.normal(size=far.sum())
         return (draws * hyper.kernel_stddev(weight.shape)).astype(np.float32)
-    ones = weight.role in ("scale", "variance")
-    return np.full(weight.shape, float(ones), np.float32)
+    return np.full(weight.shape, weight.initial, np.float32)
 
 
 def _flat(values: list[np.ndarray], specs: list[Weight], trainable: bool) -> np.ndarray:

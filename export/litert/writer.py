@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from nasnet_zoo.cells.primitives import same_pads
 from nasnet_zoo.extras import import_extra
 
-from ..graph import NO_PADS, InferenceGraph, Op, Pads, ValueShape, same_pads
+from ..graph import NO_PADS, InferenceGraph, Op, Pads, ValueShape
 from ..quantization import (
     INTEGER_KINDS,
     Scale,
@@ -80,10 +81,10 @@ def stored(op: Op, graph: InferenceGraph, quantization: str, scales: Mapping[str
     """An operation with the numbers that a file of `write` holds of it.
 
     Args:
-        op: of ``graph``.
-        graph: as it is written, after `REWRITES`.
-        quantization: of the file.
-        scales: of the values that are integers in the file.
+        op: Operation of ``graph``.
+        graph: Graph as it is written, after `REWRITES`.
+        quantization: Numbers in the file.
+        scales: Scales of the values that are integers in the file.
     """
     if quantization == "float16" and op.kind in ("conv", "depthwise", "dense"):
         return with_halves(op, "kernel")

@@ -11,9 +11,10 @@ from settled import HYPERPARAMETERS, images, network, settled
 from strategies import examples, genotypes
 
 from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Block, CellGenotype, Genotype
+from nasnet_zoo.cells.primitives import same_pads
 from nasnet_zoo.export.compute import predict
 from nasnet_zoo.export.from_keras import UnsupportedModel, inference_graph
-from nasnet_zoo.export.graph import InferenceGraph, Op, same_pads
+from nasnet_zoo.export.graph import InferenceGraph, Op
 from nasnet_zoo.export.litert.rewrites import merge_pointwise, nest_concats, split_depthwise
 from nasnet_zoo.export.onnx.rewrites import pad_channels, paths_as_sum, zero_padded_max_by_maximum_map
 from nasnet_zoo.export.rewrites import (
