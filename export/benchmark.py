@@ -29,10 +29,10 @@ class Timing:
     """Times of one image, in milliseconds.
 
     Args:
-        threads: that the runtime computed with.
-        median: of all runs.
-        p90: the ninth decile.
-        ratio: the median over the rounds of the best time, divided by that of the first file.
+        threads: Number of threads of the runtime.
+        median: Median of all runs.
+        p90: Ninth decile of all runs.
+        ratio: Median over the rounds of the best time divided by that of the first file.
     """
 
     threads: int
@@ -43,17 +43,18 @@ class Timing:
 
 @dataclass(frozen=True)
 class FileReport:
-    """What is known about a file.
+    """Measurements of a file.
 
     Args:
-        path: of the file.
-        runtime: that ran it.
-        size: in bytes.
-        timings: one for each number of threads.
-        peak_memory: of a process that loads the runtime and the file and runs one image, in bytes.
-        operators: how many the file holds, by name.
-        delegated: share of LiteRT's operators that XNNPACK took; None for other runtimes.
-        partitions: into how many pieces XNNPACK took them; None for other runtimes.
+        path: Path of the file.
+        runtime: Name of its runtime.
+        size: Size in bytes.
+        timings: Times, one entry for each number of threads.
+        peak_memory: Peak memory in bytes of a process that loads the runtime and the file and runs one
+            image.
+        operators: Number of operators of the file, by name.
+        delegated: Share of LiteRT's operators that XNNPACK took; None for other runtimes.
+        partitions: Number of pieces in which XNNPACK took them; None for other runtimes.
     """
 
     path: Path
@@ -81,12 +82,12 @@ def benchmark(
 
     Args:
         paths: SavedModels, ``.tflite`` and ``.onnx`` files.
-        threads: to measure with; 0 stands for one for each core.
-        rounds: of three runs of every file.
+        threads: Numbers of threads; 0 stands for one for each core.
+        rounds: Number of rounds of three runs of every file.
         image_size: (height, width) of the images, for files that take any.
 
     Raises:
-        ValueError: if a file cannot be loaded or takes images of another size, or an argument is out
+        ValueError: If a file cannot be loaded or takes images of another size, or an argument is out
             of range.
     """
     for name, values in (("paths", paths), ("threads", threads)):
@@ -144,7 +145,7 @@ def _interleaved(
 
 
 def summaries(times: np.ndarray, threads: int) -> list[Timing]:
-    """What is told of times in seconds (files, rounds, runs), one `Timing` for each file."""
+    """The `Timing` of each file, from times in seconds (files, rounds, runs)."""
     best = times.min(2)
     return [
         Timing(
@@ -174,7 +175,7 @@ def peak_memory(path: Path, image_size: tuple[int, int] | None = None) -> int:
     """Peak memory in bytes of a process that loads the runtime and a file, and runs one image.
 
     Raises:
-        ValueError: if the process fails.
+        ValueError: If the process fails.
     """
     first = "import sys\npath, size = sys.argv[1], list(map(int, sys.argv[2:]))"
     script = first + MODULES[format_at(path)].PEAK_MEMORY + _LAST

@@ -1,4 +1,4 @@
-"""What is told about an exported file: its metadata, and the model card beside it."""
+"""The metadata of an exported file, and the model card beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import keras
 
 from .settings import ExportSettings
 
-#: The line of a model card that says whose it is.
+#: Line by which our model cards are known.
 WRITTEN_BY = "Written by nasnet-zoo."
 
 
@@ -33,11 +33,16 @@ def check_card(path: Path) -> None:
 class Exported(Protocol):
     """What a card says of a file."""
 
-    format: str
-    size: int
+    @property
+    def format(self) -> str:
+        """Format of the file."""
 
     @property
-    def told(self) -> str:
+    def size(self) -> int:
+        """Size in bytes."""
+
+    @property
+    def comparison(self) -> str:
         """The comparison with Keras in one sentence."""
 
 
@@ -93,7 +98,7 @@ def card(
         "",
         f"- Input `image`: ({batch}, {metadata['image_shape'][1:-1]}), {metadata['image']}.",
         f"- Output: {', '.join(f'`{name}`' for name in outputs)}, {metadata['output']}.",
-        f"- Compared with Keras: {result.told}.",
+        f"- Compared with Keras: {result.comparison}.",
     ]
     if "class_names" in metadata:
         lines.append(f"- Classes: {', '.join(json.loads(metadata['class_names']))}.")

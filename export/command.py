@@ -37,7 +37,7 @@ _SHUFFLED = 10_000
 def export_command(arguments: argparse.Namespace) -> ExportResult:
     """Exports a model by the arguments of ``nasnet-zoo export``."""
     path = Path(arguments.out)
-    chosen = format_of(path, arguments.format)
+    format_of(path, arguments.format)  # before the model and the images are opened
     size = tuple(arguments.image_size) if arguments.image_size else None
     model = _model(arguments.model, arguments.weights, arguments.genotype)
     representative = images = labels = None
@@ -51,7 +51,7 @@ def export_command(arguments: argparse.Namespace) -> ExportResult:
     return export(
         model,
         path,
-        chosen,
+        arguments.format,
         quantization=arguments.quantization,
         representative=representative,
         images=images,

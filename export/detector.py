@@ -33,18 +33,18 @@ SCORE_LIMIT, PIXEL_LIMIT, AGREEMENT = 1e-3, 0.1, 0.95
 
 @dataclass(frozen=True)
 class DetectorExport:
-    """A file, and how it was found to compare with Keras.
+    """A written file, and how it compares with Keras.
 
     Args:
-        path: of the file, or of the SavedModel's folder.
-        format: a key of `nasnet_zoo.export.FORMATS`.
-        size: in bytes.
-        seconds: it took to write, without the comparison.
-        images: on how many it was compared.
-        detections: that Keras found on them.
-        agreement: share of the detections of both that are in both.
-        pixels: the greatest difference of a coordinate of these.
-        score: the greatest difference of a score of these.
+        path: Path of the file, or of the SavedModel's folder.
+        format: Key of `nasnet_zoo.export.FORMATS`.
+        size: Size in bytes.
+        seconds: Time to write it, without the comparison.
+        images: Number of compared images.
+        detections: Number of detections of Keras on them.
+        agreement: Share of the detections of both that are in both.
+        pixels: Greatest difference of a coordinate of these.
+        score: Greatest difference of a score of these.
     """
 
     path: Path
@@ -58,15 +58,14 @@ class DetectorExport:
     score: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.path}: {self.format}, {self.size / 1e6:.2f} MB in {self.seconds:.1f} s; {self.told}"
-        )
+        size = f"{self.size / 1e6:.2f} MB in {self.seconds:.1f} s"
+        return f"{self.path}: {self.format}, {size}; {self.comparison}"
 
     @property
-    def told(self) -> str:
+    def comparison(self) -> str:
         """The comparison in one sentence."""
         return (
-            f"on {self.images} images {self.agreement:.1%} of {self.detections} detections as in "
+            f"of {self.detections} detections on {self.images} images {self.agreement:.1%} as in "
             f"Keras, within {self.pixels:.1e} pixels and a score of {self.score:.1e}"
         )
 
@@ -83,27 +82,27 @@ def export_detector(
     """Writes a detector, its suppression included, as a file for a runtime, and compares it with Keras.
 
     The file takes ``image``, uint8 (batch, height, width, 3), with the batch left open but for LiteRT,
-    where it is 1, and gives what the detector gives: ``boxes`` (batch, detections, 4), (y_min, x_min,
+    where it is 1, and gives the detector's outputs: ``boxes`` (batch, detections, 4), (y_min, x_min,
     y_max, x_max) in pixels, ``classes`` int32 and ``scores`` (batch, detections), best first, and
     ``count`` (batch,) int32: what comes after it is zeros. LiteRT needs no operation of TensorFlow
-    ("Flex"). It appears under its name only when its runtime has been seen to find what Keras finds,
+    ("Flex"). It appears under its name only after its runtime has found what Keras finds,
     within `SCORE_LIMIT`, `PIXEL_LIMIT` and `AGREEMENT`. Where Keras finds nothing, nothing can be
     compared, and the file is refused.
 
     Args:
-        detector: in float32.
-        path: of the file; a card is written beside it, as ``path`` + ".md".
+        detector: Detector in float32.
+        path: Path of the file. A card is written beside it, as ``path`` + ".md".
         format: "saved_model", "litert" or "onnx". Default: by the path's suffix, ``.tflite``, ``.onnx``
             or none.
         image_size: (height, width) of the images, in pixels.
-        images: to compare on, uint8 (images, height, width, 3), with objects on them. Default: two
-            generated ones, on which a trained detector may find nothing.
+        images: Images to compare on, uint8 (images, height, width, 3), with objects on them. Default:
+            two generated ones, on which a trained detector may find nothing.
 
     Raises:
-        ValueError: if an argument does not fit, the format lacks an operation, Keras finds nothing on
+        ValueError: If an argument does not fit, the format lacks an operation, Keras finds nothing on
             the images, a number is not finite, or the file is too far from Keras.
-        OSError: if the file cannot be written.
-        ImportError: if what the format needs is not installed.
+        OSError: If the file cannot be written.
+        ImportError: If a package that the format needs is not installed.
     """
     check_backend()
     path = Path(path)

@@ -32,7 +32,7 @@ class ExportResult(Verification):
     """A written file, and how it compares with Keras.
 
     Args:
-        seconds: Time that it took to write, without the comparison.
+        seconds: Time to write it, without the comparison.
 
     The other attributes are those of `Verification`.
     """
@@ -42,7 +42,7 @@ class ExportResult(Verification):
     def __str__(self) -> str:
         return (
             f"{self.path}: {self.format}, {self.quantization}, {self.size / 1e6:.2f} MB in "
-            f"{self.seconds:.1f} s; {self.told}"
+            f"{self.seconds:.1f} s; {self.comparison}"
         )
 
 
@@ -60,7 +60,7 @@ def export(
     preprocess: bool = ExportSettings.preprocess,
     byte_outputs: bool = ExportSettings.byte_outputs,
     image_size: tuple[PositiveInt, PositiveInt] | None = ExportSettings.image_size,
-    opset: int | None = ExportSettings.opset,
+    opset: PositiveInt | None = ExportSettings.opset,
     converter: Converter = ExportSettings.converter,
     min_agreement: Share | None = ExportSettings.min_agreement,
     max_accuracy_drop: Share = ExportSettings.max_accuracy_drop,

@@ -46,12 +46,12 @@ def load_runtime(path: str | os.PathLike[str], threads: int | None = None) -> Ru
     A SavedModel is a program: load only those that you trust.
 
     Args:
-        path: a SavedModel folder, or a ``.tflite`` or ``.onnx`` file, with one input.
-        threads: that LiteRT or ONNX Runtime compute with. Default: one for each core.
+        path: SavedModel folder, or ``.tflite`` or ``.onnx`` file, with one input.
+        threads: Number of threads of LiteRT or ONNX Runtime. Default: one for each core.
 
     Raises:
-        ValueError: if there is no such file, or it is broken or of another kind.
-        ImportError: if the runtime is not installed.
+        ValueError: If there is no such file, or it is broken or of another kind.
+        ImportError: If the runtime is not installed.
     """
     path = Path(path)
     file_format = format_at(path)
@@ -65,11 +65,11 @@ def load_runtime(path: str | os.PathLike[str], threads: int | None = None) -> Ru
 
 
 def replacing_export(path: Path, format: str) -> AbstractContextManager[Path]:  # noqa: A002
-    """As `replacing`, for a file or folder of a format; looks before the work begins.
+    """As `replacing`, for a file or folder of a format; checks its place before the work begins.
 
     Raises:
-        ValueError: if something else than a SavedModel is in the place of one.
-        OSError: if the folder to write it in is not there.
+        ValueError: If the place of a SavedModel or of a model card is taken by something else.
+        OSError: If the parent folder does not exist.
     """
     check_card(path)
     if format != "saved_model":

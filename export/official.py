@@ -23,9 +23,9 @@ def serving_module(
     """A module for the official converters.
 
     Args:
-        run: from images to outputs by name.
-        image: shape (batch, height, width, channels) and type of the images.
-        variables: that ``run`` reads.
+        run: Function from images to outputs by name.
+        image: Shape (batch, height, width, channels) and type of the images.
+        variables: Variables that ``run`` reads.
     """
     image = tf.TensorSpec(image.shape, image.dtype, name=INPUT_NAME)
 
@@ -42,10 +42,10 @@ def serving_module(
 
 
 def model_module(model: keras.Model) -> tf.Module:
-    """The module of a model at inference, from float32 images, as many as there are, to ``output``.
+    """The module of a model at inference, from any number of float32 images to ``output``.
 
     Raises:
-        ValueError: if it has not one image input and one output.
+        ValueError: If the model has not one image input and one output.
     """
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.inputs[0].shape) != 4:
         raise ValueError(
@@ -67,7 +67,7 @@ def check_backend() -> None:
 
 @contextmanager
 def expressible_in(file_format: str) -> Iterator[None]:
-    """Turns the converters' own kinds of errors into a `ValueError`."""
+    """Turns errors of the converters into a `ValueError`."""
     try:
         yield
     except OSError:

@@ -37,8 +37,8 @@ def calibrate(graph: InferenceGraph, images: np.ndarray) -> dict[str, Range]:
     """The range of every value of a graph on representative images.
 
     Args:
-        graph: as the writer will write it.
-        images: (images, height, width, channels), of the graph's image type.
+        graph: Graph as the writer will write it.
+        images: Images (images, height, width, channels), of the graph's image type.
     """
     ranges: dict[str, Range] = {}
 
@@ -58,10 +58,10 @@ def scales(
     """The scale of every value of a graph.
 
     Args:
-        graph: the graph.
-        ranges: see `calibrate`.
-        bits: 8, or 16, whose zero point is 0.
-        keeping: the kinds of operations that give values on the scale of what they read.
+        graph: The graph.
+        ranges: See `calibrate`.
+        bits: Bits of the integers: 8, or 16 with a zero point of 0.
+        keeping: Kinds of operations whose values are on the scale of their inputs.
     """
     group = {name: name for name in ranges}
 
@@ -94,8 +94,8 @@ def round_to(value: Any, scale: Scale, bits: int) -> Any:
 
     Args:
         value: float32 array.
-        scale: of the integers.
-        bits: 8 or 16, of signed integers.
+        scale: Scale of the integers.
+        bits: Bits of the signed integers, 8 or 16.
     """
     limit = 2 ** (bits - 1)
     integers = np.round(np.asarray(value, np.float64) / scale.step) + scale.zero_point
@@ -163,10 +163,10 @@ def with_integers(op: Op, scale: Scale, bias_dtype: str, map_levels: int) -> Op:
     """An operation whose arrays come back from integers.
 
     Args:
-        op: of `INTEGER_KINDS`.
-        scale: of the value that it reads.
+        op: Operation of `INTEGER_KINDS`.
+        scale: Scale of the value that it reads.
         bias_dtype: "int32" or "int64".
-        map_levels: the greatest integer of a map of "multiply_map".
+        map_levels: Greatest integer of a map of "multiply_map".
     """
     if op.kernel is None:
         return op
@@ -184,8 +184,8 @@ def as_model_input(images: np.ndarray, scaled: bool = True) -> np.ndarray:
     """Images as a Keras model takes them.
 
     Args:
-        images: float32 as the model takes them, or bytes.
-        scaled: whether bytes are scaled by `preprocess_input`, or left to a model that scales them.
+        images: Images in float32 as the model takes them, or bytes.
+        scaled: Whether bytes are scaled by `preprocess_input`, or left to a model that scales them.
     """
     if images.dtype != np.uint8:
         return images

@@ -14,8 +14,7 @@ from nasnet_zoo.files import parse_json
 
 ImageShape = tuple[int | None, ...]
 
-#: The name under which a file holds what is told about the model, as JSON: a buffer of a LiteRT file, a
-#: file in a SavedModel's folder of additional assets, which no loader reads.
+#: Name of the metadata in a file: of a buffer in a LiteRT file, of a file in a SavedModel's folder.
 METADATA_NAME = "nasnet_zoo.json"
 
 
@@ -24,15 +23,15 @@ class Runtime:
     """A file, loaded and ready to run.
 
     Args:
-        name: of the runtime.
-        size: of the file, or of all files of the folder, in bytes.
-        image_shape: (height, width, channels) of the images it takes; None where any will do.
-        outputs: names of the outputs.
-        run: from images (batch, height, width, channels) to each of the outputs: in float32, which
-            bytes become too, or as ints.
-        image_dtype: of the images: "float32", or "uint8" for bytes as files hold them.
-        metadata: what the file tells of its model, such as ``class_names`` (JSON), by name; empty
-            where another writer put nothing in.
+        name: Name of the runtime.
+        size: Size of the file, or of all files of the folder, in bytes.
+        image_shape: (height, width, channels) of the images; None where any size will do.
+        outputs: Names of the outputs.
+        run: Function from images (batch, height, width, channels) to the outputs, float32 (dequantized
+            where they are bytes) or ints.
+        image_dtype: Type of the images: "float32", or "uint8" for bytes as files hold them.
+        metadata: Facts about the model that the file holds, such as ``class_names`` (JSON), by name;
+            empty in files of other writers.
     """
 
     name: str
@@ -45,10 +44,10 @@ class Runtime:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Names of the classes, if the file tells them.
+        """Names of the classes, if the file holds them.
 
         Raises:
-            ValueError: if what it tells is no list of names.
+            ValueError: If they are not a list of names.
         """
         if "class_names" not in self.metadata:
             return None
@@ -62,7 +61,7 @@ class Runtime:
         """The first output, (batch, ...), for images (batch, height, width, channels).
 
         Raises:
-            ValueError: if the images' type or shape does not fit.
+            ValueError: If the images' type or shape does not fit.
         """
         return self.predict_all(images)[0]
 
@@ -80,12 +79,12 @@ class Runtime:
         return self.run(images)
 
     def latency(self, image: np.ndarray, runs: int = 50, warm_up: int = 5) -> float:
-        """The median time that one image takes, in seconds.
+        """The median time of one image, in seconds.
 
         Args:
-            image: (1, height, width, channels).
-            runs: how many to time.
-            warm_up: how many to do before.
+            image: Image (1, height, width, channels).
+            runs: Number of timed runs.
+            warm_up: Number of runs before.
         """
         for _ in range(warm_up):
             self.predict(image)
@@ -103,10 +102,10 @@ def parse_metadata(text: str) -> dict[str, str]:
     Raises:
         ValueError: If the text is no object of texts.
     """
-    told = parse_json(text, "Expected metadata in JSON")
-    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+    metadata = parse_json(text, "Expected metadata in JSON")
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError(f"Expected metadata, an object of texts. Received: {text[:80]}")
-    return told
+    return metadata
 
 
 def by_number(name: str) -> tuple[int, str]:

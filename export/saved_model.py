@@ -64,7 +64,7 @@ def write(
 
 
 def save_module(module: tf.Module, path: Path, serve: Any, metadata: Mapping[str, str]) -> None:
-    """Saves a module as a SavedModel with a signature, and what is told about the model in its folder.
+    """Saves a module as a SavedModel with a signature and the metadata in its folder.
 
     Raises:
         OSError: if it cannot be written; TensorFlow has errors of its own for that.

@@ -79,7 +79,7 @@ class ExportSettings(Limits):
     preprocess: bool = False
     byte_outputs: bool = False
     image_size: tuple[PositiveInt, PositiveInt] | None = None
-    opset: int | None = None
+    opset: PositiveInt | None = None
     converter: Converter = "native"
 
     def __post_init__(self) -> None:

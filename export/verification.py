@@ -103,10 +103,11 @@ class Verification:
     keras_accuracy: float | None
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.format}, {self.quantization}, {self.size / 1e6:.2f} MB; {self.told}"
+        size = f"{self.size / 1e6:.2f} MB"
+        return f"{self.path}: {self.format}, {self.quantization}, {size}; {self.comparison}"
 
     @property
-    def told(self) -> str:
+    def comparison(self) -> str:
         """The comparison in one sentence."""
         parts = [
             f"on {self.images} images at most {self.difference:.1e} from Keras",
@@ -179,9 +180,9 @@ def file_graph(model: keras.Model, shape: ValueShape, as_bytes: bool) -> Inferen
     """The graph that is written to a file, before the rewrites for its runtime.
 
     Args:
-        model: for inference.
+        model: Model for inference.
         shape: (height, width, channels) of its images.
-        as_bytes: whether the file takes images as bytes.
+        as_bytes: Whether the file takes images as bytes.
     """
     graph = simplify(inference_graph(model, shape[:2]))  # type: ignore[arg-type]
     if as_bytes and rescales(model):

@@ -20,13 +20,13 @@ FIELDS = {"kernel": "kernel", "map": "kernel", "bias": "bias"}
 
 @dataclass(frozen=True, eq=False)
 class FileValues:
-    """What a file computed of a batch of images.
+    """The values that a file computes from a batch of images.
 
     Args:
-        floats: values in float32, channels last, by their names in the graph.
-        integers: values in integers, as the real numbers that they stand for.
-        scales: the scales of ``integers``.
-        byte_steps: the steps of the outputs that leave the file as uint8.
+        floats: Values in float32, channels last, by their names in the graph.
+        integers: Values in integers, as the real numbers that they stand for.
+        scales: Scales of ``integers``.
+        byte_steps: Steps of the outputs that leave the file as uint8.
     """
 
     floats: dict[str, np.ndarray] = field(default_factory=dict)
@@ -43,8 +43,8 @@ class Weights(NamedTuple):
     """Weights of a file that are integers.
 
     Args:
-        array: the real numbers that they stand for, float64, shaped as in the graph.
-        step: between two of them, for each filter or for all.
+        array: Real numbers that they stand for, float64, shaped as in the graph.
+        step: Distance between two integers, for each filter or for all.
     """
 
     array: np.ndarray
@@ -56,9 +56,9 @@ class WatchedFile:
     """A file whose values can be seen.
 
     Args:
-        run: from images to all values.
-        kernels: the integer kernels, by the names of the values that they make.
-        biases: the integer biases, likewise.
+        run: Function from images to all values.
+        kernels: Integer kernels, by the names of the values that they make.
+        biases: Integer biases, likewise.
     """
 
     run: Callable[[np.ndarray], FileValues]

@@ -23,11 +23,11 @@ def watch(path: Path, graph: InferenceGraph) -> WatchedFile:
     """Watches a file of `write`.
 
     Args:
-        path: of the file.
-        graph: as it was written, after the writer's rewrites.
+        path: Path of the file.
+        graph: Graph as it was written, after the writer's rewrites.
 
     Raises:
-        ValueError: if weights have a zero point, which LiteRT's kernels leave out.
+        ValueError: If weights have a zero point, which LiteRT's kernels leave out.
     """
     schema = import_extra("ai_edge_litert.schema_py_generated", "export")
     interpreter_module = import_extra("ai_edge_litert.interpreter", "export")
