@@ -92,7 +92,7 @@ def test_a_new_primitive_and_operation_in_25_lines(module, tmp_path):
 
     space = SearchSpace(1, ("rectify", "identity"), ("add",), cells=1)
     images = Images(x[:8], y[:8], x[8:], y[8:], 4)
-    budget = Budget(filters=2, stem_filters=2, steps=2, batch_size=4, parts=1)
+    budget = Budget(filters=2, stem_filters=2, steps=2, batch_size=4, evaluations=1)
     with LocalWorkers(images, budget, processes=2) as workers:
         jobs = [Job(k, space.genotype([0, 1, 0, k, 0]), k) for k in range(2)]
         outcomes = list(workers.run(jobs, lambda number: None))
