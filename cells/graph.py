@@ -1,8 +1,8 @@
-"""From a genotype to a small graph of primitives.
+"""Graphs of primitives, and the graph of a cell.
 
-`cell_graph` is the one place that says how a cell is put together ([S], and section 3 of [N]): how
-initial states are adapted, which operations stride, what is concatenated. It looks at channel
-counts and strides only, never at image sizes, so any image size gives the same weights.
+`cell_graph` defines how a cell is composed ([S]; [N] section 3): how initial states are adapted,
+which operations have a stride, which states are concatenated. It depends on channel counts and
+strides only, never on image sizes, so that a cell has the same weights at any image size.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .primitives import BatchNorm, Conv, Primitive, Relu, Shape, Shift
 
 @dataclass(frozen=True)
 class Node:
-    """Merges its inputs, then applies primitives to the result.
+    """A node: merges its inputs, then applies primitives to the result.
 
     Args:
-        name: unique within the graph.
-        inputs: names of earlier nodes or of graph inputs.
+        name: Name, unique within the graph.
+        inputs: Names of earlier nodes or of graph inputs.
         merge: "add" or "concat" (along channels); None with a single input.
-        primitives: applied in order; may be empty.
-        filters: the F that the primitives are given.
-        drop_path: whether the result is a path that ScheduledDropPath may drop.
+        primitives: Primitives to apply, in order. May be empty.
+        filters: F, passed to the primitives.
+        drop_path: Whether ScheduledDropPath may drop the result.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in an order in which each comes after its inputs.
+    """A graph of primitives.
 
     Args:
-        inputs: names of the graph's inputs.
-        nodes: see `Node`.
-        outputs: names of the nodes or inputs that leave the graph.
+        inputs: Names of the inputs.
+        nodes: Nodes, each after the nodes that it reads.
+        outputs: Names of the nodes or inputs that are the outputs.
     """
 
     inputs: tuple[str, ...]
@@ -51,19 +51,19 @@ class Graph:
     outputs: tuple[str, ...]
 
     def shapes(self, input_shapes: Sequence[Shape]) -> dict[str, Shape]:
-        """The shape of every state by its name, given the shapes of the inputs."""
+        """Return the shape of every state by name, given the shapes of the inputs."""
         known = dict(zip(self.inputs, input_shapes, strict=True))
         for node in self.nodes:
             known[node.name] = _through(node, _merged_shape(node, known))
         return known
 
     def output_shapes(self, input_shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-        """The shapes of the outputs, given the shapes of the inputs."""
+        """Return the shapes of the outputs, given the shapes of the inputs."""
         known = self.shapes(input_shapes)
         return tuple(known[name] for name in self.outputs)
 
     def steps(self, input_shapes: Sequence[Shape]) -> Iterator[tuple[Node, int, Primitive, Shape]]:
-        """Every primitive in order: its node, its position there, itself, and the shape it reads."""
+        """Yield every primitive in order: its node, its index in it, the primitive, its input shape."""
         known = self.shapes(input_shapes)
         for node in self.nodes:
             shape = _merged_shape(node, known)
@@ -72,7 +72,7 @@ class Graph:
                 shape = primitive.output_shape(shape, node.filters)
 
     def renamed(self, prefix: str, inputs: Mapping[str, str]) -> Graph:
-        """A copy whose nodes start with ``prefix`` and whose inputs are renamed by ``inputs``."""
+        """Return a copy with ``prefix`` before the nodes' names and inputs renamed by ``inputs``."""
         names = {**{node.name: f"{prefix}/{node.name}" for node in self.nodes}, **inputs}
 
         def new(old: Sequence[str]) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class _Builder:
         filters: int | None = None,
         drop_path: bool = False,
     ) -> str:
-        """Appends a node and returns the name of its state; a node that does nothing is left out."""
+        """Append a node and return the name of its state. A node that does nothing is left out."""
         if len(inputs) == 1 and not primitives:
             return inputs[0]
         node = Node(name, tuple(inputs), merge, primitives, filters or self.filters, drop_path)
@@ -123,7 +123,7 @@ class _Builder:
         return name
 
     def factorized_reduction(self, name: str, state: str, factor: int, filters: int) -> str:
-        """Brings a state to ``filters`` channels at 1/``factor`` of its size, halving it each time.
+        """Reduce a state to ``filters`` channels at 1/``factor`` of its size, by halving it repeatedly.
 
         Two paths sample every second pixel, the second one shifted by a pixel. (Slim's 1x1 average
         pool with stride 2 and the 1x1 convolution after it are one strided 1x1 convolution.)
@@ -141,7 +141,7 @@ class _Builder:
         return state
 
     def operation(self, name: str, operation: OperationSpec, state: str, stride: int) -> str:
-        """An operation on a state."""
+        """Append an operation on a state."""
         if operation.factorized and stride > 1:
             state = self.factorized_reduction(f"{name}_reduction", state, stride, self.filters)
             stride = 1
@@ -149,7 +149,7 @@ class _Builder:
         return self.add(name, [state], steps, drop_path=operation.drop_path)
 
     def block(self, name: str, block: Block, states: Sequence[str], strides: Sequence[int]) -> str:
-        """Both operations of a block and their combination."""
+        """Append both operations of a block and their combination."""
         combination = COMBINATIONS[block.combination]
         sides = []
         for side, state, operation_name in zip(
@@ -162,7 +162,7 @@ class _Builder:
 
 
 def _needed(nodes: Sequence[Node], outputs: Sequence[str]) -> tuple[Node, ...]:
-    """The nodes that an output depends on: no weights are made for what nothing reads."""
+    """Return the nodes that an output depends on, so that the others get no weights."""
     wanted = set(outputs)
     needed = []
     for node in reversed(nodes):
@@ -179,26 +179,27 @@ def cell_graph(
     channels: Sequence[int],
     scales: Sequence[int],
 ) -> Graph:
-    """The graph of a cell.
+    """Build the graph of a cell.
 
-    Two-input cells: ``h_i`` goes through ReLU, 1x1 convolution, batch norm (``projections`` times);
-    ``h_{i-1}`` is brought to the resolution of ``h_i`` by a factorized reduction, else to F channels
-    by a 1x1 convolution, else left alone. Where ``h_{i-1}`` does not exist (the first cell) the raw
-    ``h_i`` stands in. Labelled cells (NASNet-B) adapt an input only where its resolution differs.
+    Two-input cells: ``h_i`` goes through ReLU, 1x1 convolution, batch norm (``projections`` times).
+    ``h_{i-1}`` is reduced to the resolution of ``h_i`` by a factorized reduction if it is larger, else
+    projected to F channels by a 1x1 convolution if it has another number of channels, else left as it
+    is. Without an ``h_{i-1}`` (the first cell), the raw ``h_i`` takes its place. Labelled cells
+    (NASNet-B) adapt an input only if its resolution differs.
 
     Args:
-        cell: the genotype.
+        cell: Genotype of the cell.
         filters: F, the channels of every operation's output.
-        stride: 1 for a normal cell; 2 for a reduction cell, whose operations on initial states
-            then have stride 2.
-        channels: channel count of each given input, ``h_i`` first.
-        scales: how many times larger than ``h_i`` each given input is: 1, 2, 4, ...
+        stride: 1 for a normal cell; 2 for a reduction cell, whose operations on initial states then
+            have stride 2.
+        channels: Channel count of each input, ``h_i`` first.
+        scales: Ratio of each input's size to that of ``h_i``: 1, 2, 4, ...
 
     Returns:
-        A graph with inputs ``input_0``.. and one concatenated output, or one output per label.
+        A graph with inputs ``input_0``.. and one concatenated output, or one output for each label.
 
     Raises:
-        ValueError: if the number of inputs does not fit the cell.
+        ValueError: If the number of inputs does not fit the cell.
     """
     given = len(channels)
     first = given == 1 and cell.inputs == 2 and not cell.labelled
@@ -232,12 +233,12 @@ def cell_graph(
 
 
 def join_graph(channels: Sequence[int], scales: Sequence[int]) -> Graph:
-    """The concatenation of states: what the classifier of a labelled network reads.
+    """Build the concatenation of states, which the classifier of a labelled network reads.
 
     Args:
-        channels: channel count of each state.
-        scales: how many times larger than the first each state is; larger ones are brought down by
-            a factorized reduction that keeps their channels.
+        channels: Channel count of each state.
+        scales: Ratio of each state's size to that of the first. Larger states are reduced by a
+            factorized reduction that keeps their channels.
     """
     names = tuple(f"input_{k}" for k in range(len(channels)))
     build = _Builder(0, dict(zip(names, channels, strict=True)))
@@ -250,14 +251,14 @@ def join_graph(channels: Sequence[int], scales: Sequence[int]) -> Graph:
 
 
 def sequence_graph(primitives: Primitives, filters: int) -> Graph:
-    """A graph of one node: an operation, a stem or a head by itself."""
+    """Build a graph of one node, such as a stem or a head."""
     return Graph(
         ("input_0",), (Node("sequence", ("input_0",), None, primitives, filters),), ("sequence",)
     )
 
 
 def operation_graph(operation: str, filters: int, stride: int, channels: int) -> Graph:
-    """The graph of one operation by itself."""
+    """Build the graph of a single operation."""
     build = _Builder(filters, {"input_0": channels})
     output = build.operation("sequence", OPERATIONS[operation], "input_0", stride)
     return Graph(("input_0",), tuple(build.nodes), (output,))

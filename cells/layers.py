@@ -1,7 +1,7 @@
 """Keras layers that compute graphs of primitives: a cell, or a single operation.
 
-`GraphLayer` is the one implementation: it owns the weights of its graph's primitives and runs the
-graph. Subclasses only say which graph.
+`GraphLayer` is the only implementation: it owns the weights of its graph's primitives and runs the
+graph. Subclasses define the graph.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .primitives import IMAGENET, Hyperparameters, Shape, Weight
 
 
 def _image_shapes(input_shape: Any) -> list[Shape]:
-    """The (height, width, channels) of one input's shape, or of each of several."""
+    """Return (height, width, channels) of each input."""
     shapes = input_shape if isinstance(input_shape[0], (tuple, list)) else [input_shape]
     for shape in shapes:
         if len(shape) != 4 or shape[-1] is None:
@@ -42,7 +42,7 @@ class _Draws:
     backend traces.
 
     Args:
-        size: number of values in all kernels.
+        size: Number of values in all kernels.
     """
 
     def __init__(self, size: int) -> None:
@@ -55,7 +55,7 @@ class _Draws:
         return ops.convert_to_numpy(draws)
 
     def initializer(self, shape: tuple[int, ...], stddev: float) -> Callable[..., np.ndarray]:
-        """The initialiser of the next kernel."""
+        """Return the initializer of the next kernel."""
         start = self._taken
         self._taken = stop = start + math.prod(shape)
         return lambda shape, dtype: (self._values[start:stop].reshape(shape) * stddev).astype(dtype)
@@ -69,15 +69,15 @@ def run_graph(
     hyper: Hyperparameters,
     keep: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[list[Any], list[Any]]:
-    """Computes a graph: a pure function of tensors.
+    """Compute a graph, as a pure function of tensors.
 
     Args:
-        graph: the graph.
-        inputs: one tensor (batch, height, width, channels) for each of its inputs.
-        weights: those of each primitive, in the order of `Graph.steps`.
-        training: whether batch norm uses the statistics of the batch.
-        hyper: the recipe's constants.
-        keep: multipliers (batch,) of the paths that drop path acts on, by their nodes' names.
+        graph: Graph to compute.
+        inputs: Tensor (batch, height, width, channels) for each input of the graph.
+        weights: Weights of each primitive, in the order of `Graph.steps`.
+        training: Whether batch norm uses the statistics of the batch.
+        hyper: Constants of the network.
+        keep: Multipliers (batch,) of drop path, by the names of their nodes.
 
     Returns:
         The outputs, and the new values of the weights that are not trainable (none unless
@@ -105,20 +105,22 @@ def _merge(merge: str | None, tensors: list[Any]) -> Any:
 
 
 class GraphLayer(keras.layers.Layer):
-    """A layer that computes a `Graph`; subclasses define `make_graph`.
+    """A layer that computes a `Graph`. Subclasses define `make_graph`.
+
+    With ``trainable=False`` batch norm stays in inference mode, as in `keras.layers`.
 
     Args:
         hyperparameters: `Hyperparameters`, or a dict of its fields.
-        drop_path: a `ScheduledDropPath` for the graph's paths, or None.
-        gradient_checkpointing: if true, only the layer's inputs are kept for the backward pass, which
-            computes the rest again: less memory for more time. Also with ``training=False``, where
-            batch norm alone is frozen.
-        **kwargs: of `keras.layers.Layer`.
+        drop_path: `ScheduledDropPath` of the graph's paths, or None.
+        gradient_checkpointing: Whether to keep only the layer's inputs for the backward pass, which
+            computes the rest again: less memory for more time. It applies with ``training=False`` too,
+            which freezes batch norm alone.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
-    Input: one tensor (batch, height, width, channels) or a list of them, by the graph's inputs.
-    Output: one tensor, or a list where the graph has several outputs.
-
-    With ``trainable=False`` batch norm stays in inference mode, as Keras's own does.
+    Call arguments:
+        inputs: Tensor (batch, height, width, channels), or a list with one for each graph input. The
+            output is a tensor, or a list if the graph has several outputs.
+        training: Whether batch norm uses the statistics of the batch and drop path acts.
     """
 
     graph: Graph
@@ -138,7 +140,7 @@ class GraphLayer(keras.layers.Layer):
         self.gradient_checkpointing = gradient_checkpointing
 
     def make_graph(self, channels: Sequence[int]) -> Graph:
-        """The graph for inputs of these channel counts."""
+        """Return the graph for inputs of these channel counts."""
         raise NotImplementedError
 
     def build(self, input_shape: Any) -> None:
@@ -201,7 +203,7 @@ class GraphLayer(keras.layers.Layer):
         return outputs if len(outputs) > 1 else outputs[0]
 
     def _compute(self, tensors: Iterator[Any], paths: Sequence[str], training: bool) -> tuple[Any, ...]:
-        """Runs the graph on its inputs, the multipliers of ``paths`` and all weights, in that order.
+        """Run the graph on its inputs, the multipliers of ``paths`` and all weights, in that order.
 
         Returns the outputs, and in training the new values of the statistics.
         """
@@ -239,16 +241,16 @@ class GraphLayer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class Operation(GraphLayer):
-    """One operation of the search space by itself.
+    """A single operation of the search space.
 
     Args:
-        operation: a name from `OPERATIONS`.
-        filters: output channels.
-        stride: 1 or 2.
-        **kwargs: of `GraphLayer`.
+        operation: Name from `OPERATIONS`.
+        filters: Number of output channels.
+        stride: 1 or 2. Default: 1.
+        **kwargs: Arguments of `GraphLayer`.
 
     Raises:
-        ValueError: if the operation is unknown.
+        ValueError: If the operation is unknown.
 
     Example::
 
@@ -276,15 +278,16 @@ class Cell(GraphLayer):
     """A cell of any genotype.
 
     Args:
-        cell: a `CellGenotype`, or its dict.
+        cell: `CellGenotype`, or its dict.
         filters: F, the channels of every operation's output.
-        stride: 1 in a normal cell, 2 in a reduction cell.
-        scales: how many times larger than ``h_i`` each input is: ``(1, 2)`` after a reduction.
-            Default: all equal.
-        **kwargs: of `GraphLayer`.
+        stride: 1 in a normal cell, 2 in a reduction cell. Default: 1.
+        scales: Ratio of each input's size to that of ``h_i``, such as ``(1, 2)`` after a reduction.
+            Default: all 1.
+        **kwargs: Arguments of `GraphLayer`.
 
-    Input: the list ``[h_i, h_{i-1}]``, or ``[h_i]`` in a first cell; four states for NASNet-B.
-    Output: one tensor; a list of the labelled outputs for NASNet-B.
+    Call arguments:
+        inputs: List ``[h_i, h_{i-1}]``, or ``[h_i]`` in a first cell; four states for NASNet-B. The
+            output is a tensor, or the list of labelled outputs for NASNet-B.
 
     Example::
 
@@ -322,11 +325,11 @@ class Cell(GraphLayer):
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class JoinStates(GraphLayer):
-    """Concatenates states, bringing larger ones down to the first one's resolution.
+    """Concatenates states after reducing larger ones to the resolution of the first.
 
     Args:
-        scales: how many times larger than the first each state is.
-        **kwargs: of `GraphLayer`.
+        scales: Ratio of each state's size to that of the first.
+        **kwargs: Arguments of `GraphLayer`.
     """
 
     def __init__(self, scales: Sequence[int], **kwargs: Any) -> None:
@@ -341,13 +344,13 @@ class JoinStates(GraphLayer):
 
 
 class SequenceLayer(GraphLayer):
-    """A layer that applies a fixed sequence of primitives; subclasses define `primitives`.
+    """A layer that applies a fixed sequence of primitives, such as a stem or a head.
 
-    Stems and heads of networks are such layers.
+    Subclasses define `primitives`.
     """
 
     def primitives(self) -> Primitives:
-        """The steps, in order."""
+        """Return the primitives, in order."""
         raise NotImplementedError
 
     def make_graph(self, channels: Sequence[int]) -> Graph:

@@ -1,8 +1,8 @@
 """The registry of operations and combinations ([N] section 3, Figure 3).
 
-Each is one entry: a name, how it looks in a picture, and the primitives it is made of. Genotypes
-refer to entries by name; layers, costs, pictures, search and export read them from here. To add
-an operation, register it::
+Each entry has a name, its look in a picture, and the primitives it is made of. Genotypes refer to
+entries by name; layers, costs, pictures, search and export read them from here. To add an
+operation, register it::
 
     register_operation(
         "sep_9x9", lambda stride, channels, filters: (*separable(9, stride), *separable(9))
@@ -43,14 +43,14 @@ class OperationSpec:
     """An operation of the search space.
 
     Args:
-        name: what genotypes call it.
-        primitives: ``primitives(stride, channels, filters)`` gives the steps that turn a state of
-            ``channels`` channels into one of ``filters`` channels at 1/``stride`` of the size.
-        label: its text in a picture.
-        colour: its fill in a picture.
-        drop_path: whether ScheduledDropPath may drop its output (all but identity).
-        factorized: if true, a cell that halves the state does so by a factorized reduction to
-            ``filters`` channels, and the steps follow it with stride 1.
+        name: Name in genotypes.
+        primitives: Function ``primitives(stride, channels, filters)`` that returns the steps from a
+            state of ``channels`` channels to one of ``filters`` channels at 1/``stride`` of the size.
+        label: Text in a picture.
+        colour: Fill in a picture.
+        drop_path: Whether ScheduledDropPath may drop the output; True for all but identity.
+        factorized: Whether a stride above 1 is a factorized reduction to ``filters`` channels before
+            the steps, which then have stride 1.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Combination:
     """How the two operations of a block become one state.
 
     Args:
-        name: what genotypes call it.
+        name: Name in genotypes.
         merge: "add" (element-wise) or "concat" (along channels).
-        primitives: steps applied to both sides before they are merged.
-        label: its text in a picture.
-        colour: its fill in a picture.
+        primitives: Steps applied to both sides before they are merged.
+        label: Text in a picture.
+        colour: Fill in a picture.
     """
 
     name: str
@@ -96,10 +96,10 @@ def register_operation(
     drop_path: bool = True,
     factorized: bool = False,
 ) -> OperationSpec:
-    """Adds an operation to the registry and returns it.
+    """Add an operation to the registry and return it. See `OperationSpec` for the arguments.
 
     Raises:
-        ValueError: if the name is taken.
+        ValueError: If the name is empty or already registered.
     """
     if not name or name in OPERATIONS:
         raise ValueError(f"Expected a new operation name. Received: name={name!r}")
@@ -121,10 +121,10 @@ def register_combination(
     label: str | None = None,
     colour: str = GREEN,
 ) -> Combination:
-    """Adds a combination to the registry and returns it.
+    """Add a combination to the registry and return it. See `Combination` for the arguments.
 
     Raises:
-        ValueError: if the name is taken or ``merge`` is neither "add" nor "concat".
+        ValueError: If the name is empty or already registered, or ``merge`` is unknown.
     """
     if not name or name in COMBINATIONS:
         raise ValueError(f"Expected a new combination name. Received: name={name!r}")
@@ -136,14 +136,14 @@ def register_combination(
 
 
 def import_operations(module: str) -> None:
-    """Imports a module, which may register operations; this runs its code.
+    """Import a module that registers operations. This runs the module's code.
 
     Args:
-        module: its name, or the path of a ``.py`` file. The folder of such a file is added to the
-            places that Python imports from, so that worker processes find its primitives, too.
+        module: Name of the module, or path of a ``.py`` file. The folder of the file is added to
+            ``sys.path``, so that worker processes can import its primitives.
 
     Raises:
-        ValueError: if there is no such module, or another one has the file's name.
+        ValueError: If there is no such module, or another module has the file's name.
     """
     name, path = module, None
     if module.endswith(".py"):
@@ -198,7 +198,7 @@ def _two_step(kernel: int):
 
 
 def _dilated(kernel: int):
-    """With stride 2 only every second pixel is read, so the convolution of those is a plain one."""
+    """Dilated convolution. With stride 2 it reads every second pixel: a plain convolution of those."""
 
     def primitives(stride: int, channels: int, filters: int) -> Primitives:
         if stride == 1:
@@ -209,7 +209,7 @@ def _dilated(kernel: int):
 
 
 def _dilated_separable(kernel: int):
-    """With stride 2, as `_dilated`."""
+    """Dilated separable convolution. With stride 2, as `_dilated`."""
 
     def primitives(stride: int, channels: int, filters: int) -> Primitives:
         if stride == 1:

@@ -1,9 +1,9 @@
-"""The primitives every operation is made of.
+"""The primitives that every operation is made of.
 
-An operation of the search space is a short sequence of these (``sep_3x3`` is ReLU, depthwise 3x3,
-pointwise, batch norm, twice). A primitive says everything there is to know about one step: the
-weights it owns, the shape it makes, the multiply-adds it costs and what it computes. Layers, cost
-counts, search children and export all read it from here.
+An operation of the search space is a short sequence of primitives (``sep_3x3`` is ReLU, depthwise
+3x3, pointwise, batch norm, twice). A primitive declares everything about one step: its weights, its
+output shape, its multiply-adds, its computation and how it lowers to the inference graph. Layers,
+costs, search children and exports all read these from here.
 
 A primitive computes with `keras.ops` alone, so it runs on every Keras backend, and it is a pure
 function: it returns the new values of its statistics instead of storing them.
@@ -41,19 +41,19 @@ _TRUNCATED_STDDEV = 0.87962566103423978
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What a recipe fixes for all layers of a network.
-
-    Args:
-        bn_momentum: decay of the moving statistics, in [0, 1].
-        bn_epsilon: added to the variance by batch norm, above 0.
-        l2: weight decay, at least 0, added to the loss for every convolution and dense kernel.
-        initializer_scale: kernels are drawn from a truncated normal of variance
-            ``initializer_scale / fan_out`` (TF-Slim's variance scaling).
+    """Constants that are the same in all layers of a network.
 
     The defaults are those of the released ImageNet models; `CIFAR` holds those for CIFAR-10.
 
+    Args:
+        bn_momentum: Decay of the moving statistics of batch norm, in [0, 1].
+        bn_epsilon: Number that batch norm adds to the variance, above 0.
+        l2: L2 penalty of every convolution and dense kernel in the loss, at least 0.
+        initializer_scale: Kernels are drawn from a truncated normal of variance
+            ``initializer_scale / fan_out`` (TF-Slim's variance scaling). Above 0.
+
     Raises:
-        ValueError: if a value is out of range.
+        ValueError: If a value is out of range.
     """
 
     bn_momentum: Share = 0.9997
@@ -65,12 +65,12 @@ class Hyperparameters:
         check_fields(self)
 
     def kernel_stddev(self, shape: tuple[int, ...]) -> float:
-        """Standard deviation of the normal whose draws within two of it initialise a kernel."""
+        """Return the standard deviation, before truncation, of a kernel's initial values."""
         fan_out = math.prod(shape[:-2]) * shape[-1]
         return math.sqrt(self.initializer_scale / fan_out) / _TRUNCATED_STDDEV
 
     def regularizer(self) -> Any:
-        """The Keras regularizer of kernels; None without weight decay."""
+        """Return the Keras regularizer of kernels, or None without an L2 penalty."""
         return keras.regularizers.L2(self.l2) if self.l2 else None
 
 
@@ -79,7 +79,7 @@ CIFAR = Hyperparameters(bn_momentum=0.9, bn_epsilon=1e-5)
 
 
 class Weight(NamedTuple):
-    """A weight that a primitive owns: its name, shape and role."""
+    """Specification of a weight of a primitive: its name, shape and role."""
 
     name: str
     shape: tuple[int, ...]
@@ -91,26 +91,26 @@ class Weight(NamedTuple):
 
     @property
     def initial(self) -> float | None:
-        """Value that it starts from; None for a kernel, which is drawn."""
+        """Initial value, or None for a kernel, which is drawn at random."""
         return None if self.role == "kernel" else float(self.role in ("scale", "variance"))
 
 
 class GraphBuilder(Protocol):
     """Collects the nodes of an inference graph (`nasnet_zoo.export.graph`) for `Primitive.lower`.
 
-    Values are known by their names, which the methods return.
+    Values are referred to by name.
     """
 
     def shape(self, value: str) -> tuple[int, int, int]:
-        """(height, width, channels) of a value."""
+        """Return (height, width, channels) of a value."""
         ...
 
     def add(self, kind: str, *inputs: str, name: str | None = None, **fields: Any) -> str:
-        """Appends a node.
+        """Append a node and return the name of its output.
 
         Args:
-            kind: Key of `nasnet_zoo.export.graph.KINDS`, which lists the fields of each.
-            *inputs: Values that it reads.
+            kind: Kind of node, a key of `nasnet_zoo.export.graph.KINDS`, which lists its fields.
+            *inputs: Names of the values that the node reads.
             name: Name within the cell's node. Default: ``kind``.
             **fields: Weights and numbers of the node.
         """
@@ -128,7 +128,7 @@ def _output_size(size: int | None, kernel: int, stride: int, padding: str) -> in
 
 
 def same_pads(size: Pair, extent: Pair, stride: Pair) -> tuple[int, int, int, int]:
-    """SAME padding above, below, left and right of an image, for windows of ``extent`` pixels."""
+    """Return the SAME padding above, below, left and right for windows of ``extent`` pixels."""
     pads: list[int] = []
     for n, k, s in zip(size, extent, stride, strict=True):
         total = max((-(-n // s) - 1) * s + k - n, 0)
@@ -139,7 +139,7 @@ def same_pads(size: Pair, extent: Pair, stride: Pair) -> tuple[int, int, int, in
 def _window(
     shape: tuple[int, int, int], kernel: int | Pair, stride: int, padding: str, dilation: int = 1
 ) -> dict[str, Any]:
-    """The fields of a graph's node whose window slides over an image."""
+    """Return the fields of an inference node whose window slides over an image."""
     fields: dict[str, Any] = {"stride": (stride, stride), "dilation": (dilation, dilation)}
     if padding == "same":
         height, width = ((n - 1) * dilation + 1 for n in _pair(kernel))
@@ -159,27 +159,27 @@ class Primitive:
     """One step of an operation. ``filters`` is always the filter count F of the cell around it."""
 
     def output_shape(self, shape: Shape, filters: int) -> Shape:
-        """Shape made from an input of ``shape``."""
+        """Return the shape of the output for an input of ``shape``."""
         return shape
 
     def weights(self, channels: int, filters: int) -> tuple[Weight, ...]:
-        """The weights owned when the input has ``channels`` channels, trainable ones first."""
+        """Return the weights for an input of ``channels`` channels, trainable ones first."""
         return ()
 
     def mult_adds(self, shape: Shape, filters: int) -> int:
-        """Multiply-adds on one image of ``shape``; convolutions and dense layers count."""
+        """Return the multiply-adds on one image of ``shape``. Only convolutions and dense layers count."""
         return 0
 
     def __call__(
         self, x: Tensor, weights: Sequence[Tensor], training: bool, hyper: Hyperparameters
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Computes the step.
+        """Compute the step.
 
         Args:
-            x: float tensor of shape (batch, height, width, channels).
-            weights: one tensor per entry of `weights`, in that order.
-            training: batch norm uses the batch's statistics if true.
-            hyper: the recipe's constants.
+            x: Float tensor (batch, height, width, channels).
+            weights: One tensor for each entry of `weights`, in that order.
+            training: Whether batch norm uses the statistics of the batch.
+            hyper: Constants of the network.
 
         Returns:
             The output, and the new values of the weights that are not trainable (empty unless
@@ -190,18 +190,18 @@ class Primitive:
     def lower(
         self, build: GraphBuilder, x: str, weights: Sequence[np.ndarray], hyper: Hyperparameters
     ) -> str:
-        """Composes the step at inference of the inference graph's nodes, which every format can write.
+        """Compose the step, at inference, of nodes of the inference graph, which every format can write.
 
-        Without this method a network is exported by the official converters alone.
+        Networks with a primitive without this method need the official converters.
 
         Args:
-            build: Takes the nodes.
-            x: Input, a value of the graph.
-            weights: float32 arrays, one per entry of `weights`.
-            hyper: The recipe's constants.
+            build: Builder that collects the nodes.
+            x: Name of the input value.
+            weights: float32 arrays, one for each entry of `weights`.
+            hyper: Constants of the network.
 
         Returns:
-            The output, a value of the graph.
+            Name of the output value.
         """
         raise NotImplementedError
 
@@ -222,11 +222,11 @@ class Conv(Primitive):
     """Convolution without bias.
 
     Args:
-        kernel: int or (height, width).
-        stride: of both axes.
-        dilation: rate of both axes; a rate above 1 needs stride 1.
-        filters: output channels; None means the cell's F.
-        padding: "same" or "valid".
+        kernel: Kernel size: an int, or (height, width).
+        stride: Stride along both axes. Default: 1.
+        dilation: Dilation rate along both axes. A rate above 1 needs stride 1. Default: 1.
+        filters: Number of output channels. Default: the cell's F.
+        padding: "same" or "valid". Default: "same".
     """
 
     kernel: int | Pair
@@ -276,9 +276,9 @@ class Depthwise(Primitive):
     """Depthwise convolution (one kernel per channel), SAME padded, without bias.
 
     Args:
-        kernel: of both axes.
-        stride: of both axes.
-        dilation: rate of both axes; a rate above 1 needs stride 1.
+        kernel: Kernel size along both axes.
+        stride: Stride along both axes. Default: 1.
+        dilation: Dilation rate along both axes. A rate above 1 needs stride 1. Default: 1.
     """
 
     kernel: int
@@ -434,12 +434,12 @@ class Pool(Primitive):
 
     Args:
         kind: "max" or "avg".
-        kernel: window size; odd unless ``padding`` is "valid".
-        stride: of both axes.
-        padding: "same", where what lies outside the image takes no part in the maximum or the mean;
-            "valid", no padding; or "zero" (stride 1 or 2), the places of "same" where the outside
-            takes part as zeros. `keras.applications.NASNet*` pads its reduction pools so, though
-            its weights were trained with "same".
+        kernel: Window size along both axes; odd unless ``padding`` is "valid".
+        stride: Stride along both axes. Default: 1.
+        padding: "same", where pixels outside the image do not count for the maximum or the mean;
+            "valid", no padding; or "zero" (stride 1 or 2), the windows of "same" with zeros outside the
+            image. `keras.applications.NASNet*` has "zero" in its reduction pools, although its weights
+            were trained with "same". Default: "same".
     """
 
     kind: str
@@ -525,7 +525,7 @@ class Dense(Primitive):
     """Dense layer with bias over the channels of every pixel.
 
     Args:
-        units: number of outputs.
+        units: Number of outputs.
     """
 
     units: int
