@@ -167,7 +167,7 @@ class Primitive:
         return ()
 
     def mult_adds(self, shape: Shape, filters: int) -> int:
-        """Return the multiply-adds on one image of ``shape``. Only convolutions and dense layers count."""
+        """Return the multiply-adds of convolutions and dense layers on one image of ``shape``."""
         return 0
 
     def __call__(
@@ -190,7 +190,7 @@ class Primitive:
     def lower(
         self, build: GraphBuilder, x: str, weights: Sequence[np.ndarray], hyper: Hyperparameters
     ) -> str:
-        """Compose the step, at inference, of nodes of the inference graph, which every format can write.
+        """Compose the step at inference of nodes of the inference graph, which every format can write.
 
         Networks with a primitive without this method need the official converters.
 
