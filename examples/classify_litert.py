@@ -19,7 +19,7 @@ def main(model: str, photo: str) -> None:
     mode = "RGB" if channels == 3 else "L"
     pixels = np.asarray(Image.open(photo).convert(mode).resize((width, height)))
     pixels = pixels.reshape(1, height, width, channels)
-    if image["dtype"] == np.float32:  # exported without --bytes
+    if image["dtype"] == np.float32:  # exported without --preprocess
         pixels = (pixels / 127.5 - 1).astype(np.float32)
     interpreter.allocate_tensors()
     interpreter.set_tensor(image["index"], pixels)

@@ -18,7 +18,7 @@ def main(model: str, photo: str) -> None:
     mode = "RGB" if channels == 3 else "L"
     pixels = np.asarray(Image.open(photo).convert(mode).resize((width, height)))
     pixels = pixels.reshape(1, height, width, channels)
-    if image.type == "tensor(float)":  # exported without --bytes
+    if image.type == "tensor(float)":  # exported without --preprocess
         pixels = (pixels / 127.5 - 1).astype(np.float32)
     probabilities = session.run(None, {image.name: pixels})[0][0]
     told = session.get_modelmeta().custom_metadata_map

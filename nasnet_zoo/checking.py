@@ -26,7 +26,7 @@ import operator
 import os
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
@@ -68,19 +68,29 @@ def check_fields(instance: Any) -> None:
 
 def checked(function: F) -> F:
     """Decorate a function to check its arguments against their annotations before it runs."""
-    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        hints = _hints(function)
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
-            if name in hints:
-                check(name, value, hints[name])
+        check_arguments(function, args, kwargs)
         return function(*args, **kwargs)
 
     # Keras reads the arguments of a layer's ``__init__`` without looking behind decorators.
-    call.__signature__ = signature  # type: ignore[attr-defined]
+    call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
+
+
+def check_arguments(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """Check the arguments of a call against the annotations of the function.
+
+    Raises:
+        ValueError: With the first argument that does not fit, what was expected and what was received.
+    """
+    hints = _hints(function)
+    for name, value in _signature(function).bind(*args, **kwargs).arguments.items():
+        if name in hints:
+            check(name, value, hints[name])
 
 
 def check(name: str, value: Any, annotation: Any) -> None:
@@ -191,7 +201,7 @@ def _readings(text: str, annotation: Any) -> list[Any]:
         words = {"true": True, "false": False} if base is bool else {"none": None}
         return [words[text]] if text in words else []
     try:
-        return [base(text)] if base in _NUMBERS else [text]
+        return [base(text)] if base in _NUMBERS else [text] if text else []
     except ValueError:
         return []
 
@@ -218,3 +228,8 @@ def _is_union(annotation: Any) -> bool:
 @functools.cache
 def _hints(owner: Any) -> dict[str, Any]:
     return typing.get_type_hints(owner, include_extras=True)
+
+
+@functools.cache
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)

@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 PathLike = str | os.PathLike[str]
 
 _LOCK = ".lock"
@@ -248,6 +246,8 @@ def locked(folder: PathLike) -> Iterator[None]:
         ValueError: If another process, or another run in this process, holds the lock.
         OSError: If the folder cannot be created or written to.
     """
+    from filelock import FileLock, Timeout  # imports asyncio, for which help texts need not wait
+
     folder = Path(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     with writing(folder):

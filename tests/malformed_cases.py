@@ -6,12 +6,11 @@ place of one of them, or of an option's value. A case of the API is an expressio
 
 from __future__ import annotations
 
-import argparse
 import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from malformed_files import GENOTYPE, GOOD, RECIPE, SEARCH, all_malformed, paths
 
@@ -24,7 +23,7 @@ COMMANDS = {
     "search best": "search best search --out {json}",
     "search list": "search list search --csv {json}",
     "search show": "search show search 0 --picture {svg}",
-    "train": "train {recipe} --data {data} --out {out} --genotype {genotype}",
+    "train": "train {recipe} --data {data} --out {out} --model.genotype {genotype}",
     "evaluate": "evaluate {keras} --data {data} --json {json} --picture {png} --classes {classes}",
     "predict": "predict {keras} {photo} --json {json} --classes {classes}",
     "export": "export {keras} --out {lite} --images {data} --classes {classes}",
@@ -60,7 +59,7 @@ OTHERS = {
     "benchmark": ["benchmark {onnx} --rounds 1", "benchmark {saved} --rounds 1"],
     "detect train": [
         "detect train pasted --train {coco} photos --test coco.json photos --out {out} "
-        "--from {detector}"
+        "--start-from {detector}"
     ],
 }
 #: What commands write.
@@ -174,10 +173,8 @@ def _written() -> Words:
 
 def _values() -> Words:
     """Texts that are no numbers, or out of range, for every option that takes one."""
-    from nasnet_zoo.cli import _parser
-
     for group, template in COMMANDS.items():
-        for option, count in _numeric(_parser(), group):
+        for option, count in _numeric(group):
             for value in NO_NUMBERS:
                 yield group, (*_filled(template), option, *[value] * count)
         for option in TAKES_ABOVE_0.get(group, ()):
@@ -185,18 +182,25 @@ def _values() -> Words:
     for group, option, fields, values in FIELDS:
         for field in fields:
             for value in values:
-                yield group, (*_filled(COMMANDS[group]), option, f"{field}={value}")
+                if option == "--options":
+                    words = (option, f"{field}={value}")
+                else:
+                    words = (f"{option}{field.replace('_', '-')}", *value.split(","))
+                yield group, (*_filled(COMMANDS[group]), *words)
 
 
-def _numeric(parser: argparse.ArgumentParser, group: str) -> list[tuple[str, int]]:
-    for name in group.split():
-        subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-        parser = subparsers.choices[name]
-    return [
-        (action.option_strings[0], action.nargs if isinstance(action.nargs, int) else 1)
-        for action in parser._actions
-        if action.type is not None and action.option_strings
-    ]
+def _numeric(group: str) -> Iterator[tuple[str, int]]:
+    """The options of a command that take numbers, and how many."""
+    from nasnet_zoo.checking import describe
+    from nasnet_zoo.cli import command_function
+
+    hints = get_type_hints(command_function(group), include_extras=True)
+    for settings in {"settings", "limits"} & hints.keys():
+        hints |= get_type_hints(hints.pop(settings).__origin__, include_extras=True)
+    for name, annotation in hints.items():
+        taken = describe(annotation)
+        if re.search(r"an int|a finite number", taken) and (group, name) != ("search show", "number"):
+            yield f"--{name.replace('_', '-')}", 2 if taken.startswith("2 values") else 1
 
 
 NO_NUMBERS = ("-1", "nan", "inf", "x", "", "0x10", "1e999", "1,5")
@@ -261,33 +265,33 @@ _BUDGET = (
 _PPO = ("units", "learning_rate", "entropy_weight", "baseline_weight", "clip", "epochs")
 _BAD = ("-1", "nan", "inf", "x", "")
 
-#: Commands, options of FIELD=VALUE, and values that these fields do not take.
+#: Commands, the part of an option before a field's name, and values that these fields do not take.
 FIELDS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("train", "--set", _RECIPE_COUNTS + _RECIPE_RATES, (*_BAD, "0")),
-    ("train", "--set", _RECIPE_SHARES, (*_BAD, "1.5")),
-    ("train", "--set", _RECIPE_MORE, _BAD),
-    ("train", "--set", _CHOICES, ("other", "1", "")),
+    ("train", "--", _RECIPE_COUNTS + _RECIPE_RATES, (*_BAD, "0")),
+    ("train", "--", _RECIPE_SHARES, (*_BAD, "1.5")),
+    ("train", "--", _RECIPE_MORE, _BAD),
+    ("train", "--", _CHOICES, ("other", "1", "")),
     (
         "train",
-        "--set",
+        "--",
         ("unknown", "epochs", "run", "run.", ".epochs", "model.genotype", "run.epochs "),
         ("1",),
     ),
-    ("detect train", "--set", _DETECTION, (*_BAD, "0", "10000000")),
-    ("detect train", "--set", _RECIPE_COUNTS + _RECIPE_RATES, ("-1", "nan", "0")),
-    ("detect train", "--set", ("augmentation.cutout", "regularization.drop_path_keep"), ("0.5", "2")),
-    ("search", "--budget", _BUDGET, (*_BAD, "0")),
-    ("search", "--budget", ("momentum", "l2"), _BAD),
-    ("search", "--budget", ("momentum", "evaluations"), ("1000", "1e9")),
-    ("search", "--retrain-budget", _BUDGET, ("-1", "nan", "0")),
+    ("detect train", "--", _DETECTION, (*_BAD, "0", "10000000")),
+    ("detect train", "--", _RECIPE_COUNTS + _RECIPE_RATES, ("-1", "nan", "0")),
+    ("detect train", "--", ("augmentation.cutout", "regularization.drop_path_keep"), ("0.5", "2")),
+    ("search", "--budget.", _BUDGET, (*_BAD, "0")),
+    ("search", "--budget.", ("momentum", "l2"), _BAD),
+    ("search", "--budget.", ("momentum", "evaluations"), ("1000", "1e9")),
+    ("search", "--retrain-budget.", _BUDGET, ("-1", "nan", "0")),
     ("search", "--options", _PPO, (*_BAD, "1e999")),
     ("search", "--options", ("units", "learning_rate", "clip", "epochs"), ("0",)),
     ("search", "--options", ("units", "epochs"), ("1.5",)),
     ("search", "--options", ("unknown", "seed", "space", "population"), ("1",)),
-    ("search", "--space", ("blocks", "cells"), (*_BAD, "0", "13", "1.5")),
-    ("search", "--space", ("operations",), ("", "unknown", "identity,identity", "identity,", ",")),
-    ("search", "--space", ("combinations",), ("", "unknown", "add,add", "add,concat,x")),
-    ("search", "--space", ("unknown", ""), ("1",)),
+    ("search", "--space.", ("blocks", "cells"), (*_BAD, "0", "13", "1.5")),
+    ("search", "--space.", ("operations",), ("", "unknown", "identity,identity", "identity,", ",")),
+    ("search", "--space.", ("combinations",), ("", "unknown", "add,add", "add,concat,x")),
+    ("search", "--space.", ("unknown", ""), ("1",)),
 )
 
 # === Lists ===

@@ -66,8 +66,9 @@ COCO = {
 }
 SEARCH = [
     *("search", "--data", "data", "--out", "search", "--processes", "1", "--minibatch", "2"),
-    *("--children", "2", "--space", "blocks=1", "cells=1", "operations=identity,max_3x3"),
-    *("--budget", "steps=2", "evaluations=1", "filters=2", "stem_filters=2", "batch_size=4"),
+    *("--children", "2", "--space.blocks", "1", "--space.cells", "1"),
+    *("--space.operations", "identity", "max_3x3", "--budget.steps", "2", "--budget.evaluations", "1"),
+    *("--budget.filters", "2", "--budget.stem-filters", "2", "--budget.batch-size", "4"),
     *("--options", "units=4"),
 ]
 

@@ -14,7 +14,7 @@ function tensorOf(image, { shape: [, height, width, channels], type }) {
     const values = channels === 3 ? [red, green, blue] : [0.299 * red + 0.587 * green + 0.114 * blue];
     pixels.set(values, k * channels);
   }
-  // A file that was exported with --bytes takes bytes.
+  // A file that was exported with --preprocess takes bytes.
   const data = type === "uint8" ? Uint8Array.from(pixels) : pixels.map((value) => value / 127.5 - 1);
   return new ort.Tensor(type, data, [1, height, width, channels]);
 }

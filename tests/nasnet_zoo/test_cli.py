@@ -12,30 +12,119 @@ import pytest
 import tensorflow as tf
 
 from nasnet_zoo.cells import NASNET_A, NASNET_B, OPERATIONS, Cost, Genotype
-from nasnet_zoo.cli import main
+from nasnet_zoo.cli import COMMANDS, command_function, main
+from nasnet_zoo.cli.options import UsageError, read
 from nasnet_zoo.models import NASNetA_1_384_FashionMNIST
 from nasnet_zoo.quiet import quiet_stderr
 from nasnet_zoo.report import Candidate, DemoResult, ExportedFile, report_html
+from nasnet_zoo.search.settings import Budget
+from nasnet_zoo.training.recipes import RECIPES, changed
+
+BACKENDS = ("keras", "tensorflow", "jax", "torch")
+#: Runs a command, and prints its exit status and the backends that were imported.
+RUN = """
+import sys
+from nasnet_zoo.cli import COMMANDS, command_function, main
+from nasnet_zoo.cli.options import UsageError, read
+try:
+    status = main(sys.argv[1:])
+except SystemExit as stop:
+    status = stop.code
+print(status, [name for name in {backends} if name in sys.modules])
+"""
+
+
+def run(*words):
+    code = RUN.format(backends=BACKENDS)
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize("command", ["", "detect", *COMMANDS])
+def test_help_and_wrong_options_import_no_backend(command):
+    helped = run(*command.split(), "--help").stdout.splitlines()
+    assert helped[0].startswith(f"usage: nasnet-zoo {command}".rstrip())
+    assert helped[-1] == "0 []"
+    wrong = run(*command.split(), "--no-such-option", "1")
+    assert wrong.stdout == "2 []\n"
+    assert wrong.stderr.startswith(f"nasnet-zoo {command}".rstrip() + ": ")
+    assert wrong.stderr.endswith("--help)\n")
+    assert wrong.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["no-such-command"], ["demo", "--seed", "x"], ["demo", "--no"]]
+    ("words", "message"),
+    [
+        ("", "nasnet-zoo: expected a command of demo, .*. Received: none"),
+        ("no-such-command", "nasnet-zoo: expected a command of .*. Received: 'no-such-command'"),
+        ("demo --seed x", "nasnet-zoo demo: --seed: expected an int. Received: 'x'"),
+        ("demo --seed", "nasnet-zoo demo: expected 1 value.* of --seed. Received: fewer"),
+        ("demo --seed -1", "nasnet-zoo demo: Expected seed: an int of at least 0 .* seed=-1"),
+        ("predict model.keras", "nasnet-zoo predict: expected images. Received: none"),
+        (
+            "detect predict d.keras a.png --image-size 32",
+            "--out, --json or both. Received: nei",
+        ),
+        ("convert w --model m --out o --background x", "--background: expected one of drop, keep. Rec"),
+        ("train", "nasnet-zoo train: expected .*--data, --out. Received: none"),
+    ],
 )
-def test_wrong_usage_is_one_line_and_exits_with_2(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
+def test_wrong_usage_is_one_line_and_exits_with_2(words, message, capsys):
+    assert main(words.split()) == 2
     error = capsys.readouterr().err
-    assert error.startswith("nasnet-zoo")
+    assert re.search(message, error)
     assert error.endswith("--help)\n")
     assert error.count("\n") == 1
 
 
 def test_the_version(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["--version"])
-    assert stopped.value.code == 0
+    assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"nasnet-zoo {version('nasnet-zoo')}\n"
+
+
+def recipe_of(*words):
+    """The recipe that ``nasnet-zoo train`` takes from words."""
+    required = ["--data", "digits", "--out", "out"]
+    call = read(command_function("train"), ["cifar10", *required, *words], "nasnet-zoo train")
+    return call.keywords["settings"]
+
+
+def test_options_replace_the_fields_of_a_recipe(tmp_path):
+    NASNET_A.save(tmp_path / "best.json")
+    words = "--run.epochs 3 --optimizer.clip-norm none --augmentation.no-flip --optimizer.ema 0.5"
+    found = recipe_of(*words.split(), "--model.genotype", str(tmp_path / "best.json"))
+    assert recipe_of() == RECIPES["cifar10"]
+    assert found == changed(
+        RECIPES["cifar10"],
+        run={"epochs": 3},
+        optimizer={"clip_norm": None, "ema": 0.5},
+        augmentation={"flip": False},
+        model={"genotype": NASNET_A},
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--run.epochs x", "--run.epochs: expected an int. Received: 'x'"),
+        ("--run.epochs 0", "Expected epochs: an int of at least 1. Received: epochs=0"),
+        ("--epochs 1", "expected the options of this command. Received: --epochs 1"),
+        ("--augmentation.crop centre", "expected one of none, pad, distorted. Received: 'centre'"),
+        ("--regularization.label-smoothing 1", "at least 0 and below 1. Received: label_smoothing=1"),
+        ("--optimizer.learning-rate nan", "expected a finite number. Received: 'nan'"),
+        ("--model.preset resnet", "Expected one of nasnet_mobile, .* Received: .*'resnet'"),
+    ],
+)
+def test_wrong_fields_of_a_recipe_are_refused(words, message):
+    with pytest.raises(UsageError, match=message):
+        recipe_of(*words.split())
+
+
+def test_the_best_are_retrained_with_four_times_the_steps_of_the_budget():
+    words = "--data d --out o --budget.steps 5 --budget.filters 3 --retrain-budget.filters 6"
+    call = read(command_function("search"), words.split(), "nasnet-zoo search")
+    assert call.keywords["settings"].budget == Budget(steps=5, filters=3)
+    assert call.keywords["retrain_budget"] == Budget(steps=20, filters=6)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +172,7 @@ def test_operations_of_a_module_are_known_to_every_command(tmp_path, capfd):
     genotype, out = tmp_path / "mine.json", tmp_path / "m.tflite"
     genotype.write_text(json.dumps({"normal": cell, "reduction": cell}))
     command = ["export", "nasnet_a_1_384_fashion_mnist", "--genotype", str(genotype), "--out", str(out)]
-    assert main(command) == 1
+    assert main(command) == 2
     assert "Received: 'sep_9x9'" in capfd.readouterr().err
     try:
         assert main([*command, "--import", str(tmp_path / "mine.py")]) == 0
@@ -110,10 +199,11 @@ def test_warnings_of_a_command_are_shown(tmp_path):
 
 
 def test_help_lists_the_commands(capsys):
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit, match="0"):
         main(["--help"])
-    assert stopped.value.code == 0
-    assert "demo" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert all(f"- {name}: " in out for name in COMMANDS)
+    assert "--traceback" in out
 
 
 def test_an_error_is_one_line_and_no_files(tmp_path, capfd):
@@ -136,7 +226,8 @@ def test_the_module_is_the_command(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "nasnet-zoo: Expected 'digits' or the path of a folder. Received: 'missing'"
+        "nasnet-zoo: Expected 'digits', the path of a folder, or the name of a data set of TFDS. "
+        "Received: 'missing', which is no such folder and no such data set"
     )
     assert "Traceback" not in done.stderr
 

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import keras
 import numpy as np
@@ -163,10 +164,9 @@ def test_a_file_with_several_outputs_is_no_classifier(tmp_path):
     "option", [["--crop", "2"], ["--crop", "nan"], ["--image-size", "0"], ["--image-size", "-1"]]
 )
 def test_options_out_of_range_are_wrong_usage(option, capfd):
-    with pytest.raises(SystemExit) as stopped:
-        main(["evaluate", "m.keras", "--data", "digits", *option])
-    assert stopped.value.code == 2
-    assert f"argument {option[0]}: expected" in capfd.readouterr().err
+    assert main(["evaluate", "m.keras", "--data", "digits", *option]) == 2
+    name = option[0].strip("-").replace("-", "_")
+    assert re.search(f"Expected {name}: |{option[0]}: expected ", capfd.readouterr().err)
 
 
 @pytest.mark.parametrize(

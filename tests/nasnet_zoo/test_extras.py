@@ -91,7 +91,7 @@ from nasnet_zoo import NASNET_A, NASNet
 model = NASNet(NASNET_A, cells=1, filters=4, stem_filters=4, image_size=32, classes=3)
 """
 
-_DIGITS = "--set run.epochs=1 model.cells=1 model.filters=4 model.stem_filters=4 run.batch_size=8"
+_DIGITS = "--run.epochs 1 --run.batch-size 8 --model.cells 1 --model.filters 4 --model.stem-filters 4"
 
 #: What each extra is for, as Python files and commands of nasnet-zoo in an empty folder.
 USES = {
@@ -112,8 +112,8 @@ USES = {
         "--picture bars.svg",
     ],
     "demo": [
-        "nasnet-zoo search --data digits --out out --children 1 --processes 1 --images 100 --space "
-        "blocks=1 cells=1 --budget steps=1 evaluations=1 filters=4",
+        "nasnet-zoo search --data digits --out out --children 1 --processes 1 --images 100 "
+        "--space.blocks 1 --space.cells 1 --budget.steps 1 --budget.evaluations 1 --budget.filters 4",
         """
 from pathlib import Path
 from PIL import Image

@@ -10,13 +10,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from nasnet_zoo.cli.comparison import sample_images
 from nasnet_zoo.data import in_memory, open_dataset, read_pixels
 from nasnet_zoo.data.folders import class_files
 from nasnet_zoo.data.resizing import as_bytes, resize_with_crop
 from nasnet_zoo.data.streams import read_image
 from nasnet_zoo.detection.coco import CocoImages
 from nasnet_zoo.detection.input import evaluation_batches as detector_batches
-from nasnet_zoo.export.command import _images as exported_images
 from nasnet_zoo.search.folder import search_images
 from nasnet_zoo.training import RECIPES, changed
 from nasnet_zoo.training.input import evaluation_batches, training_batches
@@ -236,7 +236,7 @@ def test_a_photo_on_its_side_is_the_same_for_all(tmp_path, size):
     for seen in (_searched, _trained, _evaluated):
         np.testing.assert_allclose(seen(folder, 16), expected, atol=1e-6)
     source = open_dataset(folder)
-    exported, _ = exported_images(source, source.testing(), (16, 16, 3), 2)
+    exported, _ = sample_images(source, source.testing(), (16, 16, 3), 2)
     np.testing.assert_array_equal(exported[0], as_bytes(expected))
     if size == (24, 24):  # others are padded for a detector
         boxless = {"images": [{"id": 1, "file_name": "photo.jpg", "height": 24, "width": 24}]}

@@ -12,7 +12,6 @@ from recipe_fields import SHARED, without
 
 from nasnet_zoo.cells import NASNET_C, Block, CellGenotype, Genotype
 from nasnet_zoo.data import open_dataset
-from nasnet_zoo.fields import with_fields
 from nasnet_zoo.training.input import training_batches
 from nasnet_zoo.training.recipes import (
     RECIPES,
@@ -176,39 +175,6 @@ def test_recipes_round_trip_through_json(name, tmp_path):
     path = tmp_path / "recipe.json"
     RECIPES[name].save(path)
     assert load_recipe(path) == RECIPES[name]
-
-
-def test_fields_are_read_from_text():
-    pairs = ["run.epochs=3", "optimizer.clip_norm=none", "augmentation.flip=false"]
-    pairs += ["optimizer.ema=0.5", "model.preset=nasnet_mobile"]
-    recipe = with_fields(RECIPES["cifar10"], pairs)
-    assert recipe == changed(
-        RECIPES["cifar10"],
-        run={"epochs": 3},
-        optimizer={"clip_norm": None, "ema": 0.5},
-        augmentation={"flip": False},
-        model={"preset": "nasnet_mobile"},
-    )
-
-
-@pytest.mark.parametrize(
-    ("pair", "message"),
-    [
-        ("run.epochs=x", "run: Expected epochs: an int.*. Received: 'x'"),
-        ("augmentation.flip=yes", "Expected flip: true or false. Received: 'yes'"),
-        ("epochs=1", "a field of model, .* Received: 'epochs=1'"),
-        ("run=1", "a field of model, .* Received: 'run=1'"),
-        ("run.epochs.x=1", "a field of epochs, .* Received: 'epochs.x=1'"),
-        ("run.epochs=0", "Expected epochs: an int of at least 1. Received: '0'"),
-        ("augmentation.crop=centre", "crop: one of none, pad, distorted. Received: 'centre'"),
-        ("regularization.label_smoothing=1", "at least 0 and below 1. Received: '1'"),
-        ("optimizer.learning_rate=nan", "learning_rate: a finite number.*. Received: 'nan'"),
-        ("model.preset=resnet", "Expected one of nasnet_mobile, .* Received: model='resnet'"),
-    ],
-)
-def test_wrong_fields_are_refused(pair, message):
-    with pytest.raises(ValueError, match=message):
-        with_fields(RECIPES["cifar10"], [pair])
 
 
 def test_a_recipe_takes_the_cells_of_a_genotype(tmp_path):

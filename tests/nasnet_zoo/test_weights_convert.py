@@ -59,9 +59,9 @@ def test_other_classes_and_parts(command, keras_file, tmp_path, capsys):
         ["loaded", "489"],
         ["missing", "2"],
         ["missing", "12"],
-        ["left", "over"],
+        ["unused", "2"],
     ]
-    command(keras_file[1], "--out", out, "--no-top")
+    command(keras_file[1], "--out", out, "--no-include-top")
     report = load_weights(tiny(include_top=False), out)
     assert not report.missing
     assert not report.unused

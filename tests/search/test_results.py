@@ -27,8 +27,10 @@ pytestmark = pytest.mark.tensorflow
 
 TINY = [
     *("search", "--data", "digits", "--images", "200", "--processes", "1", "--minibatch", "2"),
-    *("--policy", "random", "--space", "blocks=1", "cells=1", "operations=identity,max_3x3,avg_3x3"),
-    *("--budget", "steps=4", "filters=2", "stem_filters=2", "batch_size=16", "evaluations=2"),
+    *("--policy", "random", "--space.blocks", "1", "--space.cells", "1"),
+    *("--space.operations", "identity", "max_3x3", "avg_3x3", "--budget.steps", "4"),
+    *("--budget.filters", "2", "--budget.stem-filters", "2", "--budget.batch-size", "16"),
+    *("--budget.evaluations", "2"),
 ]
 
 
@@ -78,7 +80,7 @@ def real(tmp_path_factory):
 def retrained(real, tmp_path_factory):
     out = tmp_path_factory.mktemp("retrained") / "out"
     shutil.copytree(real, out)
-    command = [*TINY, "--children", "4", "--retrain", "2", "--retrain-budget", "steps=8"]
+    command = [*TINY, "--children", "4", "--retrain", "2", "--retrain-budget.steps", "8"]
     assert main([*command, "--out", str(out)]) == 0
     return out
 
@@ -359,19 +361,17 @@ def test_a_search_without_a_trained_child_has_no_best(tmp_path, capfd):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "the following arguments are required: --data, --out"),
-        (["--data", "digits"], "the following arguments are required: --out"),
-        (["unknown"], "invalid choice: 'unknown' (choose from"),
-        (["--data", "digits", "best", "folder"], "argument --data: not allowed with the action best"),
-        (["list", "folder", "--csv", "a", "--json", "b"], "not allowed with argument --csv"),
-        (["list", "folder", "--top", "0"], "argument --top: expected an int of at least 1"),
-        (["show", "folder", "-1"], "argument number: expected an int of at least 0"),
+        ([], "expected --data, --out. Received: none"),
+        (["--data", "digits"], "expected --out. Received: none"),
+        (["unknown"], "expected the options of this command. Received: unknown"),
+        (["--data", "digits", "best", "folder"], "Received: best folder"),
+        (["list", "folder", "--top", "0"], "--top: expected an int of at least 1 or none"),
+        (["list", "folder", "--sort", "x"], "--sort: expected one of reward, number, parameters"),
+        (["show", "folder", "-1"], "Expected number: an int of at least 0"),
     ],
 )
 def test_wrong_usage_is_one_line(words, message, capfd):
-    with pytest.raises(SystemExit) as stopped:
-        main(["search", *words])
-    assert stopped.value.code == 2
+    assert main(["search", *words]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert message in line
 
@@ -380,7 +380,5 @@ def test_the_help_shows_the_actions(capfd):
     with pytest.raises(SystemExit):
         main(["search", "--help"])
     out = capfd.readouterr().out
-    assert "nasnet-zoo search --data DATA --out OUT" in out
-    assert "nasnet-zoo search {best,list,show} FOLDER" in out
-    for action in ("best", "list", "show"):
-        assert re.search(rf"^    {action} +\w+ ", out, re.MULTILINE)
+    assert "--data DATA" in out
+    assert "`nasnet-zoo search best`, `list` and `show`" in out

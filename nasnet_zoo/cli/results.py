@@ -1,38 +1,67 @@
-"""What the commands ``nasnet-zoo search best``, ``list`` and ``show`` do."""
+"""``nasnet-zoo search best``, ``list`` and ``show``: reports on the folder of a search."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.table import Table
+from tyro.conf import arg
 
-from nasnet_zoo.cells import CellGenotype, Genotype
-from nasnet_zoo.cells.draw import genotype_svg
+from nasnet_zoo.checking import NonNegativeInt, PositiveInt
 from nasnet_zoo.files import check_writable, write_text
-from nasnet_zoo.tables import print_table
 
-from .journal import Record
-from .results import SearchResults, as_csv, as_json, read_results
+if TYPE_CHECKING:
+    from nasnet_zoo.cells.genotype import CellGenotype, Genotype
+    from nasnet_zoo.search.journal import Record
+    from nasnet_zoo.search.results import SearchResults
+
+Folder = Annotated[
+    str, arg(metavar="FOLDER", help="Folder of a search, which may be running. It is not changed.")
+]
 
 
-def best_command(arguments: argparse.Namespace) -> None:
-    """Prints the best child by the arguments of ``nasnet-zoo search best``."""
-    results = read_results(arguments.folder)
-    _check_written(arguments.out, results)
+def best_child(folder: Folder, /, *, out: str | None = None) -> None:
+    """Show the best child of a search so far.
+
+    Args:
+        out: JSON file for its genotype.
+    """
+    from nasnet_zoo.search.results import read_results
+
+    results = read_results(folder)
+    _check_written(out, results)
     best = results.best()
     genotype = results.genotype(best)
     _print_child(results, results.child(best.number), genotype)
-    if arguments.out:
-        genotype.save(arguments.out)
+    if out:
+        genotype.save(out)
 
 
-def list_command(arguments: argparse.Namespace) -> None:
-    """Prints the children by the arguments of ``nasnet-zoo search list``."""
-    results = read_results(arguments.folder)
-    for path in (arguments.csv, arguments.json):
+def list_children(
+    folder: Folder,
+    /,
+    *,
+    top: PositiveInt | None = None,
+    sort: Literal["reward", "number", "parameters"] = "reward",
+    csv: str | None = None,
+    json: str | None = None,
+) -> None:
+    """List the children of a search, with rewards and costs.
+
+    Args:
+        top: Largest number of children to list. Default: all.
+        sort: Order of the list: by reward, best first, by number, or by parameters, fewest first.
+        csv: CSV file for the list.
+        json: JSON file for the list.
+    """
+    from nasnet_zoo.search.results import as_csv, as_json, read_results
+    from nasnet_zoo.tables import print_table
+
+    results = read_results(folder)
+    for path in (csv, json):
         _check_written(path, results)
-    rows = results.rows(arguments.sort, arguments.top)
+    rows = results.rows(sort, top)
     table = Table(*_COLUMNS, box=None)
     for column in table.columns[2:9]:
         column.justify = "right"
@@ -50,25 +79,31 @@ def list_command(arguments: argparse.Namespace) -> None:
             " ".join((row.error or "").split()),
         )
     print_table(table)
-    if arguments.csv:
-        write_text(arguments.csv, as_csv(rows))
-    if arguments.json:
-        write_text(arguments.json, as_json(rows))
+    if csv:
+        write_text(csv, as_csv(rows))
+    if json:
+        write_text(json, as_json(rows))
 
 
-def show_command(arguments: argparse.Namespace) -> None:
-    """Prints a child by the arguments of ``nasnet-zoo search show``."""
-    results = read_results(arguments.folder)
-    if arguments.picture and Path(arguments.picture).suffix.lower() != ".svg":
-        raise ValueError(
-            f"{arguments.picture}: expected a picture of type svg. Received: {arguments.picture}"
-        )
-    _check_written(arguments.picture, results)
-    record = results.child(arguments.number)
+def show_child(folder: Folder, number: NonNegativeInt, /, *, picture: str | None = None) -> None:
+    """Show a child of a search: its cells, and how its training went.
+
+    Args:
+        number: Number of the child.
+        picture: SVG file for a drawing of its cells.
+    """
+    from nasnet_zoo.cells.draw import genotype_svg
+    from nasnet_zoo.search.results import read_results
+
+    results = read_results(folder)
+    if picture and Path(picture).suffix.lower() != ".svg":
+        raise ValueError(f"{picture}: expected a picture of type svg. Received: {picture}")
+    _check_written(picture, results)
+    record = results.child(number)
     genotype = results.genotype(record)
     _print_child(results, record, genotype)
-    if arguments.picture:
-        write_text(arguments.picture, genotype_svg(genotype))
+    if picture:
+        write_text(picture, genotype_svg(genotype))
 
 
 _COLUMNS = (
@@ -83,7 +118,9 @@ def _check_written(path: str | None, results: SearchResults) -> None:
 
 
 def _print_child(results: SearchResults, record: Record, genotype: Genotype) -> None:
-    """Prints a child of the search in full."""
+    """Print a child of the search in full."""
+    from nasnet_zoo.tables import print_table
+
     result, anew = results.result(record), results.trained_anew(record.number)
     facts = {
         "child": str(record.number),

@@ -1,0 +1,88 @@
+"""``nasnet-zoo benchmark``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import arg
+
+from nasnet_zoo.checking import NonNegativeInt, PositiveInt
+from nasnet_zoo.files import check_writable, write_text
+
+from .shared import Json
+
+if TYPE_CHECKING:
+    import keras
+
+
+def benchmark(
+    files: tuple[str, ...],
+    /,
+    *,
+    threads: tuple[NonNegativeInt, ...] = (1, 0),
+    rounds: PositiveInt = 20,
+    image_size: Annotated[tuple[PositiveInt, PositiveInt] | None, arg(metavar="HEIGHT WIDTH")] = None,
+    keras: Annotated[str | None, arg(metavar="MODEL")] = None,
+    json: Json = None,
+    picture: str | None = None,
+) -> None:
+    """Measure time, memory and operators of exported files, side by side.
+
+    Args:
+        files: SavedModel folders, and .tflite and .onnx files. The first is what the others are
+            compared with.
+        threads: Numbers of threads to measure with. 0 stands for one for each core.
+        rounds: Number of rounds of three runs.
+        image_size: Height and width in pixels, for files that take any.
+        keras: A .keras file. Keras's own exports of it are measured first.
+        picture: SVG file for a bar chart.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from nasnet_zoo.export import benchmark as measuring
+    from nasnet_zoo.export.formats import load_runtime
+    from nasnet_zoo.export.from_keras import functional, image_shape
+    from nasnet_zoo.quiet import start_backend
+    from nasnet_zoo.saving import load_model
+    from nasnet_zoo.tables import print_table
+
+    for written in filter(None, (json, picture)):
+        check_writable(written, [*files, *filter(None, [keras])])
+    start_backend()
+    paths = [Path(name) for name in files]
+    for path in paths:
+        load_runtime(path)
+    with tempfile.TemporaryDirectory(prefix="nasnet-zoo-", ignore_cleanup_errors=True) as folder:
+        if keras:
+            model = functional(load_model(keras))
+            image_shape(model, image_size)
+            paths = [*_keras_exports(model, paths, Path(folder)), *paths]
+        reports = measuring.benchmark(paths, threads, rounds, image_size)
+    if json:
+        write_text(json, measuring.as_json(reports))
+    if picture:
+        write_text(picture, measuring.picture(reports))
+    table = Table(*measuring.columns(reports), box=None)
+    for report in reports:
+        table.add_row(*measuring.cells(report))
+    print_table(table)
+    console = Console(markup=False, emoji=False)
+    for report in reports:
+        console.print(measuring.histogram(report), style="dim", soft_wrap=True)
+
+
+def _keras_exports(model: keras.Model, files: list[Path], folder: Path) -> list[Path]:
+    """Keras's own exports of a model, in the formats of the files."""
+    from nasnet_zoo.export.settings import SUFFIXES, format_of
+
+    keras_formats = {"saved_model": "tf_saved_model", "litert": "litert", "onnx": "onnx"}
+    made = []
+    for name in dict.fromkeys(format_of(path) for path in files):
+        path = folder / f"keras{SUFFIXES[name]}"
+        model.export(os.fspath(path), format=keras_formats[name], verbose=False)
+        made.append(path)
+    return made

@@ -1,0 +1,49 @@
+"""``nasnet-zoo convert``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from nasnet_zoo.checking import PositiveInt
+
+
+def convert(
+    source: str,
+    /,
+    *,
+    model: str,
+    out: str,
+    classes: PositiveInt | None = None,
+    background: Literal["drop", "keep"] = "drop",
+    include_top: bool = True,
+    auxiliary_head: bool = False,
+) -> None:
+    """Convert weights of Keras, TF-Slim or timm.
+
+    Loads weights into a model and saves them as a .weights.h5 file.
+
+    Args:
+        source: "imagenet", a .keras, .weights.h5 or .h5 file of Keras, a TF-Slim checkpoint or a
+            .safetensors file.
+        model: Name of a model, as `nasnet-zoo models` lists them.
+        out: File to write, named *.weights.h5.
+        classes: Number of classes of the model. A classifier of another number is not loaded. Default:
+            that of the model's data set.
+        background: What to do with class 0 of a TF-Slim or timm classifier of 1001 classes.
+        include_top: Whether to convert the classifier.
+        auxiliary_head: Whether to convert the auxiliary head.
+    """
+    from nasnet_zoo.convert import convert as convert_weights
+    from nasnet_zoo.quiet import start_backend
+
+    start_backend()
+    report = convert_weights(
+        source,
+        model,
+        out,
+        classes=classes,
+        background=background,
+        include_top=include_top,
+        auxiliary_head=auxiliary_head,
+    )
+    print(report)

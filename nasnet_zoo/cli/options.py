@@ -1,0 +1,227 @@
+"""Options of commands: read by tyro from a function's parameters and the dataclasses among them.
+
+Positional-only parameters are positional arguments, all others are options. `nasnet_zoo.checking.parse`
+turns texts into values, so that types, choices and ranges are declared once, in annotations.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import shlex
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+from tyro import _errors as errors
+from tyro.conf import FlagCreatePairsOff, PositionalMetavarFromFieldName, UseAppendAction, arg
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from nasnet_zoo.cells.genotype import Genotype
+from nasnet_zoo.checking import check_arguments, parse
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+class UsageError(ValueError):
+    """A command line that a command does not take.
+
+    Args:
+        prog: The command, such as "nasnet-zoo train".
+        message: What was expected, and what was received.
+    """
+
+    def __init__(self, prog: str, message: str) -> None:
+        super().__init__(f"{prog}: {message} (see {prog} --help)")
+
+
+@dataclass(frozen=True)
+class General:
+    """Options of every command.
+
+    Args:
+        version: Print the version.
+        traceback: Show where an error was raised, before its line.
+        imports: Python module, or .py file, that registers operations. Its code is run. May be
+            repeated.
+    """
+
+    version: bool = False
+    traceback: bool = False
+    imports: Annotated[UseAppendAction[tuple[str, ...]], arg(name="import", metavar="MODULE")] = ()
+
+
+def read_general(words: Sequence[str]) -> tuple[General, list[str]]:
+    """Read the options of every command, which stand anywhere.
+
+    Returns:
+        The options, and the other words.
+
+    Raises:
+        UsageError: If an option lacks its value.
+    """
+    return _cli(General, words, "nasnet-zoo", return_unknown_args=True, add_help=False)
+
+
+def read_some(settings: Callable[..., T], words: Sequence[str], prog: str) -> T:
+    """Read settings from words that hold other options too.
+
+    Args:
+        settings: Dataclass of the settings.
+        words: Words of the command line after the command's name.
+        prog: Name of the command for messages, such as "nasnet-zoo train".
+
+    Raises:
+        UsageError: If a value does not fit.
+    """
+    return _cli(settings, words, prog, return_unknown_args=True, add_help=False)[0]
+
+
+def read(command: Callable[..., None], words: Sequence[str], prog: str) -> Callable[[], None]:
+    """Read the arguments of a command.
+
+    Args:
+        command: Function of the command.
+        words: Words of the command line after its name.
+        prog: Name of the command for messages, such as "nasnet-zoo train".
+
+    Returns:
+        The function with its arguments, to be called.
+
+    Raises:
+        UsageError: If the words are not those of the command.
+        SystemExit: After ``--help``.
+    """
+    signature = inspect.signature(command)
+    defaults: dict[str, Any] = getattr(command, "defaults", lambda words: {})(words)
+
+    @functools.wraps(command)
+    def bind(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        for name, value in zip(signature.parameters, args, strict=False):
+            if value == ():
+                raise UsageError(prog, f"expected {name}. Received: none")
+        try:
+            check_arguments(command, args, kwargs)
+        except ValueError as error:
+            raise UsageError(prog, str(error)) from None
+        return functools.partial(command, *args, **kwargs)
+
+    bind.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[
+            parameter.replace(default=defaults.get(name, parameter.default))
+            for name, parameter in signature.parameters.items()
+        ]
+    )
+    return _cli(bind, words, prog)
+
+
+def defaults_from(defaults: Callable[[Sequence[str]], dict[str, Any]]) -> Callable[[F], F]:
+    """Decorate a command some of whose defaults depend on its other words.
+
+    Args:
+        defaults: Function from the words after the command's name to defaults of its parameters.
+    """
+
+    def decorate(command: F) -> F:
+        command.defaults = defaults  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def print_help(prog: str, description: str) -> None:
+    """Print the options of every command below a description, and exit."""
+    _cli(General, ["--help"], f"{prog} COMMAND", description=description)
+
+
+def _cli(target: Callable[..., Any], words: Sequence[str], prog: str, **kwargs: Any) -> Any:
+    with errors.on_parse_error(_refuse):
+        config = (PositionalMetavarFromFieldName, FlagCreatePairsOff)
+        return tyro.cli(target, args=words, prog=prog, registry=_REGISTRY, config=config, **kwargs)
+
+
+def _refuse(event: errors.ParseErrorEvent) -> None:
+    """Raise the one-line error of what tyro refuses."""
+    match event:
+        case errors.InstantiationFailure():
+            name = f"{event.argument.display_name()}: " if event.argument else ""
+            message = name + event.message.replace("Expected a value:", "expected")
+        case errors.MissingArgs(unrecognized_tokens=[]):
+            names = [missing.arg.display_name() for missing in event.missing_arguments]
+            message = f"expected {', '.join(names)}. Received: none"
+        case errors.MissingArgs(unrecognized_tokens=tokens) | errors.UnrecognizedArgs(tokens=tokens):
+            message = f"expected the options of this command. Received: {shlex.join(tokens)}"
+        case errors.BadValue():
+            count = event.argument.lowered.nargs
+            message = f"expected {count} value(s) of {event.argument.display_name()}. Received: fewer"
+        case _:
+            return
+    raise UsageError(event.prog, message)
+
+
+_REGISTRY = ConstructorRegistry()
+_NAMES = {int: "INT", float: "FLOAT", str: "TEXT"}
+
+
+@_REGISTRY.primitive_rule
+def _spec(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Return how values of a type are read; None for flags and dataclasses, which tyro knows."""
+    kinds = [_plain(kind) for kind in _members(info.type) if kind is not type(None)]
+    if not kinds:
+        return None
+    origin, parts = typing.get_origin(kinds[0]), typing.get_args(kinds[0])
+    nargs: int | Literal["*"] = 1
+    read: Callable[[list[str]], Any]
+    if kinds[0] is Genotype:
+        metavar, read = "FILE", lambda texts: Genotype.load(texts[0])
+    elif origin is Mapping:
+        nargs, metavar, read = "*", "NAME=NUMBER ...", lambda texts: dict(map(_pair, texts))
+    elif origin is tuple and parts[-1] is ...:
+        nargs, metavar = "*", f"{_metavar(parts[0])} ..."
+        read = functools.partial(_parts, itertools.repeat(parts[0]))
+    elif origin is tuple:
+        nargs, metavar = len(parts), " ".join(map(_metavar, parts))
+        read = functools.partial(_parts, parts)
+    elif all(kind in _NAMES or typing.get_origin(kind) is Literal for kind in kinds):
+        metavar = "|".join(map(_metavar, kinds))
+        read = lambda texts: parse("a value", texts[0], info.type)  # noqa: E731
+    else:
+        return None
+    return PrimitiveConstructorSpec(nargs, metavar, read, lambda value: True, _texts)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if union else (annotation,)
+
+
+def _plain(annotation: Any) -> Any:
+    return annotation.__origin__ if typing.get_origin(annotation) is Annotated else annotation
+
+
+def _metavar(annotation: Any) -> str:
+    kind = _plain(annotation)
+    return _NAMES.get(kind) or "{" + ",".join(map(str, typing.get_args(kind))) + "}"
+
+
+def _pair(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    return name, parse(name, value, int | float)
+
+
+def _parts(kinds: Iterable[Any], texts: list[str]) -> tuple[Any, ...]:
+    return tuple(parse("a value", text, kind) for text, kind in zip(texts, kinds, strict=False))
+
+
+def _texts(value: Any) -> list[str]:
+    """Format a default value for help."""
+    if isinstance(value, Genotype):
+        return [value.name]
+    if isinstance(value, Mapping):
+        return [f"{name}={number}" for name, number in value.items()]
+    return [str(part) for part in value] if isinstance(value, tuple) else [str(value)]

@@ -1,0 +1,67 @@
+"""``nasnet-zoo search``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from nasnet_zoo.checking import NonNegativeInt, PositiveInt
+from nasnet_zoo.search.settings import Budget, Settings
+
+from .options import defaults_from, read_some
+from .shared import Data
+
+
+def _defaults(words: Sequence[str]) -> dict[str, Any]:
+    return {"retrain_budget": read_some(Settings, words, "nasnet-zoo search").budget.for_retraining()}
+
+
+@defaults_from(_defaults)
+def search(
+    *,
+    data: Data,
+    out: str,
+    children: PositiveInt = 300,
+    settings: Annotated[Settings, arg(name="")] = Settings(),
+    retrain: NonNegativeInt = 0,
+    retrain_budget: Budget,
+    compare: str | None = None,
+    processes: PositiveInt | None = None,
+    tensorboard: bool = False,
+) -> None:
+    """Search cells for a data set.
+
+    Children are sampled, and each is trained from scratch and evaluated on held-out images. A search
+    can be stopped at any moment; the same command continues it. OUT/best.json is the best genotype so
+    far, OUT/report.html the report. `nasnet-zoo search best`, `list` and `show` print what a search has
+    found.
+
+    Args:
+        out: Folder for the journal, the settings, best.json and the report.
+        children: Number of children to sample in all.
+        settings: Settings of the search.
+        retrain: Number of the best children to train again after the search. The best of them becomes
+            best.json.
+        retrain_budget: Training of these children. Default: --budget with four times the steps.
+        compare: Folder of a random search, to compare with in the report.
+        processes: Number of worker processes. Default: one for each core.
+        tensorboard: Whether to write events to OUT/tensorboard.
+    """
+    from nasnet_zoo.quiet import start_backend
+    from nasnet_zoo.search.folder import search_folder
+
+    start_backend()
+    best, *_ = search_folder(
+        data,
+        out,
+        settings,
+        children,
+        retrain_best=retrain,
+        retrain_budget=retrain_budget,
+        compare=compare,
+        processes=processes,
+        tensorboard=tensorboard,
+    )
+    print(f"Wrote {out}/best.json: child {best.number}, {best.reward:.2%} of held-out images")

@@ -1,0 +1,43 @@
+"""Options that several commands have, documented once."""
+
+from typing import Annotated
+
+from annotated_types import Interval
+from tyro.conf import arg
+
+from nasnet_zoo.cells.genotype import Genotype
+from nasnet_zoo.checking import PositiveInt
+
+Data = Annotated[
+    str,
+    arg(
+        metavar="DATA",
+        help='"digits", a folder of IDX files or of class folders, or a data set of TFDS (cifar10, '
+        "cifar100, fashion_mnist, imagenet2012, ...).",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    arg(metavar="FILE", help='"imagenet", or a file of weights, for a model given by its name.'),
+]
+Cells = Annotated[
+    Genotype | None,
+    arg(help="Cells for a model given by its name, such as a search's best.json."),
+]
+ClassNames = Annotated[
+    str | None,
+    arg(
+        metavar="FILE",
+        help="Text file with the model's class names, one in each line. Default: those that it holds.",
+    ),
+]
+Json = Annotated[str | None, arg(metavar="FILE", help="JSON file to write the results to.")]
+ImageSide = Annotated[
+    PositiveInt | None, arg(help="Height and width of the images in pixels. Default: the model's.")
+]
+Crop = Annotated[
+    float,
+    Interval(gt=0, le=1),
+    arg(help="Share of an image's shorter side that the model sees, in (0, 1]."),
+]
+Limit = Annotated[PositiveInt, arg(help="Largest number of images.")]

@@ -1,0 +1,65 @@
+"""``nasnet-zoo train``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from nasnet_zoo.checking import PositiveInt, Seed
+from nasnet_zoo.training.recipes import Recipe, load_recipe
+
+from .options import defaults_from
+from .shared import Data
+
+
+def _defaults(words: Sequence[str]) -> dict[str, Any]:
+    named = words and not words[0].startswith("-")
+    return {"settings": load_recipe(words[0] if named else "cifar10")}
+
+
+@defaults_from(_defaults)
+def train(
+    name: Annotated[str, arg(metavar="RECIPE")],
+    /,
+    *,
+    data: Data,
+    out: str,
+    batch_size: PositiveInt | None = None,
+    seed: Seed = 0,
+    checkpoints_per_epoch: PositiveInt = 1,
+    deterministic: bool = False,
+    tensorboard: bool = False,
+    settings: Annotated[Recipe, arg(name="")],
+) -> None:
+    """Train a network by a recipe.
+
+    Run again with the same --out, it continues where it was stopped. The defaults of the recipe's
+    options are those of RECIPE, or without a name those of cifar10.
+
+    Args:
+        name: cifar10, cifar10_cutout, imagenet_mobile, imagenet_large, finetune, fashion_mnist, digits,
+            or a .json file. Stands before all options.
+        out: Folder for the checkpoint, the history and the model.
+        batch_size: Batch size other than the recipe's. The learning rate is scaled in proportion.
+        seed: Seed of all random draws.
+        checkpoints_per_epoch: Number of checkpoints in an epoch, each after an evaluation.
+        deterministic: Whether equal runs are equal to the last bit.
+        tensorboard: Whether to write events to OUT/tensorboard.
+        settings: Recipe.
+    """
+    from nasnet_zoo import training
+    from nasnet_zoo.quiet import start_backend
+
+    start_backend()
+    training.train(
+        settings if batch_size is None else settings.with_batch_size(batch_size),
+        data,
+        out,
+        seed=seed,
+        checkpoints_per_epoch=checkpoints_per_epoch,
+        deterministic=deterministic,
+        tensorboard=tensorboard,
+    )
+    print(f"Wrote {out}/model.keras")
