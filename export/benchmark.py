@@ -15,8 +15,10 @@ from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Interval
+from matplotlib.figure import Figure
 
 from nasnet_zoo.checking import PositiveInt, checked
+from nasnet_zoo.reports.charts import bar_chart
 
 from .formats import MODULES, format_at, load_runtime
 from .runtime import Runtime
@@ -197,8 +199,7 @@ def as_json(reports: Sequence[FileReport]) -> str:
 
 def columns(reports: Sequence[FileReport]) -> list[str]:
     """The names of `cells`."""
-    threads = [timing.threads for timing in reports[0].timings]
-    times = [f"median / p90 (ratio), {n} thread{'s' * (n > 1)}" for n in threads]
+    times = [f"median / p90 (ratio), {_threads(t.threads)}" for t in reports[0].timings]
     return ["file", "runtime", "size", "peak memory", *times, "XNNPACK"]
 
 
@@ -216,27 +217,14 @@ def histogram(report: FileReport) -> str:
     return f"{report.path.name}: {kinds}"
 
 
-def picture(reports: Sequence[FileReport]) -> str:
-    """A bar chart of the medians as SVG."""
-    from html import escape
+def picture(reports: Sequence[FileReport]) -> Figure:
+    """A bar chart of the medians."""
+    bars = {
+        _threads(timing.threads): [report.timings[k].median for report in reports]
+        for k, timing in enumerate(reports[0].timings)
+    }
+    return bar_chart([report.path.name for report in reports], bars, "Median time of one image in ms")
 
-    bar, left, width = 18, 220, 420
-    longest = max(t.median for report in reports for t in report.timings)
-    rows, y = [], 30
-    for report in reports:
-        rows.append(f'<text x="8" y="{y + bar - 5}">{escape(report.path.name)}</text>')
-        for k, timing in enumerate(report.timings):
-            length = max(timing.median / longest * width, 1)
-            colour = ("#4a7ab5", "#9dbde0", "#c9dbef")[k % 3]
-            note = f"{timing.median:.1f} ms, {timing.threads} thread{'s' * (timing.threads > 1)}"
-            rows.append(
-                f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 4}" fill="{colour}"/>'
-                f'<text x="{left + length + 6:.1f}" y="{y + bar - 5}">{note}</text>'
-            )
-            y += bar
-        y += 8
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 180}" height="{y}" '
-        'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'
-        '<text x="8" y="18">Median time of one image</text>' + "".join(rows) + "</svg>\n"
-    )
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"

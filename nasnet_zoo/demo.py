@@ -12,16 +12,16 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cells.draw import cell_svg, genotype_svg
 from nasnet_zoo.data import ImageData, in_memory, open_dataset
@@ -31,18 +31,11 @@ from nasnet_zoo.export.formats import load_runtime
 from nasnet_zoo.export.official import check_backend
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_ours, write_text
-from nasnet_zoo.report import (
-    EXPORT_COLUMNS,
-    RANKING_COLUMNS,
-    Candidate,
-    DemoResult,
-    ExportedFile,
-    export_rows,
-    ranking_rows,
-    report_html,
-)
+from nasnet_zoo.reports.pages import render
 from nasnet_zoo.search.folder import search_folder
-from nasnet_zoo.search.journal import Record
+from nasnet_zoo.search.journal import Journal, Record
+from nasnet_zoo.search.report import report_values
+from nasnet_zoo.search.results import JOURNAL
 from nasnet_zoo.search.settings import Budget, Settings
 from nasnet_zoo.training import RECIPES, changed, train
 
@@ -59,6 +52,57 @@ SEARCH = Settings(
 )
 
 
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file made from the winner, measured in its own runtime on the test images.
+
+    Args:
+        name: Name of the file.
+        format: "SavedModel", "TFLite" or "ONNX".
+        runtime: Name of the runtime.
+        size: Size in bytes.
+        latency: Median time for one image, in seconds.
+        accuracy: Accuracy, in [0, 1].
+        difference: Greatest absolute difference between its probabilities and Keras's.
+    """
+
+    name: str
+    format: str
+    runtime: str
+    size: int
+    latency: float
+    accuracy: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """The results of a demo.
+
+    Args:
+        data: A sentence on the images.
+        training: A sentence on how the networks were trained.
+        ranking: The different children of the search, best first.
+        search: Values of the search's report, see `nasnet_zoo.search.report.report_values`.
+        accuracy: Accuracy of the winner on the test images, in Keras, in [0, 1].
+        exports: The winner's files.
+        steps: Name of each step and the seconds it took, in order.
+    """
+
+    data: str
+    training: str
+    ranking: tuple[Record, ...]
+    search: dict[str, Any]
+    accuracy: float
+    exports: tuple[ExportedFile, ...]
+    steps: tuple[tuple[str, float], ...]
+
+    @property
+    def winner(self) -> Genotype:
+        """The best child's cells."""
+        return Genotype.from_dict(self.ranking[0].genotype)
+
+
 def run_demo(
     source: str | os.PathLike[str] = "digits",
     out: str | os.PathLike[str] = "demo-out",
@@ -72,17 +116,17 @@ def run_demo(
 
     Args:
         source: Data set, see `nasnet_zoo.data.open_dataset`.
-        out: folder for the report, pictures, genotype and models; made if it is not there.
-        seed: of the search and of the winner's training.
-        settings: of the search.
-        children: that it samples.
-        epochs: of the winner's training.
-        console: to print to.
+        out: Folder for the report, pictures, genotype and models; made if it does not exist.
+        seed: Seed of the search and of the winner's training.
+        settings: Settings of the search.
+        children: Number of children that the search samples.
+        epochs: Number of epochs of the winner's training.
+        console: Console to print to. Default: standard output.
 
     Raises:
-        ValueError: if the source does not hold images, ``out`` holds other files, or a file computes
-            something else than Keras.
-        ImportError: if an optional package is not installed.
+        ValueError: If the source does not hold images, ``out`` holds other files, or the outputs of a
+            file differ from Keras's.
+        ImportError: If an optional package is not installed.
     """
     check_ours(out, "winner.json", "a demo")
     console = console or Console()
@@ -108,8 +152,9 @@ def run_demo(
     with tempfile.TemporaryDirectory() as folder:
         with step("Search"):
             ranking = search_folder(data, Path(folder) / "search", settings, children, console=console)
-        candidates = tuple(_candidate(record, data, settings) for record in ranking)
-        winner = candidates[0].genotype
+        with closing(Journal(Path(folder) / "search" / JOURNAL)) as journal:
+            searched = report_values(journal)
+        winner = Genotype.from_dict(ranking[0].genotype)
         recipe = changed(
             RECIPES["digits"],
             model={"genotype": winner, "image_size": settings.image_size},
@@ -128,13 +173,13 @@ def run_demo(
     result = DemoResult(
         description,
         f"Every child became a network with one normal cell a stack and {settings.budget.filters} "
-        f"filters, trained for {settings.budget.steps} steps and ranked by its accuracy on the "
-        f"held-out images; the best was then trained anew for {epochs} epochs.",
-        candidates,
+        f"filters, trained for {settings.budget.steps} steps. Its reward is its accuracy on the "
+        f"held-out images. The best child was then retrained for {epochs} epochs.",
+        tuple(ranking),
+        searched,
         test.accuracy(test.expected),
         tuple(exports),
         tuple(seconds.items()),
-        seed,
     )
     _write(result, out)
     _print(result, out, console)
@@ -157,16 +202,6 @@ def _describe(data: ImageData, settings: Settings) -> str:
         f"{size}x{size} pixels; {train_images:,} to search and train, {settings.held_out:.0%} of them "
         f"held out to rank on; {test_images:,} to test."
     )
-
-
-def _candidate(record: Record, data: ImageData, settings: Settings) -> Candidate:
-    genotype = Genotype.from_dict(record.genotype)
-    size, channels = settings.image_size or data.train_images.shape[1], data.train_images.shape[-1]
-    architecture = settings.budget.architecture(genotype, size, channels)
-    cost = architecture_cost(architecture, len(data.class_names))
-    assert record.reward is not None
-    assert record.seconds is not None
-    return Candidate(genotype, cost, record.reward, record.seconds)
 
 
 # === Files ===
@@ -214,16 +249,45 @@ def _write(result: DemoResult, out: Path) -> None:
     write_text(out / "report.html", report_html(result))
 
 
+def report_html(result: DemoResult) -> str:
+    """The report of a demo: that of its search, with the winner's training and files."""
+    return render(
+        "nasnet_zoo/demo.html.j2",
+        **result.search,
+        data=result.data,
+        training=result.training,
+        accuracy=result.accuracy,
+        seconds=sum(seconds for _, seconds in result.steps),
+        exports_table=_exports_table(result),
+        steps=[(step, f"{seconds:.1f} s") for step, seconds in result.steps],
+    )
+
+
+def _exports_table(result: DemoResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rows: list[tuple[str, ...]] = [
+        (
+            export.format,
+            export.runtime,
+            f"{export.size / 1e6:.2f} MB",
+            f"{export.latency * 1e3:.2f} ms",
+            f"{export.accuracy:.1%}",
+            f"{export.difference:.1e}",
+        )
+        for export in result.exports
+    ]
+    return ("format", "runtime", "size", "latency", "test accuracy", "difference from Keras"), rows
+
+
 # === Terminal ===
 
 
 def _print(result: DemoResult, out: Path, console: Console) -> None:
-    console.print(_table("Ranking", RANKING_COLUMNS, ranking_rows(result)))
-    console.print(_table(f"{result.winner.name}, exported", EXPORT_COLUMNS, export_rows(result)))
+    console.print(_table("Ranking", *result.search["ranking_table"][:2]))
+    console.print(_table(f"{result.winner.name}, exported", *_exports_table(result)))
     took = sum(seconds for _, seconds in result.steps)
     console.print(
-        f"In Keras the winner names {result.accuracy:.1%} of the test images. Took {took:.0f} s. "
-        f"Report: {out / 'report.html'}"
+        f"The winner's accuracy on the test images, in Keras: {result.accuracy:.1%}. "
+        f"Took {took:.0f} s. Report: {out / 'report.html'}"
     )
 
 

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,9 +14,9 @@ import numpy as np
 from nasnet_zoo.checking import checked
 from nasnet_zoo.data import ImageData, ImageSource, open_dataset
 from nasnet_zoo.data.streams import broken_images_named
-from nasnet_zoo.extras import import_extra
-from nasnet_zoo.files import check_writable, replacing, write_text
+from nasnet_zoo.files import write_text
 from nasnet_zoo.prediction import Crop, ImageSide, checked_probabilities, load_classifier
+from nasnet_zoo.reports.charts import confusion_chart, save_chart
 from nasnet_zoo.training.input import evaluation_batches
 
 _BINS = 15
@@ -74,43 +73,9 @@ class Evaluation:
         write_text(path, json.dumps(found, indent=2) + "\n")
 
     def save_picture(self, path: str | os.PathLike[str]) -> None:
-        """Draws the confusion matrix, in the format of the file's suffix.
-
-        Raises:
-            ImportError: If Matplotlib is not installed.
-        """
-        figure = import_extra("matplotlib.figure", "train").Figure(layout="constrained")
-        classes = len(self.class_names)
-        figure.set_size_inches(2 + 0.45 * classes, 1.5 + 0.45 * classes)
-        axes = figure.subplots()
-        shares = self.confusion / np.maximum(self.confusion.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-        axes.set_xticks(range(classes), self.class_names, rotation=60, ha="right")
-        axes.set_yticks(range(classes), self.class_names)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
-        axes.set_title(f"{self.top_1:.2%} of {self.images:,} images", fontsize="medium")
-        if classes <= 30:
-            for (row, column), count in np.ndenumerate(self.confusion):
-                if count:
-                    color = "white" if shares[row, column] > 0.5 else "black"
-                    axes.text(column, row, count, ha="center", va="center", color=color, fontsize=7)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=150)
-
-
-def check_picture(path: str | os.PathLike[str]) -> None:
-    """Checks that `Evaluation.save_picture` can write a file.
-
-    Raises:
-        ImportError: If Matplotlib is not installed.
-        ValueError: If the file's suffix is of no format that Matplotlib writes.
-        OSError: If the file cannot be written.
-    """
-    formats = import_extra("matplotlib.backend_bases", "train").FigureCanvasBase.filetypes
-    if Path(path).suffix[1:].lower() not in formats:
-        raise ValueError(f"{path}: expected a picture of type {', '.join(formats)}. Received: {path}")
-    check_writable(path)
+        """Draws the confusion matrix, in the format of the file's suffix."""
+        title = f"{self.top_1:.2%} of {self.images:,} images"
+        save_chart(confusion_chart(self.confusion, self.class_names, title), path)
 
 
 @checked

@@ -26,8 +26,8 @@ from .child import Images
 from .journal import Journal, Record, check_settings
 from .policies import Policy
 from .progress import Events, LiveProgress
-from .report import rewarded, write_report
-from .results import JOURNAL, RETRAINED, ranked_anew, read_retrained
+from .report import write_report
+from .results import JOURNAL, RETRAINED, ranked_anew, read_retrained, rewarded
 from .search import Here, Watch, Workers, ranked, retrain, run_search
 from .settings import Budget, Settings
 from .sharing import SharedWeights, Sharing

@@ -215,6 +215,18 @@ def read_children(path: Path) -> list[Record]:
         return journal.check_children(lambda record: {})
 
 
+def rewarded(journal: Journal) -> list[Record]:
+    """The children of a journal that have a reward.
+
+    Raises:
+        ValueError: If none was trained to the end.
+    """
+    records = [record for record in journal.children() if record.reward is not None]
+    if not ranked(records):
+        raise ValueError(f"{journal.path}: expected a search with a trained child. Received: none")
+    return records
+
+
 def as_csv(rows: Sequence[Row]) -> str:
     """Format rows as CSV with a header. Missing values are empty cells."""
     text = io.StringIO()

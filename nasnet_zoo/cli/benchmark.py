@@ -38,7 +38,7 @@ def benchmark(
         rounds: Number of rounds of three runs.
         image_size: Height and width in pixels, for files that take any.
         keras: A .keras file. Keras's own exports of it are measured first.
-        picture: SVG file for a bar chart.
+        picture: File for a bar chart, such as .svg or .png.
     """
     from rich.console import Console
     from rich.table import Table
@@ -47,11 +47,14 @@ def benchmark(
     from nasnet_zoo.export.formats import load_runtime
     from nasnet_zoo.export.from_keras import functional, image_shape
     from nasnet_zoo.quiet import start_backend
+    from nasnet_zoo.reports.charts import check_chart, save_chart
     from nasnet_zoo.saving import load_model
     from nasnet_zoo.tables import print_table
 
     for written in filter(None, (json, picture)):
         check_writable(written, [*files, *filter(None, [keras])])
+    if picture:
+        check_chart(picture)
     start_backend()
     paths = [Path(name) for name in files]
     for path in paths:
@@ -65,7 +68,7 @@ def benchmark(
     if json:
         write_text(json, measuring.as_json(reports))
     if picture:
-        write_text(picture, measuring.picture(reports))
+        save_chart(measuring.picture(reports), picture)
     table = Table(*measuring.columns(reports), box=None)
     for report in reports:
         table.add_row(*measuring.cells(report))

@@ -30,13 +30,14 @@ def evaluate(
     from nasnet_zoo.data import read_class_names
     from nasnet_zoo.files import check_writable
     from nasnet_zoo.quiet import start_backend
+    from nasnet_zoo.reports.charts import check_chart
     from nasnet_zoo.tables import print_table
 
     if json:
         check_writable(json, [model])
     if picture:
         check_writable(picture, [model])
-        evaluation.check_picture(picture)
+        check_chart(picture)
     names = None if classes is None else read_class_names(classes)
     start_backend()
     found = evaluation.evaluate(model, data, image_size, crop, names)

@@ -1,17 +1,19 @@
 import re
 from dataclasses import replace
 from html import unescape
-from xml.etree import ElementTree
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from nasnet_zoo.cells import Cost, Genotype
-from nasnet_zoo.page import Series, chart
+from nasnet_zoo.cells import Cost, Genotype, register_operation
+from nasnet_zoo.cells.operations import OPERATIONS
+from nasnet_zoo.demo import DemoResult, ExportedFile
+from nasnet_zoo.demo import report_html as demo_html
 from nasnet_zoo.search import SearchSpace
 from nasnet_zoo.search.child import Trained
 from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.report import averages, frequencies, report_html, write_report
+from nasnet_zoo.search.report import averages, frequencies, report_values, write_report
 from nasnet_zoo.search.search import Here, ranked, run_search
 
 pytestmark = pytest.mark.tensorflow
@@ -78,39 +80,80 @@ def test_frequencies_of_operations_by_hand(tmp_path):
     assert frequencies(best, "normal") == {"sep_3x3": 0.7, "identity": 0.3}
 
 
-def test_the_report_tells_what_the_journal_holds(tmp_path):
+class Page(HTMLParser):
+    """The tags, attributes and text of a page whose tags are all closed."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.text = [], [], [], ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def check_refers_to_nothing(self):
+        assert {"script", "img", "link", "iframe", "a"}.isdisjoint(self.tags)
+        addresses = [value for name, value in self.attributes if name in ("href", "src")]
+        assert all(value.startswith("#") for value in addresses)
+        names = [value for name, value in self.attributes if name == "id"]
+        assert len(names) == len(set(names))
+        assert {value[1:] for value in addresses} <= set(names)
+
+
+def written(path, *arguments, **options):
+    write_report(*arguments[:1], path, *arguments[1:], **options)
+    html = path.read_text(encoding="utf-8")
+    page = Page(html)
+    page.check_refers_to_nothing()
+    return html, page
+
+
+def test_the_report_shows_what_the_journal_holds(tmp_path):
     journal = searched(tmp_path / "j.sqlite", policy="ppo", seed=5)
     random = searched(tmp_path / "r.sqlite", CHILDREN[:4])
-    write_report(journal, tmp_path / "report.html", random)
-    html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    # At the budget of the shorter one: 4 children, all different, of which no 5 are the best.
+    html, page = written(tmp_path / "report.html", journal, random)
+    # At the budget of the shorter one: 4 children, all different, fewer than 5.
     for name in ("ppo", "random search"):
         assert row(html, name) == [name, "4", "0.9000", "-", "-"]
-    (legend,) = re.findall(r"<svg.*?</svg>", html, re.DOTALL)[:1]
-    assert "best 25" not in legend
+    assert "best 25" not in page.text[page.text.index("reward against children") :]
+    assert row(html, "1") == ["1", "child 3", "0.9000", "1,007", "2.50 M", "0"]
     assert row(html, "normal cell") == ["normal cell", "sep_3x3", "70.0%", "70.0%"]
     assert row(html, "seed") == ["seed", "5"]
     assert "Out of 6 children, 5 of them different, <b>child 3</b> did best" in html
-    assert "child 3: 0.9000, 1,007 parameters, 2.50 M mult-adds" in html
-    assert html.count("<figure>") == 5
+    # Under the pointer, of both costs, and under the cell.
+    assert html.count("child 3: 0.9000, 1,007 parameters, 2.50 M mult-adds</title>") == 2
+    assert page.tags.count("figure") == 5
+    assert page.tags.count("svg") == 5 + 5
     assert html.count("entropy in nats against children") == 1
-    # It refers to nothing else: only names of formats are addresses.
-    assert set(re.findall(r"https?://[^\"']+", html)) == {"http://www.w3.org/2000/svg"}
-    assert "<script" not in html
+    # The same journal, the same bytes.
+    assert written(tmp_path / "again.html", journal, random)[0] == html
 
 
-def test_the_winner_is_the_best_of_those_trained_anew(tmp_path):
+def test_the_winner_is_the_best_of_those_that_were_retrained(tmp_path):
     journal = searched(tmp_path / "j.sqlite", policy="ppo")
     best = ranked(journal.children())
-    again = [replace(best[1], reward=0.95), replace(best[0], reward=0.93)]
-    html = report_html(journal, again=again)
+    retrained = [replace(best[1], reward=0.95), replace(best[0], reward=0.93)]
+    html, page = written(tmp_path / "report.html", journal, retrained=retrained)
     assert "<b>child 3</b> did best with a reward of 0.9000" in html
-    assert "Of the best 2, trained anew for longer, the winner is <b>child 1</b>" in html
-    assert row(html, "child 1")[:2] == ["child 1", "0.8000"]
-    assert row(html, "child 1")[2].startswith("0.9500")
-    assert html.count("<figure>") == 2
+    assert "Of the best 2, retrained for longer, the winner is <b>child 1</b>" in html
+    assert row(html, "child 1") == ["child 1", "0.8000", "0.9500", "1,007", "2.50 M"]
+    assert page.tags.count("figure") == 2
     (shown,) = re.findall(r"<summary>The winner as JSON</summary><pre>(.*?)</pre>", html, re.DOTALL)
-    assert Genotype.from_json(unescape(shown)) == Genotype.from_dict(again[0].genotype)
+    assert Genotype.from_json(unescape(shown)) == Genotype.from_dict(retrained[0].genotype)
 
 
 def row(html, first):
@@ -118,9 +161,51 @@ def row(html, first):
     return re.findall(r"<td[^>]*>(.*?)</td>", found)
 
 
+def test_names_are_text(tmp_path):
+    """Names of operations, policies and data sets come from users and files."""
+    odd = "<script>alert('$x$')</script>"
+    register_operation(odd, lambda stride, channels, filters: (), label=odd)
+    try:
+        journal = searched(tmp_path / "j.sqlite", policy=odd, data="a<b>&amp;")
+        record = ranked(journal.children())[0]
+        block = {"inputs": [0, 1], "operations": [odd, "identity"], "combination": "add"}
+        cell = {**record.genotype["normal"], "blocks": [block]}
+        retrained = [replace(record, genotype={"name": odd, "normal": cell, "reduction": cell})]
+        html, page = written(tmp_path / "report.html", journal, retrained=retrained)
+    finally:
+        del OPERATIONS[odd]
+    assert page.text.count(odd) >= 5
+    assert "a<b>&amp;" in page.text
+    assert "<script" not in html
+
+
+def test_the_demos_report_is_the_searchs_with_the_winners_files(tmp_path):
+    journal = searched(tmp_path / "j.sqlite", policy="ppo", seed=5)
+    onnx = ExportedFile("model.onnx", "ONNX", "ONNX Runtime", 2_340_000, 0.00123, 0.929, 3e-6)
+    result = DemoResult(
+        data="Data set <a&b>: 12 images.",
+        training="Trained.",
+        ranking=tuple(ranked(journal.children())),
+        search=report_values(journal),
+        accuracy=0.934,
+        exports=(onnx,),
+        steps=(("train", 61.0), ("export", 59.0)),
+    )
+    html = demo_html(result)
+    page = Page(html)
+    page.check_refers_to_nothing()
+    assert row(html, "ONNX") == ["ONNX", "ONNX Runtime", "2.34 MB", "1.23 ms", "92.9%", "3.0e-06"]
+    assert row(html, "export") == ["export", "59.0 s"]
+    for text in ("93.4%", "2.0 minutes", "Trained.", "<a&b>", "child 3 did best"):
+        assert text in page.text
+    write_report(journal, tmp_path / "report.html")
+    headings = re.findall("<h2>.*?</h2>", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert re.findall("<h2>.*?</h2>", html) == ["<h2>The winner's files</h2>", *headings]
+
+
 def test_a_report_needs_a_trained_child(tmp_path):
     with pytest.raises(ValueError, match="j.sqlite: expected a search with a trained child"):
-        report_html(Journal(tmp_path / "j.sqlite", {}))
+        report_values(Journal(tmp_path / "j.sqlite", {}))
 
 
 def test_a_journal_opens_with_the_settings_it_was_begun_with(tmp_path):
@@ -128,15 +213,3 @@ def test_a_journal_opens_with_the_settings_it_was_begun_with(tmp_path):
     assert Journal(tmp_path / "j.sqlite").settings == {"policy": "ppo"}
     with pytest.raises(ValueError, match=r"no.sqlite: expected the journal .* no such file"):
         Journal(tmp_path / "no.sqlite")
-
-
-def test_a_charts_points_stand_where_its_axes_say():
-    svg = chart([Series("one", [0, 50, 100], [0.5, 0.6, 1.0], "#000", names="abc")], "x", "y")
-    root = ElementTree.fromstring(svg)
-    space = "{http://www.w3.org/2000/svg}"
-    labels = {e.text: e for e in root.iter(f"{space}text")}
-    points = [(float(e.get("cx")), float(e.get("cy"))) for e in root.iter(f"{space}circle")]
-    for k, text in ((0, "0"), (2, "100")):
-        assert points[k][0] == pytest.approx(float(labels[text].get("x")), abs=0.1)
-    for k, text in ((0, "0.5"), (1, "0.6"), (2, "1")):
-        assert points[k][1] == pytest.approx(float(labels[text].get("y")) - 4, abs=0.1)
