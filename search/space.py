@@ -1,4 +1,4 @@
-"""The search space ([N] section 3): what a cell may be made of, as tokens and as genotypes."""
+"""The search space ([N] section 3): the cells that can be drawn, as tokens and as genotypes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nasnet_zoo.cells import SEARCH_COMBINATIONS, SEARCH_OPERATIONS, Block, Cell
 from nasnet_zoo.cells.operations import COMBINATIONS, OPERATIONS
 from nasnet_zoo.checking import NonNegativeInt, check_fields, checked
 
-#: The choices of a block in the order in which they are made, by what is chosen from.
+#: Kind of each token of a block, in order.
 BLOCK_CHOICES = ("state", "state", "operation", "operation", "combination")
-#: The most blocks of a cell. It bounds the time that `SearchSpace.canonical` takes.
+#: Maximum number of blocks of a cell. It bounds the time that `SearchSpace.canonical` takes.
 MOST_BLOCKS = 12
 
 Tokens = np.ndarray
@@ -27,19 +27,19 @@ Tokens = np.ndarray
 class SearchSpace:
     """All cells of B blocks.
 
-    A child is a sequence of tokens, five for each block: the two states it reads, an operation for
-    each, and the combination. A token is the number of what is chosen among what can be chosen: a
-    block chooses among the two states that the cell is given and the blocks before it.
+    A child is a sequence of tokens, five for each block: the two states that it reads, an operation for
+    each, and the combination. A token is the index of a choice. A block reads one of the two inputs of
+    the cell or one of the blocks before it.
 
     Args:
-        blocks: B, from 1 to `MOST_BLOCKS`.
-        operations: names to choose from.
-        combinations: names to choose from.
-        cells: 2 for a normal and a reduction cell of their own, 1 for one cell that is both.
+        blocks: Number of blocks of a cell, B, from 1 to 12.
+        operations: Names of the operations to choose from.
+        combinations: Names of the combinations to choose from.
+        cells: 2 to search a normal and a reduction cell, 1 to search one cell that is both.
 
     Raises:
-        ValueError: if a number is out of range, there is nothing to choose from, or a name is not
-            registered or comes twice.
+        ValueError: If a number is out of range, there are no names to choose from, or a name is not
+            registered or is repeated.
     """
 
     blocks: Annotated[int, Interval(ge=1, le=MOST_BLOCKS)] = 5
@@ -63,12 +63,12 @@ class SearchSpace:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What each token chooses: "state", "operation" or "combination"."""
+        """Kind of each token: "state", "operation" or "combination"."""
         return BLOCK_CHOICES * (self.blocks * self.cells)
 
     @property
     def choices(self) -> tuple[int, ...]:
-        """How many values each token can take."""
+        """Number of values of each token."""
         fixed = {"operation": len(self.operations), "combination": len(self.combinations)}
         cell = [
             2 + block if kind == "state" else fixed[kind]
@@ -79,12 +79,12 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """How many sequences of tokens there are."""
+        """Number of sequences of tokens."""
         return math.prod(self.choices)
 
     @checked
     def sample(self, rng: np.random.Generator, count: NonNegativeInt) -> Tokens:
-        """Draws children uniformly: the paper's random search.
+        """Draw children uniformly, as the paper's random search does.
 
         Returns:
             int32 (count, tokens).
@@ -92,7 +92,7 @@ class SearchSpace:
         return rng.integers(self.choices, size=(count, len(self.choices)), dtype=np.int32)
 
     def check(self, tokens: Sequence[int] | Tokens) -> None:
-        """Raises a `ValueError` if these are not the tokens of a child."""
+        """Raise a `ValueError` if these are not the tokens of a child."""
         array = np.asarray(tokens)
         choices = np.array(self.choices)
         fits = array.shape == choices.shape and np.issubdtype(array.dtype, np.integer)
@@ -102,10 +102,10 @@ class SearchSpace:
             )
 
     def genotype(self, tokens: Sequence[int] | Tokens, name: str = "child") -> Genotype:
-        """The child of a sequence of tokens.
+        """Return the genotype of a sequence of tokens.
 
         Raises:
-            ValueError: if these are not the tokens of a child.
+            ValueError: If these are not the tokens of a child.
         """
         self.check(tokens)
         cells = [
@@ -124,10 +124,10 @@ class SearchSpace:
         return Genotype(name, cells[0], cells[-1])
 
     def tokens(self, genotype: Genotype) -> Tokens:
-        """The tokens of a child: int32, the inverse of `genotype`.
+        """Return the int32 tokens of a genotype, the inverse of `genotype`.
 
         Raises:
-            ValueError: if the genotype is not of this space.
+            ValueError: If the genotype is not of this space.
         """
         cells = (genotype.normal, genotype.reduction)
         found: list[int] = []
@@ -149,7 +149,7 @@ class SearchSpace:
         return tokens
 
     def canonical(self, tokens: Sequence[int] | Tokens) -> tuple[int, ...]:
-        """The least of all sequences of tokens that make the same child.
+        """Return the lexicographically least of all sequences of tokens of the same child.
 
         Blocks may stand in any order in which each comes after what it reads, and the two sides of
         a block may change places: concatenations then only permute channels.

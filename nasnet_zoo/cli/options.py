@@ -157,8 +157,10 @@ def _refuse(event: errors.ParseErrorEvent) -> None:
         case errors.MissingArgs(unrecognized_tokens=tokens) | errors.UnrecognizedArgs(tokens=tokens):
             message = f"expected the options of this command. Received: {shlex.join(tokens)}"
         case errors.BadValue():
-            count = event.argument.lowered.nargs
-            message = f"expected {count} value(s) of {event.argument.display_name()}. Received: fewer"
+            count, name = event.argument.lowered.nargs, event.argument.display_name()
+            message = (
+                f"expected {'a value' if count == 1 else f'{count} values'} for {name}. Received: fewer"
+            )
         case _:
             return
     raise UsageError(event.prog, message)
