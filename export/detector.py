@@ -16,10 +16,11 @@ from nasnet_zoo.checking import checked
 from nasnet_zoo.detection import FasterRCNN
 from nasnet_zoo.detection.ranges import ImageSize
 from nasnet_zoo.files import write_text
+from nasnet_zoo.reports.cards import card, card_path
 
-from .card import card, card_path, describe
 from .formats import MODULES, load_runtime, replacing_export
 from .from_keras import image_shape
+from .metadata import describe
 from .official import check_backend, serving_module
 from .quantization import as_model_input
 from .settings import ExportSettings, format_of

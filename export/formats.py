@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 from nasnet_zoo.files import check_parent, replacing, replacing_folder
+from nasnet_zoo.reports.cards import check_card
 
 from . import litert, onnx, saved_model
-from .card import check_card
 from .runtime import Runtime
 from .settings import SUFFIXES
 

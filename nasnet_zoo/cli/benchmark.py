@@ -48,8 +48,8 @@ def benchmark(
     from nasnet_zoo.export.from_keras import functional, image_shape
     from nasnet_zoo.quiet import start_backend
     from nasnet_zoo.reports.charts import check_chart, save_chart
+    from nasnet_zoo.reports.tables import print_table
     from nasnet_zoo.saving import load_model
-    from nasnet_zoo.tables import print_table
 
     for written in filter(None, (json, picture)):
         check_writable(written, [*files, *filter(None, [keras])])

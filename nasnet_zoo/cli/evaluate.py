@@ -31,7 +31,7 @@ def evaluate(
     from nasnet_zoo.files import check_writable
     from nasnet_zoo.quiet import start_backend
     from nasnet_zoo.reports.charts import check_chart
-    from nasnet_zoo.tables import print_table
+    from nasnet_zoo.reports.tables import print_table
 
     if json:
         check_writable(json, [model])

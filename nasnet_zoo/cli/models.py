@@ -9,7 +9,7 @@ def models(*, markdown: str | None = None) -> None:
     Args:
         markdown: File for a Markdown page, which is written instead of a list on the terminal.
     """
-    from nasnet_zoo.tables import models_markdown, models_table, print_table
+    from nasnet_zoo.reports.tables import models_markdown, models_table, print_table
 
     if markdown:
         from nasnet_zoo.files import write_text

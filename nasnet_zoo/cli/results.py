@@ -55,8 +55,8 @@ def list_children(
         csv: CSV file for the list.
         json: JSON file for the list.
     """
+    from nasnet_zoo.reports.tables import print_table
     from nasnet_zoo.search.results import as_csv, as_json, read_results
-    from nasnet_zoo.tables import print_table
 
     results = read_results(folder)
     for path in (csv, json):
@@ -119,7 +119,7 @@ def _check_written(path: str | None, results: SearchResults) -> None:
 
 def _print_child(results: SearchResults, record: Record, genotype: Genotype) -> None:
     """Print a child of the search in full."""
-    from nasnet_zoo.tables import print_table
+    from nasnet_zoo.reports.tables import print_table
 
     result, anew = results.result(record), results.trained_anew(record.number)
     facts = {

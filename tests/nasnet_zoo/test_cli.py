@@ -138,7 +138,7 @@ def test_an_error_of_any_kind_is_one_line(raised, told, monkeypatch, capfd):
         warnings.warn("a warning of a command", stacklevel=2)
         raise raised
 
-    monkeypatch.setattr("nasnet_zoo.tables.models_table", fail)
+    monkeypatch.setattr("nasnet_zoo.reports.tables.models_table", fail)
     assert main(["models"]) == 1
     *before, last = capfd.readouterr().err.splitlines()
     assert re.fullmatch(f"nasnet-zoo: {told}", last)
@@ -154,7 +154,7 @@ def test_memory_that_tensorflow_cannot_have_is_one_line(monkeypatch, capfd):
     def fail():
         tf.zeros((1 << 40, 1 << 10))
 
-    monkeypatch.setattr("nasnet_zoo.tables.models_table", fail)
+    monkeypatch.setattr("nasnet_zoo.reports.tables.models_table", fail)
     assert main(["models"]) == 1
     assert capfd.readouterr().err.splitlines()[-1].startswith("nasnet-zoo: expected images")
 

@@ -5,7 +5,7 @@ import pytest
 from rich.table import Table
 
 from nasnet_zoo.cli import main
-from nasnet_zoo.tables import models_markdown, models_table, print_table
+from nasnet_zoo.reports.tables import models_markdown, models_table, print_table
 
 
 def test_the_page_in_the_docs_is_the_commands_output():

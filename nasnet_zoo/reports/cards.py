@@ -1,4 +1,4 @@
-"""The metadata of an exported file, and the model card beside it."""
+"""Model cards: Markdown files beside exported files."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import keras
-
-from .settings import ExportSettings
-
-#: Line by which our model cards are known.
+#: Line that identifies our model cards.
 WRITTEN_BY = "Written by nasnet-zoo."
 
 
 def card_path(path: Path) -> Path:
-    """The path of a file's model card."""
+    """Return the path of a file's model card."""
     return path.with_name(path.name + ".md")
 
 
 def check_card(path: Path) -> None:
-    """Raises a `ValueError` where a file's model card would replace a file that is none of ours."""
+    """Raise a `ValueError` if a file's model card would replace a file of another kind."""
     card = card_path(path)
     if card.exists() and WRITTEN_BY not in card.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(
@@ -31,7 +27,7 @@ def check_card(path: Path) -> None:
 
 
 class Exported(Protocol):
-    """What a card says of a file."""
+    """Facts about an exported file."""
 
     @property
     def format(self) -> str:
@@ -43,52 +39,19 @@ class Exported(Protocol):
 
     @property
     def comparison(self) -> str:
-        """The comparison with Keras in one sentence."""
-
-
-def describe(
-    model: keras.Model,
-    image_shape: Sequence[int],
-    image: str,
-    output: str,
-    class_names: Sequence[str] | None,
-    settings: ExportSettings,
-) -> dict[str, str]:
-    """The metadata of a file.
-
-    Args:
-        model: Model that it is made of.
-        image_shape: (height, width, channels) of its images.
-        image: Type and range of its images.
-        output: Type and meaning of its outputs.
-        class_names: Names of the classes, if they are known.
-        settings: Settings of the export.
-    """
-    metadata = {
-        "name": str(model.name),
-        "image_shape": json.dumps(image_shape),
-        "image": image,
-        "output": output,
-        "quantization": settings.quantization,
-        "parameters": str(model.count_params()),
-        "producer": "nasnet-zoo",
-        "converter": settings.converter,
-    }
-    if class_names is not None:
-        metadata["class_names"] = json.dumps([str(name) for name in class_names])
-    return metadata
+        """Comparison with Keras in one sentence."""
 
 
 def card(
     result: Exported, metadata: Mapping[str, str], outputs: Sequence[str], batch: str = "batch"
 ) -> str:
-    """A model card in Markdown.
+    """Write a model card in Markdown.
 
     Args:
-        result: The file and how it compares.
-        metadata: See `describe`.
-        outputs: Names of its outputs.
-        batch: Its batch size.
+        result: Exported file.
+        metadata: Metadata of the file, see `nasnet_zoo.export.metadata.describe`.
+        outputs: Names of the outputs.
+        batch: Batch size.
     """
     lines = [
         f"# {metadata['name']}",
