@@ -11,7 +11,7 @@ import dataclasses
 import statistics
 from pathlib import Path
 
-from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data import open_dataset
 from nasnet_zoo.training import RECIPES, changed, train
 
 ARMS = {
@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument("--keep", type=float, default=0.8, help="final probability to keep a path")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    data = in_memory(open_dataset(arguments.data))
-    part = in_memory(open_dataset(data, limit=arguments.images))
+    data = open_dataset(arguments.data).in_memory()
+    part = open_dataset(data, limit=arguments.images).in_memory()
     data = dataclasses.replace(data, train_images=part.train_images, train_labels=part.train_labels)
     accuracies: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
     for seed in range(arguments.seeds):

@@ -16,7 +16,7 @@ import numpy as np
 
 from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import NASNET_A, Genotype
-from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data import open_dataset
 from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.files import write_text
 from nasnet_zoo.search.child import Images
@@ -39,7 +39,7 @@ COMPARED = dataclasses.replace(SETTINGS.budget, steps=600, batch_size=64)
 
 def test_images(data, count):
     """``count`` training images to learn from, judged on all test images."""
-    part = in_memory(open_dataset(data, limit=count))
+    part = open_dataset(data, limit=count).in_memory()
     return Images(
         normalize(part.train_images).numpy(),
         part.train_labels.astype(np.int32),
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
     out = Path(arguments.out)
-    data = in_memory(open_dataset(arguments.data, SETTINGS.image_size))
+    data = open_dataset(arguments.data, SETTINGS.image_size).in_memory()
     winner, *_ = search_folder(
         data,
         out,

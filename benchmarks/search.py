@@ -40,7 +40,7 @@ from nasnet_zoo.cells.primitives import (
     Relu,
     Shift,
 )
-from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data import open_dataset
 from nasnet_zoo.models import from_architecture
 from nasnet_zoo.search import PPO, Reinforce, SearchSpace
 from nasnet_zoo.search.folder import search_images
@@ -281,7 +281,7 @@ def main() -> None:
     if arguments.controller:
         controller(space)
         return
-    images = search_images(in_memory(open_dataset(arguments.data, limit=arguments.images)), 0.2)
+    images = search_images(open_dataset(arguments.data, limit=arguments.images).in_memory(), 0.2)
     tokens = space.sample(rng, arguments.memory or arguments.children)
     jobs = [Job(k, space.genotype(child), k) for k, child in enumerate(tokens)]
     first, *others = arguments.steps

@@ -17,7 +17,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR
-from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data import open_dataset
 from nasnet_zoo.search import PPO, RandomSearch
 from nasnet_zoo.search.child import Child, Images
 from nasnet_zoo.search.folder import search_images
@@ -97,7 +97,7 @@ def main() -> None:
     table = TabularBenchmark.load(arguments.table)
     about = table.about
     images = search_images(
-        in_memory(open_dataset(arguments.data, about["image_size"])), about["held_out"]
+        open_dataset(arguments.data, about["image_size"]).in_memory(), about["held_out"]
     )
     budget = dataclasses.replace(Budget(**about["budget"]), learning_rate=0.05)
     rows = np.random.default_rng(0).permutation(len(table.tokens))[: arguments.judge]

@@ -17,7 +17,7 @@ import numpy as np
 
 from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Cost, Genotype
-from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data import open_dataset
 from nasnet_zoo.search import SearchSpace
 from nasnet_zoo.search.child import Images
 from nasnet_zoo.search.folder import search_images
@@ -100,7 +100,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    images = search_images(in_memory(open_dataset(arguments.data, IMAGE_SIZE)), HELD_OUT)
+    images = search_images(open_dataset(arguments.data, IMAGE_SIZE).in_memory(), HELD_OUT)
     total = len(Enumeration(SPACE).children)
     count = min(arguments.children or total, total)
     again = min(arguments.again, count)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import nasnet_zoo as zoo
-from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data import open_dataset
 from nasnet_zoo.export import FORMATS, export
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200, help="test images (default: 200)")
     parser.add_argument("--share", type=int, default=1, help="try every n-th mutant (default: 1)")
     arguments = parser.parse_args()
-    data = in_memory(open_dataset(arguments.data, limit=1000))
+    data = open_dataset(arguments.data, limit=1000).in_memory()
     images = zoo.preprocess_input(data.test_images[: arguments.images].astype(np.float32))
     model = zoo.NASNetA_1_384_FashionMNIST(weights="fashion_mnist")
     print("| file | mutants | killed | equivalent | survived | seconds |")

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 import nasnet_zoo
-from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data import open_dataset
 
 
 def small_nasnet(**arguments) -> keras.Model:
@@ -55,7 +55,7 @@ def fine_tune(model: keras.Model, images, labels, epochs: int) -> None:
 def digits(epochs: int) -> dict[str, float]:
     """The demonstration without a download; returns test accuracies."""
     keras.utils.set_random_seed(0)
-    data = in_memory(open_dataset("digits", image_size=16))
+    data = open_dataset("digits", image_size=16).in_memory()
     images, test_images = map(nasnet_zoo.preprocess_input, (data.train_images, data.test_images))
     shape = images.shape[1:]
     old, old_test = data.train_labels < 6, data.test_labels < 6
@@ -81,7 +81,7 @@ def digits(epochs: int) -> dict[str, float]:
 
 def folder(source: str, weights: str, epochs: int) -> dict[str, float]:
     """NASNetMobile on a data set of your own."""
-    data = in_memory(open_dataset(source, image_size=224))
+    data = open_dataset(source, image_size=224).in_memory()
     model = nasnet_zoo.NASNetMobile(classes=len(data.class_names), weights=weights)
     fine_tune(model, nasnet_zoo.preprocess_input(data.train_images), data.train_labels, epochs)
     test_images = nasnet_zoo.preprocess_input(data.test_images)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data import open_dataset
 
 SIZE = 256
 
@@ -87,7 +87,7 @@ def main() -> None:
         parser.error(f"expected at least 10 images. Received: {arguments.images}")
     if arguments.out.exists() and (arguments.out.is_file() or any(arguments.out.iterdir())):
         parser.error(f"{arguments.out}: expected a new or empty folder. Received: one with files")
-    data = in_memory(open_dataset(arguments.pictures))
+    data = open_dataset(arguments.pictures).in_memory()
     count, seed, names = arguments.images, arguments.seed, data.class_names
     train, test = data.train_images[..., 0], data.test_images[..., 0]
     make(train, data.train_labels, names, count, seed, arguments.out / "train")

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cells.draw import cell_svg, genotype_svg
-from nasnet_zoo.data import ImageData, in_memory, open_dataset
+from nasnet_zoo.data import ImageData, open_dataset
 from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.export import export
 from nasnet_zoo.export.formats import load_runtime
@@ -141,7 +141,7 @@ def run_demo(
         seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begun
 
     with step("Load the images"):
-        data = in_memory(open_dataset(source, settings.image_size, settings.images))
+        data = open_dataset(source, settings.image_size, settings.images).in_memory()
     # What the last steps need is asked for before the minutes that come first.
     check_backend()
     for module in ("onnx", "onnxruntime", "ai_edge_litert"):

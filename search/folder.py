@@ -17,7 +17,7 @@ from rich.console import Console
 from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import Cost, Genotype
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
-from nasnet_zoo.data import ImageData, in_memory, open_dataset
+from nasnet_zoo.data import ImageData, open_dataset
 from nasnet_zoo.data.arrays import split
 from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.files import check_ours, locked, read_json, write_text
@@ -90,7 +90,7 @@ def search_folder(
     check_ours(out, JOURNAL, "a search")
     policy = settings.make_policy()
     random = None if compare is None else _compared(Path(compare), settings.space)
-    data = in_memory(open_dataset(data, settings.image_size, settings.images))
+    data = open_dataset(data, settings.image_size, settings.images).in_memory()
     images = search_images(data, settings.held_out)
     seen = {
         "data": data.name,

@@ -1,4 +1,4 @@
-"""Labelled images: one door, one decoder and one resize for all that reads images.
+"""Labelled images: the only decoder and resize of the package.
 
 No backend is loaded until a data set is opened.
 """
@@ -7,13 +7,11 @@ from .arrays import ImageData
 from .class_names import read_class_names
 from .decoding import is_turned, read_pixels, read_size
 from .opening import open_dataset
-from .sources import ImageSource, hold_out, in_memory
+from .sources import ImageSource
 
 __all__ = [
     "ImageData",
     "ImageSource",
-    "hold_out",
-    "in_memory",
     "is_turned",
     "open_dataset",
     "read_class_names",

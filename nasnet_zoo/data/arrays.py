@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +22,10 @@ class ImageData:
         test_labels: Test labels, in the form of the training labels.
         class_names: Names in the order of the class numbers.
         name: Name of the data set.
-        found: Number of images in the source. It is greater than the number here if a limit was given.
+        found: Number of images in the original data set, before a limit.
 
     Raises:
-        ValueError: The arrays do not fit each other.
+        ValueError: If the arrays do not fit each other.
     """
 
     train_images: np.ndarray
@@ -69,7 +68,7 @@ class ImageData:
                 f"{self.name}: expected test images of type {images.dtype}. "
                 f"Received: {self.test_images.dtype}"
             )
-        # Images that were scaled to [0, 1] or [-1, 1] would pass for black ones.
+        # Images that were scaled to [0, 1] or [-1, 1] would be read as black ones.
         if images.dtype == np.float32 and not (images.min() > -0.5 and 1 < images.max() < 255.5):
             raise ValueError(
                 f"{self.name}: expected pixels from 0 to 255. "
@@ -95,7 +94,7 @@ def split(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
 def balanced(labels: np.ndarray, limit: int) -> np.ndarray:
     """Indices, in ascending order, of at most ``limit`` images spread evenly over the classes.
 
-    A class with fewer images than its part leaves the rest of it to the others.
+    If a class has fewer images than its share, the other classes fill the rest.
     """
     order, ranks = _shuffled(labels)
     # Every class's first image comes before any class's second.
@@ -110,15 +109,3 @@ def _shuffled(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         members = labels[order] == label
         ranks[members] = np.arange(members.sum())
     return order, ranks
-
-
-def limited(data: ImageData, limit: int) -> ImageData:
-    """The data set with at most ``limit`` images each to train and to test, evenly from all classes."""
-    train, test = balanced(data.train_labels, limit), balanced(data.test_labels, limit)
-    return dataclasses.replace(
-        data,
-        train_images=data.train_images[train],
-        train_labels=data.train_labels[train],
-        test_images=data.test_images[test],
-        test_labels=data.test_labels[test],
-    )

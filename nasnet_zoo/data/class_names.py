@@ -8,11 +8,11 @@ from nasnet_zoo.files import read_text
 
 
 def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Read the names of classes, in their order, from a text file with one in each line.
+    """Read class names, in their order, from a text file with one name in each line.
 
     Raises:
-        ValueError: The file has no lines.
-        OSError: The file cannot be read.
+        ValueError: If the file has no lines.
+        OSError: If the file cannot be read.
     """
     names = tuple(line for line in read_text(path, "class names").splitlines() if line)
     if not names:

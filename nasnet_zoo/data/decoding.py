@@ -1,4 +1,4 @@
-"""The decoder of image files: all parts of the package read images by it."""
+"""The decoder of image files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import reading
 
-# Some of the formats that Pillow knows run other programs on the file.
+# Pillow runs other programs on files of some other formats.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 _ORIENTATION = 0x0112  # in EXIF
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
@@ -21,40 +21,40 @@ _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
     """Decode an image file.
 
-    An image whose EXIF orientation says that it lies on its side is turned upright. Numbers of 16 bits
-    keep their upper 8, transparency is left out, and of several frames the first is taken.
+    The image is turned upright as its EXIF orientation says. 16-bit values keep their upper 8 bits,
+    transparency is dropped, and the first of several frames is read.
 
     Args:
-        path: PNG, JPEG, BMP, GIF, WebP, PNM or TIFF file, whatever its suffix.
+        path: PNG, JPEG, BMP, GIF, WebP, PNM or TIFF file with any suffix.
 
     Returns:
         uint8 (height, width, 3) in RGB.
 
     Raises:
-        ValueError: The file cannot be decoded; the message names it.
-        OSError: The file cannot be opened.
-        ImportError: Pillow is not installed.
+        ValueError: If the file cannot be decoded. The message names the file.
+        OSError: If the file cannot be opened.
+        ImportError: If Pillow is not installed.
     """
     with _opened(path) as image:
         if _orientation(image) != 1:
             image = import_extra("PIL.ImageOps", "train").exif_transpose(image)
         if image.mode.startswith("I"):
-            # Pillow would cut off what is above 255.
-            numbers = np.asarray(image)
-            if numbers.min() < 0 or numbers.max() > 65535:
+            # Pillow would clip values above 255.
+            values = np.asarray(image)
+            if values.min() < 0 or values.max() > 65535:
                 raise ValueError("numbers of more than 16 bits")
-            return np.repeat((numbers >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+            return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=-1)
         if image.mode == "F":
             raise ValueError("floating-point numbers")
         return np.asarray(image.convert("RGB"))
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Read the height and width in pixels of an upright image from the head of its file.
+    """Read the height and width in pixels of the upright image from the header of its file.
 
     Raises:
-        ValueError: The file is not an image; the message names it.
-        OSError: The file cannot be opened.
+        ValueError: If the file is not an image. The message names the file.
+        OSError: If the file cannot be opened.
     """
     with _opened(path) as image:
         if image.format == "TIFF":
@@ -64,22 +64,22 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def is_turned(path: str | os.PathLike[str]) -> bool:
-    """Whether the EXIF orientation of an image file is another one than upright.
+    """Whether an image file has an EXIF orientation other than upright.
 
     Raises:
-        ValueError: The file is not an image; the message names it.
-        OSError: The file cannot be opened.
+        ValueError: If the file is not an image. The message names the file.
+        OSError: If the file cannot be opened.
     """
     with _opened(path) as image:
         return _orientation(image) != 1
 
 
 def is_plain_jpeg(path: str | os.PathLike[str]) -> bool:
-    """Whether an image file is an upright JPEG in grey or RGB, which TensorFlow decodes alike.
+    """Whether an image file is an upright grey or RGB JPEG, which TensorFlow decodes as Pillow does.
 
     Raises:
-        ValueError: The file is not an image; the message names it.
-        OSError: The file cannot be opened.
+        ValueError: If the file is not an image. The message names the file.
+        OSError: If the file cannot be opened.
     """
     with _opened(path) as image:
         return image.format == "JPEG" and image.mode in ("L", "RGB") and _orientation(image) == 1
@@ -100,5 +100,5 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def _orientation(image: Any) -> int:
-    # Of the head of the file: the method of PNG would decode the whole image.
+    # Reads the header only: the override of PNG images would decode the whole image.
     return import_extra("PIL.Image", "train").Image.getexif(image).get(_ORIENTATION, 1)

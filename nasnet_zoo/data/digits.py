@@ -15,7 +15,7 @@ def load_digits() -> ImageData:
     A fixed fifth of every class is the test set.
 
     Raises:
-        ImportError: scikit-learn is not installed.
+        ImportError: If scikit-learn is not installed.
     """
     digits = import_extra("sklearn.datasets", "demo").load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]

@@ -18,20 +18,20 @@ Files = tuple[list[Path], np.ndarray]
 
 
 def class_files(folder: str | os.PathLike[str]) -> tuple[Files, Files, tuple[str, ...]]:
-    """Find the image files of class folders, those in folders inside them too.
+    """Find the image files of class folders, including those in nested folders.
 
     Args:
         folder: Folder of class folders, or of ``train`` and ``test`` (or ``val``) folders that hold
             class folders. Without these, a fixed fifth of every class is the test set.
 
     Returns:
-        Paths and int64 labels of the training images, those of the test images, and the class names:
-        those of the training images, in alphabetical order.
+        Paths and int64 labels of the training images, the same of the test images, and the names of
+        the training classes in alphabetical order.
 
     Raises:
-        ValueError: There are fewer than two classes, a class has no training images, there are no test
-            images, or a link leads nowhere or in a circle.
-        OSError: A folder cannot be read.
+        ValueError: If there are fewer than two classes, a class has no training images, there are no
+            test images, or a link is broken or cyclic.
+        OSError: If a folder cannot be read.
     """
     folder = Path(folder)
     test_root = next((root for root in (folder / "test", folder / "val") if root.is_dir()), None)
@@ -83,7 +83,7 @@ def _image_paths(root: Path, names: Sequence[str]) -> Files:
 
 
 def _images_below(folder: Path, around: tuple[str, ...]) -> Iterator[Path]:
-    """The image files in a folder and in those inside it; links are followed."""
+    """Find the image files in a folder and its nested folders, following links."""
     real = os.path.realpath(folder)
     if real in around:
         raise ValueError(
@@ -92,7 +92,7 @@ def _images_below(folder: Path, around: tuple[str, ...]) -> Iterator[Path]:
     with reading(folder, "a folder of images"):
         entries = list(os.scandir(folder))
     for entry in entries:
-        if os.path.isdir(entry.path):  # unlike entry.is_dir(), false of a link in a circle
+        if os.path.isdir(entry.path):  # unlike entry.is_dir(), False for a cyclic link
             if not entry.name.startswith("."):
                 yield from _images_below(Path(entry.path), (*around, real))
         elif os.path.splitext(entry.name)[1].lower() in _SUFFIXES:

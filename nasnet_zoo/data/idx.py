@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST, Fashion-MNIST and the like."""
+"""IDX files, the format of MNIST and Fashion-MNIST."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def load_idx(folder: str | os.PathLike[str]) -> ImageData:
             ``t10k`` (or ``test``), each with or without ``.gz``. ``.idx`` may stand for ``-idx``.
 
     Raises:
-        ValueError: A file is missing, broken or cut short, or does not fit the others; the message
-            names it.
+        ValueError: If a file is missing, broken or truncated, or does not fit the others. The message
+            names the file.
     """
     folder = Path(folder)
     arrays = []
@@ -88,7 +88,7 @@ def _idx_values(stream: Any, path: Path, dimensions: int) -> np.ndarray:
     shape = struct.unpack(f">{dimensions}I", header[4:])
     size = math.prod(shape)
     values = bytearray()
-    # In parts: a file need not be as long as its header says.
+    # In chunks: the header may claim more bytes than the file has.
     while len(values) <= size and (part := stream.read(min(size + 1 - len(values), 2**20))):
         values += part
     if len(values) != size:

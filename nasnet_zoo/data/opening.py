@@ -10,7 +10,7 @@ from nasnet_zoo.checking import PositiveInt, checked
 from .arrays import ImageData
 from .digits import load_digits
 from .idx import has_idx_files, load_idx
-from .sources import ImageSource, in_memory, limited
+from .sources import ImageSource
 
 
 @checked
@@ -38,30 +38,30 @@ def open_dataset(
         image_size: Height and width in pixels. The central square of each image is resized to it, and
             all images are held in memory. Default: images keep their sizes, and training and evaluation
             resize them in the same way to the size of the network.
-        limit: Greatest number of images each to train and to test on, evenly from all classes. Others
+        limit: Maximum number of images each to train and to test on, evenly from all classes. Others
             are not read. Default: all.
 
     Returns:
         Source of the images.
 
     Raises:
-        ValueError: The source is none of these, is broken, or is streamed by TFDS and ``image_size`` or
-            ``limit`` is given.
-        ImportError: An optional package that the source needs is not installed.
+        ValueError: If the source is none of these or broken, or if it is streamed by TFDS and
+            ``image_size`` or ``limit`` is given.
+        ImportError: If an optional package that the source needs is not installed.
 
     Example::
 
-        data = in_memory(open_dataset("photos", image_size=64))
+        data = open_dataset("photos", image_size=64).in_memory()
         print(data.train_images.shape, data.class_names)
     """
     opened = _opened(source)
     if limit is not None:
-        opened = limited(opened, limit)
-    return opened if image_size is None else _opened(in_memory(opened, image_size))
+        opened = opened.limited(limit)
+    return opened if image_size is None else _opened(opened.in_memory(image_size))
 
 
 def _opened(source: ImageSource | ImageData | str | os.PathLike[str]) -> ImageSource:
-    # Here, as TensorFlow takes seconds to import.
+    # TensorFlow takes seconds to import.
     from .streams import ArraySource, FolderSource
 
     if isinstance(source, ImageData):

@@ -1,4 +1,4 @@
-"""The resize of images, and their scaling to [-1, 1]: the same for all parts of the package."""
+"""The resize of images and their scaling to [-1, 1]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def resize(images: Any, size: Any) -> tf.Tensor:
-    """Resize images by antialiased bilinear interpolation; images of that size are left as they are.
+    """Resize images by antialiased bilinear interpolation. Images of that size are not changed.
 
     Args:
         images: An image (height, width, channels), or a batch of them.

@@ -1,12 +1,9 @@
-"""Data sets as training and evaluation read them.
-
-A source gives its training images in an order that is a function of a seed and a position alone, so
-that a run which is resumed sees the images that it would have seen without the break.
-"""
+"""The interface of data sets that training and evaluation read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from .arrays import ImageData
 
@@ -14,12 +11,12 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-@runtime_checkable
-class ImageSource(Protocol):
+class ImageSource(ABC):
     """Labelled images to train and to test on.
 
-    A source of one's own may lack the methods ``hold_out``, ``limited`` and ``in_memory`` of the
-    sources here; what needs them then refuses it.
+    The order of the training images depends on a seed and a position only, so that a resumed run reads
+    the images that it would have read without the break. A source that reads its images as a stream
+    need not override `hold_out`, `limited` and `in_memory`, which then raise an error.
     """
 
     name: str
@@ -28,68 +25,58 @@ class ImageSource(Protocol):
     train_size: int
     test_size: int
 
+    @abstractmethod
     def training(self, seed: int, start: int) -> tf.data.Dataset:
-        """Training images without end, from position ``start`` on: (position, image, label).
+        """Endless training images from position ``start`` on: (position, image, label).
 
         Images are pixels of 0 to 255, uint8 or float32 (height, width, channels); labels are int64.
-        Every ``train_size`` positions hold each image once, in an order of their own.
+        Every ``train_size`` positions hold each image once, in a different order each time.
         """
 
+    @abstractmethod
     def testing(self) -> tf.data.Dataset:
         """The test images once: (image, label)."""
 
+    def hold_out(self, share: float) -> ImageSource:
+        """Make a share of the training images the test images of a new source.
 
-def hold_out(source: ImageSource, share: float) -> ImageSource:
-    """Make a share of the training images the test images of a source.
+        The held-out images are always the same, ``share`` of each class. Of a data set that TFDS
+        streams, they are the last images of its training split, in which TFDS mixes the classes.
 
-    They are always the same, ``share`` of each class; of a data set that TFDS streams, the last images
-    of its training split, in which TFDS mixes the classes.
+        Args:
+            share: Share of the training images, in (0, 1).
 
-    Args:
-        source: Source of `open_dataset`, or another one with a method ``hold_out(share)``.
-        share: Share of the training images, in (0, 1).
-
-    Raises:
-        ValueError: No image is held out, none of a class is left to train on, or the source has no such
-            method.
-    """
-    if not hasattr(source, "hold_out"):
+        Raises:
+            ValueError: If no image is held out, a class has no images left to train on, or the source
+                does not override this method.
+        """
         raise ValueError(
-            f"{source.name}: expected a source with a method hold_out, for held_out={share}. "
-            f"Received: {type(source).__name__}"
+            f"{self.name}: expected a source with a method hold_out, for held_out={share}. "
+            f"Received: {type(self).__name__}"
         )
-    return source.hold_out(share)
 
+    def limited(self, limit: int) -> ImageSource:
+        """A source of at most ``limit`` images each to train and to test, evenly from all classes.
 
-def limited(source: ImageSource, limit: int) -> ImageSource:
-    """The source with at most ``limit`` images each to train and to test, evenly from all classes.
+        Raises:
+            ValueError: If the source streams its images.
+        """
+        raise self._streamed()
 
-    Raises:
-        ValueError: The source streams its images.
-    """
-    if not hasattr(source, "limited"):
-        raise _streamed(source)
-    return source.limited(limit)
+    def in_memory(self, image_size: int | None = None) -> ImageData:
+        """Read all images into memory.
 
+        Args:
+            image_size: Height and width in pixels, see `open_dataset`. Default: 32 for class folders,
+                whose images may differ in size, else the size of the images.
 
-def in_memory(source: ImageSource, image_size: int | None = None) -> ImageData:
-    """Read all images of a source into memory.
+        Raises:
+            ValueError: If the source streams its images, or an image cannot be read.
+        """
+        raise self._streamed()
 
-    Args:
-        source: Source of `open_dataset`.
-        image_size: Height and width in pixels, see `open_dataset`. Default: 32 for class folders, whose
-            images may differ in size, else the size of the images.
-
-    Raises:
-        ValueError: The source streams its images, or an image cannot be read.
-    """
-    if not hasattr(source, "in_memory"):
-        raise _streamed(source)
-    return source.in_memory(image_size)
-
-
-def _streamed(source: ImageSource) -> ValueError:
-    return ValueError(
-        f"{source.name}: expected images of one size that fit into memory. "
-        f"Received: {source.train_size} images"
-    )
+    def _streamed(self) -> ValueError:
+        return ValueError(
+            f"{self.name}: expected images of one size that fit into memory. "
+            f"Received: {self.train_size} images"
+        )

@@ -1,4 +1,4 @@
-"""Streams of images for TensorFlow: arrays in memory, and files that are read when they are needed."""
+"""Sources of images: arrays in memory, and files that are read when they are needed."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ import tensorflow as tf
 
 from nasnet_zoo.extras import import_extra
 
-from .arrays import ImageData, balanced, limited, split
+from .arrays import ImageData, balanced, split
 from .decoding import is_plain_jpeg, read_pixels
 from .folders import Files, class_files
 from .resizing import resize_with_crop
+from .sources import ImageSource
 
-#: Height and width in pixels of images of class folders in memory, where nothing else is asked for.
+#: Default height and width in pixels of images of class folders in memory.
 _SIZE = 32
 
 
 def positions(start: int) -> tf.data.Dataset:
-    """Positions of training examples: the numbers from ``start`` on, without end."""
+    """Positions of training examples: the endless numbers from ``start`` on."""
     return tf.data.Dataset.range(start, np.iinfo(np.int64).max)
 
 
 def shuffled(position: tf.Tensor, size: int, seed: int) -> tf.Tensor:
-    """The index, below ``size``, of the image at a position: a permutation for every epoch."""
+    """Index in [0, ``size``) of the image at a position, by a different permutation in every epoch."""
     epoch = position // size
     keys = tf.stack([tf.constant(seed, tf.int64), epoch])
     return tf.random.experimental.index_shuffle(position % size, keys, size - 1)
 
 
-class ArraySource:
+class ArraySource(ImageSource):
     """Images in memory.
 
     Args:
@@ -65,7 +66,7 @@ class ArraySource:
         return tf.data.Dataset.from_tensor_slices(pairs)
 
     def hold_out(self, share: float) -> ArraySource:
-        """See `hold_out`."""
+        """See `ImageSource`."""
         data = self.data
         kept, held_out = _held_out(self.name, data.train_labels, share)
         return ArraySource(
@@ -79,11 +80,21 @@ class ArraySource:
         )
 
     def limited(self, limit: int) -> ArraySource:
-        """See `limited`."""
-        return ArraySource(limited(self.data, limit))
+        """See `ImageSource`."""
+        data = self.data
+        train, test = balanced(data.train_labels, limit), balanced(data.test_labels, limit)
+        return ArraySource(
+            dataclasses.replace(
+                data,
+                train_images=data.train_images[train],
+                train_labels=data.train_labels[train],
+                test_images=data.test_images[test],
+                test_labels=data.test_labels[test],
+            )
+        )
 
     def in_memory(self, image_size: int | None = None) -> ImageData:
-        """See `in_memory`."""
+        """See `ImageSource`."""
         data = self.data
         if image_size is None:
             return data
@@ -95,7 +106,7 @@ class ArraySource:
         )
 
 
-class FolderSource:
+class FolderSource(ImageSource):
     """Image files in one folder per class, read when they are needed.
 
     Args:
@@ -130,20 +141,20 @@ class FolderSource:
         return files.map(lambda path, label: (read_image(path), label), tf.data.AUTOTUNE)
 
     def hold_out(self, share: float) -> FolderSource:
-        """See `hold_out`."""
+        """See `ImageSource`."""
         kept, held_out = _held_out(self.name, self._train[1], share)
         source = copy.copy(self)
         source._take(_chosen(self._train, kept), _chosen(self._train, held_out))
         return source
 
     def limited(self, limit: int) -> FolderSource:
-        """See `limited`."""
+        """See `ImageSource`."""
         source = copy.copy(self)
         source._take(*(_chosen(f, balanced(f[1], limit)) for f in (self._train, self._test)))
         return source
 
     def in_memory(self, image_size: int | None = None) -> ImageData:
-        """See `in_memory`."""
+        """See `ImageSource`."""
         size = (image_size or _SIZE,) * 2
 
         def pixels(paths: Sequence[Path]) -> np.ndarray:
@@ -169,14 +180,14 @@ class FolderSource:
 
 @contextmanager
 def broken_images_named(*sources: object) -> Iterator[None]:
-    """Turn an error of the input pipeline into one that names the file which it comes from.
+    """Reword errors of the input pipeline to name the broken file.
 
     Args:
-        sources: Sources that the pipeline reads. Those of files list them as ``paths``.
+        *sources: Sources that the pipeline reads. Sources of files list them as ``paths``.
 
     Raises:
-        ValueError: A file cannot be decoded.
-        OSError: A file cannot be opened.
+        ValueError: If a file cannot be decoded.
+        OSError: If a file cannot be opened.
     """
     try:
         yield
@@ -190,7 +201,7 @@ def _check(path: Path) -> None:
     try:
         read_image(tf.constant(os.fsencode(path)))
     except tf.errors.OpError as error:
-        read_pixels(path)  # its error is of one line
+        read_pixels(path)  # its error has one line
         reason = error.message.split(" [Op:")[0].split("}} ")[-1]
         raise ValueError(f"{path}: expected a readable image. Received: {reason}") from None
 
@@ -207,15 +218,15 @@ def _names(paths: Sequence[Path]) -> tf.Tensor:
 def read_image(path: tf.Tensor) -> tf.Tensor:
     """Decode an image file to uint8 (height, width, 3), with the values of `read_pixels`."""
 
-    def looked_at(name: np.ndarray | bytes) -> np.bool_:
+    def is_plain(name: np.ndarray | bytes) -> np.bool_:
         return np.bool_(is_plain_jpeg(_path(name)))
 
     def read(name: np.ndarray | bytes) -> np.ndarray:
         return read_pixels(_path(name))
 
-    # TensorFlow decodes without Python's lock, with this method as Pillow does.
+    # TensorFlow decodes without Python's lock. With this method it gives the pixels of Pillow.
     image = tf.cond(
-        tf.numpy_function(looked_at, [path], tf.bool, stateful=False),
+        tf.numpy_function(is_plain, [path], tf.bool, stateful=False),
         lambda: tf.io.decode_jpeg(tf.io.read_file(path), 3, dct_method="INTEGER_ACCURATE"),
         lambda: tf.numpy_function(read, [path], tf.uint8, stateful=False),
     )
@@ -227,7 +238,7 @@ def _path(name: np.ndarray | bytes) -> str:
 
 
 def _held_out(name: str, labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the images to train on, and of those held out."""
+    """Indices of the training and of the held-out images."""
     kept, held_out = (np.sort(part) for part in split(labels, share))
     if not len(held_out) or len(np.unique(labels[kept])) < len(np.unique(labels)):
         raise unfit(name, share, len(labels))
@@ -235,7 +246,7 @@ def _held_out(name: str, labels: np.ndarray, share: float) -> tuple[np.ndarray, 
 
 
 def unfit(name: str, share: float, images: int) -> ValueError:
-    """The error of a share of ``hold_out`` that leaves no images to train on or to evaluate."""
+    """The error for a share that leaves no images to train on or holds out none."""
     return ValueError(
         f"{name}: expected a share that holds out an image and leaves some of each class. "
         f"Received: held_out={share} of {images} training images"

@@ -20,8 +20,8 @@ _IN_MEMORY = 1 << 30
 _SHUFFLE_BUFFER = 10_000
 
 
-class TfdsSource:
-    """A TFDS data set, read from its files as training goes on.
+class TfdsSource(ImageSource):
+    """A TFDS data set that is read from its files during training.
 
     Args:
         builder: `tensorflow_datasets` builder whose data is prepared.
@@ -34,7 +34,7 @@ class TfdsSource:
         self.name = info.name if config is None else f"{info.name}/{config.name}"
         self.class_names = tuple(info.features["label"].names)
         self.channels = info.features["image"].shape[-1]
-        # The test images of ImageNet have no labels; what it calls validation is tested on.
+        # The test images of ImageNet have no labels.
         self.train_split = "train"
         self.test_split = "validation" if "validation" in info.splits else "test"
         self.train_size = info.splits["train"].num_examples
@@ -44,13 +44,13 @@ class TfdsSource:
         return self._builder.as_dataset(split, as_supervised=True, **arguments)
 
     def training(self, seed: int, start: int) -> tf.data.Dataset:
-        """See `ImageSource`; images further apart than the shuffle buffer are mixed by file."""
+        """See `ImageSource`. Files are shuffled, then images within a buffer of 10,000."""
         tfds = import_extra("tensorflow_datasets", "train")
         decode = self._builder.info.features["image"].decode_example
 
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            # Of this function's graph only: with 0, TensorFlow asks in Python whether the other
-            # seed, a tensor, is 0 too.
+            # For this function's graph only. With 0, TensorFlow would test in Python whether the
+            # other seed, a tensor, is 0 too.
             tf.random.set_seed(1)
             undecoded = self._read(
                 self.train_split,
@@ -62,7 +62,7 @@ class TfdsSource:
             return undecoded.shuffle(buffer, seed=tf.constant(seed, tf.int64) + number)
 
         first = start // self.train_size
-        # Images that come before ``start`` are skipped undecoded.
+        # Skips images before ``start`` without decoding them.
         examples = positions(first).flat_map(epoch).skip(start % self.train_size)
         numbered = tf.data.Dataset.zip(positions(start), examples)
         return numbered.map(
@@ -76,7 +76,7 @@ class TfdsSource:
         return self._read(self.test_split)
 
     def hold_out(self, share: float) -> TfdsSource:
-        """See `hold_out`."""
+        """See `ImageSource`."""
         kept = self.train_size - round(self.train_size * share)
         if not 0 < kept < self.train_size:
             raise unfit(self.name, share, self.train_size)
@@ -87,33 +87,33 @@ class TfdsSource:
 
 
 def open_tfds(name: str) -> ImageSource:
-    """Open a TFDS data set by its name, and fetch it if it is not there.
+    """Open a TFDS data set by its name. Download it if necessary.
 
     Args:
         name: Name, or ``NAME/CONFIG``.
 
     Raises:
-        ValueError: There is no such data set, or its files have to be fetched by hand.
-        ImportError: TFDS is not installed.
+        ValueError: If there is no such data set, or its files have to be downloaded by hand.
+        ImportError: If TFDS is not installed.
     """
-    nothing = ValueError(
+    unknown = ValueError(
         "Expected 'digits', the path of a folder, or the name of a data set of TFDS. "
         f"Received: {name!r}, which is no such folder and no such data set"
     )
-    # What TFDS does not take for a name it parses otherwise, with errors of its own.
+    # TFDS raises other errors for texts that are not names.
     if not re.fullmatch(r"[A-Za-z]\w*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", name, re.ASCII):
-        raise nothing
+        raise unknown
     tfds = import_extra("tensorflow_datasets", "train")
     try:
         builder = tfds.builder(name)
     except tfds.core.registered.DatasetNotFoundError:
-        raise nothing from None
-    except (AssertionError, ValueError) as error:  # another version or configuration than there is
+        raise unknown from None
+    except (AssertionError, ValueError) as error:  # no such version or configuration
         reason = " ".join(str(error).split())
         raise ValueError(f"{name}: expected a data set of TFDS. Received: {reason}") from None
     try:
         builder.download_and_prepare()
-    except AssertionError as error:  # raised where files have to be fetched by hand
+    except AssertionError as error:  # files have to be downloaded by hand
         raise ValueError(f"{name}: expected its files. Received: {error}") from None
     return from_tfds(builder)
 
@@ -125,7 +125,8 @@ def from_tfds(builder: Any) -> ImageSource:
         builder: `tensorflow_datasets` builder whose data is prepared.
 
     Raises:
-        ValueError: Its examples are not images with a class label, or it lacks training or test images.
+        ValueError: If the examples are not images with a class label, or training or test images are
+            missing.
     """
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):

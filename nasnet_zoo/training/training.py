@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from nasnet_zoo.checking import PositiveInt, Seed, checked
-from nasnet_zoo.data import ImageData, ImageSource, hold_out, open_dataset
+from nasnet_zoo.data import ImageData, ImageSource, open_dataset
 from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_ours, locked, read_json, replacing, write_text
@@ -78,7 +78,7 @@ def train(
         tf.config.experimental.enable_op_determinism()
     source, out = open_dataset(data), Path(out)
     run, evaluation = recipe.run, recipe.evaluation
-    fitted = hold_out(source, evaluation.held_out) if evaluation.held_out else source
+    fitted = source.hold_out(evaluation.held_out) if evaluation.held_out else source
     steps = fitted.train_size // run.batch_size // checkpoints_per_epoch
     steps -= steps % run.steps_per_execution
     if not steps:

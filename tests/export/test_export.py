@@ -16,7 +16,7 @@ from settled import HYPERPARAMETERS, images, network, settled
 from strategies import examples, genotypes
 
 from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Block, CellGenotype, Genotype
-from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data import open_dataset
 from nasnet_zoo.export import export, litert, load_runtime
 from nasnet_zoo.export.compute import predict
 from nasnet_zoo.export.graph import InferenceGraph, Op
@@ -296,7 +296,7 @@ def test_a_saved_model_is_a_keras_layer(model, tmp_path):
 @pytest.fixture(scope="module")
 def digits():
     """A small network trained on digits, and the images held out."""
-    data = in_memory(open_dataset("digits"))
+    data = open_dataset("digits").in_memory()
     keras.utils.set_random_seed(0)
     block = Block((0, 1), ("sep_3x3", "avg_3x3")), Block((2, 0), ("sep_5x5", "max_3x3"))
     genotype = Genotype("digits", CellGenotype(block), CellGenotype(block))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_zoo.data import ImageData, in_memory, open_dataset
+from nasnet_zoo.data import ImageData, open_dataset
 from nasnet_zoo.data.arrays import balanced, split
 from nasnet_zoo.data.digits import load_digits
 from nasnet_zoo.data.idx import load_idx
@@ -22,7 +22,7 @@ NAMES = {
 
 
 def load(source, image_size=None, limit=None):
-    return in_memory(open_dataset(source, image_size, limit))
+    return open_dataset(source, image_size, limit).in_memory()
 
 
 # === Digits ===

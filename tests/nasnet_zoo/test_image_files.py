@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from nasnet_zoo.cli.comparison import sample_images
-from nasnet_zoo.data import in_memory, open_dataset, read_pixels
+from nasnet_zoo.data import open_dataset, read_pixels
 from nasnet_zoo.data.folders import class_files
 from nasnet_zoo.data.resizing import as_bytes, resize_with_crop
 from nasnet_zoo.data.streams import read_image
@@ -198,7 +198,7 @@ def _copies(folder, path, count=5):
 
 
 def _searched(folder, size):
-    return search_images(in_memory(open_dataset(folder, size)), 0.2).train_images[0]
+    return search_images(open_dataset(folder, size).in_memory(), 0.2).train_images[0]
 
 
 def _trained(folder, size):
@@ -253,7 +253,7 @@ def test_every_kind_of_image_is_searched_trained_on_and_evaluated(tmp_path):
             for label in ("a", "b"):
                 (tmp_path / part / label).mkdir(parents=True, exist_ok=True)
                 write(_photo(), tmp_path / part / label / name)
-    source, data = open_dataset(tmp_path), in_memory(open_dataset(tmp_path, image_size=16))
+    source, data = open_dataset(tmp_path), open_dataset(tmp_path, image_size=16).in_memory()
     assert source.train_size == len(data.train_images) == 2 * len(WAYS)
     images = np.concatenate([x for x, _ in evaluation_batches(source, 16).as_numpy_iterator()])
     np.testing.assert_allclose(data.test_images / 127.5 - 1, images, atol=1e-6)

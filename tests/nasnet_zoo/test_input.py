@@ -11,7 +11,7 @@ from numbered_images import Numbered, NumberedStream, numbered, prepared
 from PIL import Image
 from strategies import examples
 
-from nasnet_zoo.data import ImageData, in_memory, open_dataset
+from nasnet_zoo.data import ImageData, open_dataset
 from nasnet_zoo.data.streams import ArraySource, FolderSource, broken_images_named
 from nasnet_zoo.data.tfds import TfdsSource, from_tfds
 from nasnet_zoo.training import RECIPES, changed
@@ -392,4 +392,4 @@ def test_a_large_tfds_data_set_is_streamed_and_resumed(tmp_path):
         with pytest.raises(ValueError, match="images of one size that fit into memory. Received: 40"):
             open_dataset(source, **arguments)
     with pytest.raises(ValueError, match="images of one size that fit into memory. Received: 40"):
-        in_memory(source)
+        source.in_memory()

@@ -15,7 +15,7 @@ from limits import files_of_at_most
 import nasnet_zoo
 from nasnet_zoo.cells import Cell, ScheduledDropPath
 from nasnet_zoo.cli import main
-from nasnet_zoo.data import in_memory, open_dataset
+from nasnet_zoo.data import open_dataset
 from nasnet_zoo.files import locked
 from nasnet_zoo.training import RECIPES, changed, train
 from nasnet_zoo.training.recipes import to_dict
@@ -80,7 +80,7 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
     assert (out / "checkpoint.npz").read_bytes() == checkpoint
     # Training can start from them, for other classes too.
     tuned = changed(RECIPES["digits"], model={"weights": str(out / "model.weights.h5")})
-    fewer = dataclasses.replace(in_memory(open_dataset("digits")), class_names=tuple("0123456789abc"))
+    fewer = dataclasses.replace(open_dataset("digits").in_memory(), class_names=tuple("0123456789abc"))
     with pytest.warns(UserWarning, match="predictions"):
         start = build(tuned, open_dataset(fewer), 10)
     np.testing.assert_array_equal(

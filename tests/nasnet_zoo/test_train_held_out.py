@@ -11,7 +11,7 @@ from numbered_images import NumberedStream, numbered, prepared
 from PIL import Image
 
 from nasnet_zoo.cells import Block, CellGenotype, Genotype
-from nasnet_zoo.data import hold_out, open_dataset
+from nasnet_zoo.data import ImageSource, open_dataset
 from nasnet_zoo.data.streams import ArraySource
 from nasnet_zoo.data.tfds import from_tfds
 from nasnet_zoo.evaluation import evaluate
@@ -67,12 +67,12 @@ def evaluated_on(source):
 @pytest.mark.parametrize("kind", ["arrays", "folder", "tfds"])
 def test_held_out_images_are_never_trained_on_and_always_the_same(kind, tmp_path):
     source = source_of(kind, tmp_path)
-    rest = hold_out(source, 0.25)
+    rest = source.hold_out(0.25)
     held_out = evaluated_on(rest)
     assert (rest.train_size, rest.test_size) == (30, 10)
     assert len(held_out) == 10
     assert sorted(trained_on(rest)) == sorted(2 * list(set(range(40)) - set(held_out)))
-    assert evaluated_on(hold_out(source, 0.25)) == held_out
+    assert evaluated_on(source.hold_out(0.25)) == held_out
     if kind != "tfds":
         # 14, 13 and 13 images of the three classes.
         assert sorted(np.bincount(np.array(held_out) % 3)) == [3, 3, 4]
@@ -88,11 +88,11 @@ def test_a_share_that_leaves_nothing_is_refused(kind, share, tmp_path):
     with pytest.raises(
         ValueError, match=f"expected a share that holds out.*: held_out={share} of 40 training images"
     ):
-        hold_out(source, share)
+        source.hold_out(share)
 
 
 def test_a_source_that_cannot_hold_out_is_refused(tmp_path):
-    class Plain:
+    class Plain(ImageSource):
         name, class_names, channels, train_size, test_size = "plain", ("a", "b", "c"), 3, 40, 6
         training = testing = staticmethod(lambda *_: None)
 
@@ -260,7 +260,7 @@ def test_a_run_is_judged_on_what_it_is_not_trained_on_and_evaluated_once(tmp_pat
     recipe = changed(TINY, evaluation={"held_out": 0.25, "keep": "best"})
     source = Watched(data, seen)
     train(recipe, source, out, verbose=0)
-    held_out = hold_out(open_dataset(data), 0.25).data
+    held_out = open_dataset(data).hold_out(0.25).data
     assert seen == set(held_out.train_images[:, 0, 0, 0])
     assert not seen & set(held_out.test_images[:, 0, 0, 0])
     found = json.loads((out / "test.json").read_text())
