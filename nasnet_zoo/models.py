@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Literal, ParamSpec
 import keras
 
 from nasnet_zoo.cells import Genotype, Hyperparameters
-from nasnet_zoo.cells.drop_path import DropPathVersion, KeepProbability
+from nasnet_zoo.cells.primitives import DropPathVersion, KeepProbability
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.weights import Background, load_weights
 

@@ -10,9 +10,16 @@ import keras
 
 from nasnet_zoo import classifier
 from nasnet_zoo.cells import Cell, Genotype, JoinStates, ScheduledDropPath, SequenceLayer
-from nasnet_zoo.cells.drop_path import DropPathVersion
 from nasnet_zoo.cells.operations import Primitives
-from nasnet_zoo.cells.primitives import BatchNorm, Conv, Dense, GlobalAveragePool, Pool, Relu
+from nasnet_zoo.cells.primitives import (
+    BatchNorm,
+    Conv,
+    Dense,
+    DropPathVersion,
+    GlobalAveragePool,
+    Pool,
+    Relu,
+)
 from nasnet_zoo.checking import checked
 
 from .architecture import (

@@ -1,4 +1,4 @@
-"""Recipes for detectors: parts of a classifier's recipe and a detector's own ([N] section 4.2, [D])."""
+"""Recipes for detectors ([N] section 4.2, [D])."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .ranges import AnchorSize, Count, CropSize, Filters, ImageSize
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """The parts of a `FasterRCNN` that follow the network.
+    """Region proposals and box head of a `FasterRCNN`.
 
     Args:
-        anchor_size: Side of the anchors in pixels; there are anchors of a quarter, a half, once and
+        anchor_size: Base size of the anchors in pixels. Anchors have a quarter, a half, once and
             twice this size. Default: 256.
         rpn_filters: Filters of the region proposal network's convolution. Default: 512.
         candidates: Proposals of an image before non-maximum suppression. Default: 1000.
         proposals: Proposals of an image after non-maximum suppression. Default: 300.
-        box_samples: Proposals of an image that the losses take. Default: 64.
-        crop_size: Height and width of the map's crop at a proposal. Default: 17.
+        box_samples: Proposals of an image that are sampled for the losses. Default: 64.
+        crop_size: Height and width of the feature crop of a proposal. Default: 17.
         train_batch_norm: Whether batch norm uses and updates the statistics of the batch. Default:
             false.
 
@@ -52,14 +52,14 @@ class DetectionRecipe:
     """How a `FasterRCNN` is trained.
 
     Args:
-        model: The network; images are brought into squares of its ``image_size``, 16 to 4096 pixels.
+        model: The network. Images are fitted into squares of its ``image_size``, 16 to 4096 pixels.
         optimizer: The optimizer and its learning rate.
         run: The length of the run and how its steps are computed.
-        detector: What follows the network.
+        detector: Region proposals and box head.
         flip: Whether half of the images are mirrored. Default: false.
 
     Raises:
-        ValueError: If a value is out of range, or the parts do not fit one another.
+        ValueError: If a value is out of range, or the parts do not fit each other.
     """
 
     model: ModelSettings
@@ -122,7 +122,7 @@ DETECTION_RECIPES: dict[str, DetectionRecipe] = {
 
 
 def find_recipe(name: str) -> DetectionRecipe:
-    """A recipe by its name.
+    """Find a recipe by its name.
 
     Raises:
         ValueError: If there is no such recipe.

@@ -1,4 +1,4 @@
-"""Training: recipes as data, and the function that runs any of them."""
+"""Training by recipes."""
 
 import lazy_loader
 

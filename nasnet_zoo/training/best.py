@@ -1,4 +1,4 @@
-"""The round of training whose accuracy on held-out images is the highest."""
+"""Early stopping and the best weights by the accuracy on held-out images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .checkpoint import named
 
 
 class BestRound(keras.callbacks.Callback):
-    """Remembers the best round of `fit`, and stops it when no round is better for a while.
+    """Callback that keeps the best round of `fit` and stops training early.
 
     Args:
-        model: Compiled for classification, its optimizer built.
-        keep_weights: Whether to remember the weights of that round, as they were evaluated.
-        patience: Rounds in a row without a higher accuracy after which training stops. None for no
-            such limit.
+        model: Model compiled for classification, its optimizer built.
+        keep_weights: Whether to keep the weights of the best round as they were evaluated.
+        patience: Rounds in a row without a higher accuracy after which training stops. None: no early
+            stopping.
     """
 
     def __init__(self, model: keras.Model, keep_weights: bool, patience: int | None) -> None:
@@ -35,25 +35,25 @@ class BestRound(keras.callbacks.Callback):
 
     @property
     def accuracy(self) -> float:
-        """On the held-out images, after the best round."""
+        """Accuracy on the held-out images after the best round."""
         return float(self._accuracy)
 
     @property
     def round(self) -> int:
-        """The number of the best round, from 0; the first of several that are equal."""
+        """Index of the best round, from 0; the first of several equal ones."""
         return int(self._round)
 
     @property
     def state(self) -> dict[str, keras.Variable]:
-        """What a checkpoint holds, by name."""
+        """Variables for a checkpoint, by name."""
         return {"best/accuracy": self._accuracy, "best/round": self._round, **self._weights}
 
     def stops_after(self, rounds: int) -> bool:
-        """Whether training ends when this number of rounds is done."""
+        """Whether training stops after this number of rounds."""
         return self._patience is not None and rounds - 1 - self.round >= self._patience
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Compares."""
+        """Keep the round if its accuracy is the highest."""
         accuracy = (logs or {})[f"val_{accuracy_name(self._trained)}"]
         if accuracy > self.accuracy:
             self._accuracy.assign(accuracy)
@@ -65,7 +65,7 @@ class BestRound(keras.callbacks.Callback):
             self._trained.stop_training = True
 
     def restore(self) -> None:
-        """Gives the model the weights of the best round, where they are remembered."""
+        """Assign the weights of the best round to the model, if they were kept."""
         for kept, weight in self._pairs():
             weight.assign(kept)
 
@@ -75,13 +75,13 @@ class BestRound(keras.callbacks.Callback):
 
 
 def accuracy_name(model: keras.Model) -> str:
-    """The name of the accuracy in the logs of a classifier, with or without an auxiliary head."""
+    """Name of the accuracy in a classifier's logs, with or without an auxiliary head."""
     return "accuracy" if len(model.output_names) == 1 else "predictions_accuracy"
 
 
 @contextmanager
 def averaged(model: keras.Model) -> Iterator[None]:
-    """Puts the moving averages of the weights, where the optimizer keeps any, in their place."""
+    """Replace the weights by their moving averages inside the block, if the optimizer has them."""
     variables = model.trainable_variables
     kept = [np.array(variable) for variable in variables]
     model.optimizer.finalize_variable_values(variables)

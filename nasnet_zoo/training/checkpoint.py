@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: everything the next step depends on, in one file."""
+"""Checkpoints of a training run: the whole training state in one file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROUNDS = "rounds"
 
 
 class NotFiniteError(ArithmeticError):
-    """The loss or a weight became infinite or no number."""
+    """The loss or a weight is infinite or NaN."""
 
 
 def save_checkpoint(
@@ -28,17 +28,19 @@ def save_checkpoint(
     rounds: int,
     more: Mapping[str, keras.Variable] = MappingProxyType({}),
 ) -> None:
-    """Writes a compiled model's whole training state in one step.
+    """Write the whole training state of a compiled model atomically.
+
+    An earlier checkpoint is kept if an error is raised.
 
     Args:
-        model: compiled, its optimizer built.
-        path: of the checkpoint.
-        rounds: number of rounds of training that are done.
-        more: variables of the run beside the model's and the optimizer's, by name.
+        model: Compiled model, its optimizer built.
+        path: Path of the checkpoint.
+        rounds: Number of completed rounds of training.
+        more: Variables of the run beside those of the model and the optimizer, by name.
 
     Raises:
-        NotFiniteError: if a value is infinite or no number; what was there before is kept.
-        OSError: if the file cannot be written; likewise.
+        NotFiniteError: If a value is infinite or NaN.
+        OSError: If the file cannot be written.
     """
     state = {key: np.asarray(variable) for key, variable in _state(model, more).items()}
     for key, values in state.items():
@@ -53,16 +55,19 @@ def restore_checkpoint(
     path: str | os.PathLike[str],
     more: Mapping[str, keras.Variable] = MappingProxyType({}),
 ) -> int:
-    """Restores what `save_checkpoint` wrote into a model compiled alike, and into variables beside it.
+    """Restore a checkpoint of `save_checkpoint`. Variables change only if the whole checkpoint fits.
 
-    They are changed only if the whole checkpoint fits.
+    Args:
+        model: Model that is compiled as the saved one was.
+        path: Path of the checkpoint.
+        more: Variables as in `save_checkpoint`.
 
     Returns:
-        The number of rounds of training that are done.
+        Number of completed rounds of training.
 
     Raises:
-        OSError: if the file cannot be read.
-        ValueError: if the file is broken, or naming the variable that does not fit the model.
+        OSError: If the file cannot be read.
+        ValueError: If the file is broken or does not fit the model. The message names the variable.
     """
     variables, found = _state(model, more), _read(path)
     rounds = found.pop(_ROUNDS, None)
@@ -110,13 +115,13 @@ def _finite(values: np.ndarray) -> bool:
 
 
 def _state(model: keras.Model, more: Mapping[str, keras.Variable]) -> dict[str, keras.Variable]:
-    """By name: weights, statistics, drop path's steps, random states, the optimizer's variables."""
+    """Variables of the model and the optimizer and further ones, by name."""
     optimizer = named("optimizer", model.optimizer.variables)
     return {**named("model", model.variables), **optimizer, **more}
 
 
 def named(owner: str, variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
-    """Variables by their paths, without the numbers that Keras counts up within a process."""
+    """Variables by their paths, without the numbers that Keras counts within a process."""
     named: dict[str, keras.Variable] = {}
     counts: Counter[str] = Counter()
     for variable in variables:
@@ -124,22 +129,22 @@ def named(owner: str, variables: Sequence[keras.Variable]) -> dict[str, keras.Va
         if owner == "optimizer" or first.startswith("seed_generator"):
             first = re.sub(r"_\d+$", "", first)
         path = "/".join((owner, first, *rest))
-        # Without their numbers the paths of random states are not unique.
+        # The paths of random states are not unique without their numbers.
         named[f"{path}#{counts[path]}" if counts[path] else path] = variable
         counts[path] += 1
     return named
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the training state after every epoch of `fit`, and stops when the loss is not finite.
+    """Callback that saves the training state after every epoch and stops if the loss is not finite.
 
     Args:
-        path: of the checkpoint.
-        more: see `save_checkpoint`.
+        path: Path of the checkpoint.
+        more: Variables as in `save_checkpoint`.
 
     Raises:
-        NotFiniteError: in `fit`, when the loss or a weight is infinite or no number. The last good
-            checkpoint is kept.
+        NotFiniteError: In `fit`, if the loss or a weight is infinite or NaN. The last good checkpoint
+            is kept.
     """
 
     def __init__(
@@ -151,15 +156,14 @@ class Checkpoint(keras.callbacks.Callback):
         self._path, self._more = Path(path), more
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the loss."""
+        """Check the loss."""
         loss = float((logs or {}).get("loss", 0.0))
         if not np.isfinite(loss):
             step = int(self.model.optimizer.iterations)
             raise NotFiniteError(
-                "Expected a finite loss, as smaller learning rates give. "
-                f"Received: {loss} at step {step}"
+                f"Expected a finite loss: lower the learning rate. Received: {loss} at step {step}"
             )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves."""
+        """Save."""
         save_checkpoint(self.model, self._path, epoch + 1, self._more)

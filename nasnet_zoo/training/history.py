@@ -14,10 +14,10 @@ from nasnet_zoo.files import read_text, write_text, writing
 
 
 class History(keras.callbacks.Callback):
-    """Appends a line to a file after every epoch of `fit`: its number, then its logs by name.
+    """Callback that appends the number and the logs of every epoch of `fit` to a file.
 
     Args:
-        path: of the file; the first epoch makes it anew.
+        path: Path of the file. The first epoch overwrites it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -25,7 +25,7 @@ class History(keras.callbacks.Callback):
         self._path = Path(path)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes."""
+        """Append a line."""
         names = sorted(logs or {})
         line = [epoch, *(float((logs or {})[name]) for name in names)]
         with writing(self._path), open(self._path, "a" if epoch else "w", newline="") as file:
@@ -36,15 +36,15 @@ class History(keras.callbacks.Callback):
 
 
 def truncate_history(path: str | os.PathLike[str], done: int) -> None:
-    """Takes out what is written after the first epochs: they are run again.
+    """Remove the lines of the epochs that are run again, if the file exists.
 
     Args:
-        path: of the file. One that is not there is left so.
-        done: number of epochs to keep.
+        path: Path of the file.
+        done: Number of epochs to keep.
 
     Raises:
-        ValueError: if these epochs are not all there.
-        OSError: if the file cannot be read or written.
+        ValueError: If one of these epochs is missing.
+        OSError: If the file cannot be read or written.
     """
     path = Path(path)
     if not path.exists():

@@ -1,6 +1,6 @@
-"""The input pipeline: from a source's images to batches, by a recipe.
+"""The input pipeline of classifiers: batches of a source's images by a recipe.
 
-What becomes of an image in training is drawn from the seed and the image's position alone.
+The augmentation of an image depends on the seed and the image's position only.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ from nasnet_zoo.data.resizing import normalize, resize, resize_with_crop
 from .rand_augment import rand_augment, rounded
 from .recipes import AugmentationSettings, Recipe
 
-#: What the keys of draws that are not in every recipe are made with.
+#: Data that is folded into the keys of these augmentations.
 _RAND_AUGMENT, _MIXUP = np.int64(0), np.int64(1)
 
 
 def training_batches(
     source: ImageSource, recipe: Recipe, seed: int = 0, start: int = 0, deterministic: bool = True
 ) -> tf.data.Dataset:
-    """Batches without end: images (batch, height, width, channels) in [-1, 1], one-hot labels.
-
-    With mixup in the recipe, images and labels are mixtures of two of the batch.
+    """Endless batches of augmented training images.
 
     Args:
-        source: of the images.
-        recipe: says what is done to them.
-        seed: of their order and of all that is drawn.
-        start: the training step to begin with.
-        deterministic: if false, images may change places within the pipeline, for speed.
+        source: Source of the images.
+        recipe: Recipe with the augmentation, image size and batch size.
+        seed: Seed of the order and of all random draws. Default: 0.
+        start: First training step. Default: 0.
+        deterministic: Whether the order of the images is deterministic, which is slower. Default: true.
+
+    Returns:
+        Images (batch, height, width, channels) in [-1, 1] and one-hot labels (batch, classes). With
+        mixup in the recipe, each is a mixture of two of the batch.
     """
     augmentation, batch_size = recipe.augmentation, recipe.run.batch_size
     classes, size = len(source.class_names), recipe.model.architecture.image_size
@@ -55,13 +57,13 @@ def training_batches(
 def evaluation_batches(
     source: ImageSource, size: int, crop: float = 1.0, batch_size: int = 250
 ) -> tf.data.Dataset:
-    """The test images once, like those of training; the last batch may be smaller.
+    """Batches of the test images, once, in the form of `training_batches`.
 
     Args:
-        source: of the images.
-        size: height and width in pixels to make.
-        crop: share of the shorter side that the central square takes.
-        batch_size: images in a batch.
+        source: Source of the images.
+        size: Height and width in pixels to resize to.
+        crop: Share of the shorter side in the central square crop, in (0, 1]. Default: 1.
+        batch_size: Images in a batch; the last batch may be smaller. Default: 250.
     """
     classes = len(source.class_names)
 
@@ -77,13 +79,13 @@ def evaluation_batches(
 def augment(
     image: tf.Tensor, augmentation: AugmentationSettings, size: int, key: tf.Tensor
 ) -> tf.Tensor:
-    """A training image: cropped, mirrored, varied in colour, RandAugmented, cut out.
+    """Augment a training image: crop, flip, color, RandAugment and cutout, in this order.
 
     Args:
         image: Pixels from 0 to 255, (height, width, channels).
-        augmentation: The changes and their strengths.
-        size: height and width to make.
-        key: int64 (2,), the seed of all draws.
+        augmentation: Augmentations and their strengths.
+        size: Height and width in pixels to resize to.
+        key: Seed of all random draws, int64 (2,).
 
     Returns:
         float32 (size, size, channels) in [-1, 1].
@@ -115,14 +117,14 @@ def augment(
 
 
 def padded_crop(image: tf.Tensor, pad: int, key: tf.Tensor) -> tf.Tensor:
-    """A random crop of the image's own size out of the image with a black border of ``pad`` pixels."""
+    """Add a black border of ``pad`` pixels, then crop randomly to the original size."""
     shape = tf.shape(image)
     bordered = tf.pad(image, ((pad, pad), (pad, pad), (0, 0)), constant_values=-1.0)
     return tf.image.stateless_random_crop(bordered, shape, key)
 
 
 def distorted_crop(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """A random part: 5 to 100 % of the area, width to height from 3:4 to 4:3 (Inception's, [S])."""
+    """Crop randomly to 5 to 100 % of the area and an aspect ratio of 3:4 to 4:3 (Inception's, [S])."""
     box = tf.zeros((1, 0, 4))
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
@@ -137,7 +139,7 @@ def distorted_crop(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
 
 def varied_color(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Brightness by at most an eighth of the range, saturation by half (the fast mode of [S])."""
+    """Vary brightness by up to an eighth of the range, saturation by up to half (fast mode of [S])."""
     keys = tf.random.split(key, 2)
     unit = tf.image.stateless_random_brightness((image + 1.0) / 2.0, 32 / 255, keys[0])
     if image.shape[-1] == 3:
@@ -146,7 +148,7 @@ def varied_color(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
 
 def cut_out(image: tf.Tensor, side: int, key: tf.Tensor) -> tf.Tensor:
-    """Greys a square whose centre is any pixel; what lies outside the image is cut off ([C])."""
+    """Make a square around a random pixel grey, clipped at the image's borders ([C])."""
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     keys = tf.random.split(key, 2)
     row = tf.random.stateless_uniform((), keys[0], 0, height, tf.int32)
@@ -162,10 +164,10 @@ def cut_out(image: tf.Tensor, side: int, key: tf.Tensor) -> tf.Tensor:
 
 
 def mixup_share(alpha: float, key: tf.Tensor) -> tf.Tensor:
-    """A draw from the Beta distribution (alpha, alpha), float32.
+    """Sample a float32 scalar from the Beta distribution (alpha, alpha).
 
-    It is G / (G + H) for G and H of the Gamma distribution. For a small alpha they are below any
-    float; hence their logarithms: G is G' * U**(1 / alpha), G' of Gamma(alpha + 1) and U uniform.
+    The sample is G / (G + H) for G and H of Gamma(alpha). For a small alpha these underflow, so their
+    logarithms are computed: G is G' * U**(1 / alpha) with G' of Gamma(alpha + 1) and U uniform.
     """
     keys = tf.random.split(key, 2)
     gamma = tf.random.stateless_gamma((2,), keys[0], alpha + 1.0, dtype=tf.float64)
@@ -175,12 +177,12 @@ def mixup_share(alpha: float, key: tf.Tensor) -> tf.Tensor:
 
 
 def mixed_up(images: tf.Tensor, labels: tf.Tensor, shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mixup (Zhang et al., arXiv 1710.09412): each image and label with those before it.
+    """Mix each image and label with the previous ones of the batch (Zhang et al., arXiv 1710.09412).
 
     Args:
-        images: (batch, height, width, channels).
-        labels: (batch, classes).
-        shares: (batch,), what of an image and its label is kept; before the first comes the last.
+        images: Images, (batch, height, width, channels).
+        labels: Labels, (batch, classes).
+        shares: Weights of the images and labels, (batch,). The first are mixed with the last.
     """
 
     def mixed(values: tf.Tensor) -> tf.Tensor:

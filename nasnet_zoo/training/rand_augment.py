@@ -1,7 +1,7 @@
-"""RandAugment (Cubuk et al., arXiv 1909.13719): random operations, all of one magnitude.
+"""RandAugment (Cubuk et al., arXiv 1909.13719): random operations of the same magnitude.
 
 Images are uint8 (height, width, 1 or 3 channels). The operations are those of Pillow, up to rounding.
-Keras's layer of this name draws from a state of its own and computes all operations for every image.
+Keras's layer of this name has its own random state and computes all operations for every image.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _GREY = 128.0
 
 
 def rand_augment(image: tf.Tensor, layers: int, magnitude: float, key: tf.Tensor) -> tf.Tensor:
-    """Applies ``layers`` operations in turn, each drawn from `OPERATIONS` with its direction.
+    """Apply random operations of `OPERATIONS`, each in a random direction, one after the other.
 
     Args:
-        image: uint8 (height, width, channels).
-        layers: The paper's N.
-        magnitude: The paper's M, from 0 to 10.
-        key: int64 (2,), the seed of all draws.
+        image: Image, uint8 (height, width, channels).
+        layers: Number of operations, the paper's N.
+        magnitude: Magnitude of the operations in [0, 10], the paper's M.
+        key: Seed of all random draws, int64 (2,).
     """
     for layer in range(layers):
         kind, side = tf.unstack(tf.random.split(tf.random.fold_in(key, tf.constant(layer, tf.int64))))
@@ -33,11 +33,11 @@ def rand_augment(image: tf.Tensor, layers: int, magnitude: float, key: tf.Tensor
     return image
 
 
-# === Operations on the values of pixels ===
+# === Operations on pixel values ===
 
 
 def autocontrast(image: tf.Tensor) -> tf.Tensor:
-    """Stretches the values of each channel to 0 .. 255."""
+    """Stretch the values of each channel to 0 .. 255."""
     values = tf.cast(image, tf.float32)
     lowest, highest = (reduce(values, (0, 1)) for reduce in (tf.reduce_min, tf.reduce_max))
     stretched = (values - lowest) * 255.0 / tf.maximum(highest - lowest, 1.0)
@@ -45,7 +45,7 @@ def autocontrast(image: tf.Tensor) -> tf.Tensor:
 
 
 def equalize(image: tf.Tensor) -> tf.Tensor:
-    """Makes the histogram of each channel as flat as a mapping of its values can."""
+    """Equalize the histogram of each channel."""
     return tf.stack([_equalized(channel) for channel in tf.unstack(image, axis=-1)], -1)
 
 
@@ -58,37 +58,37 @@ def _equalized(channel: tf.Tensor) -> tf.Tensor:
 
 
 def posterize(image: tf.Tensor, dropped: tf.Tensor) -> tf.Tensor:
-    """Sets the lowest bits of every value, ``dropped`` in number, to 0."""
+    """Set the ``dropped`` lowest bits of every value to 0."""
     bits = tf.cast(dropped, tf.uint8)
     return tf.bitwise.left_shift(tf.bitwise.right_shift(image, bits), bits)
 
 
 def solarize(image: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-    """Inverts the values that are not below a threshold."""
+    """Invert the values that are not below a threshold."""
     return tf.where(tf.cast(image, tf.float32) < threshold, image, 255 - image)
 
 
 def color(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """The image against its grey tones: 0 gives these, 1 the image."""
+    """Blend with the grey image: factor 0 gives that, 1 the original."""
     if image.shape[-1] == 1:
         return image
     return _blended(tf.image.rgb_to_grayscale(tf.cast(image, tf.float32)), image, factor)
 
 
 def contrast(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """The image against its mean grey: 0 gives this, 1 the image."""
+    """Blend with the mean grey: factor 0 gives that, 1 the original."""
     values = tf.cast(image, tf.float32)
     grey = values if image.shape[-1] == 1 else tf.image.rgb_to_grayscale(values)
     return _blended(tf.round(tf.reduce_mean(grey)), image, factor)
 
 
 def brightness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """The image against black: 0 gives this, 1 the image."""
+    """Blend with black: factor 0 gives that, 1 the original."""
     return _blended(tf.constant(0.0), image, factor)
 
 
 def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """The image against itself smoothed: 0 gives this, 1 the image; its border is not smoothed."""
+    """Blend with the image smoothed within its border: factor 0 gives that, 1 the original."""
     values = tf.cast(image, tf.float32)
     mean = tf.nn.avg_pool2d(values[None], 3, 1, "SAME")[0]
     height, width = tf.shape(image)[0], tf.shape(image)[1]
@@ -103,23 +103,23 @@ def _blended(degenerate: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.T
 
 
 def rounded(values: tf.Tensor) -> tf.Tensor:
-    """Numbers as the nearest uint8."""
+    """Round and clip to uint8."""
     return tf.cast(tf.clip_by_value(tf.round(values), 0.0, 255.0), tf.uint8)
 
 
-# === Operations on the places of pixels ===
+# === Geometric operations ===
 
 
 def affine(image: tf.Tensor, *rows: tuple[tf.Tensor | float, ...]) -> tf.Tensor:
-    """Takes each pixel from another place, between four pixels, and grey from outside the image.
+    """Apply an affine transformation with bilinear interpolation, grey outside the image.
 
     Args:
-        image: uint8 (height, width, channels).
-        rows: (a, b, c) and (d, e, f): what belongs at (x, y) lies at (ax + by + c, dx + ey + f). Places
-            are counted from the upper left corner of the image, as Pillow does.
+        image: Image, uint8 (height, width, channels).
+        *rows: (a, b, c) and (d, e, f): the output at (x, y) is the input at (ax + by + c, dx + ey + f).
+            The origin is the upper left corner of the image, as in Pillow.
     """
     (a, b, c), (d, e, f) = rows
-    # TensorFlow counts from the centre of the first pixel.
+    # TensorFlow's origin is the centre of the first pixel.
     places = (a, b, c + (a + b - 1.0) / 2.0, d, e, f + (d + e - 1.0) / 2.0, 0.0, 0.0)
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(image, tf.float32)[None],
@@ -133,7 +133,7 @@ def affine(image: tf.Tensor, *rows: tuple[tf.Tensor | float, ...]) -> tf.Tensor:
 
 
 def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
-    """Turns the image about its centre, against the clock."""
+    """Rotate the image counterclockwise about its centre."""
     angle = degrees * (3.14159265358979 / 180.0)
     sine, cosine = tf.sin(angle), tf.cos(angle)
     size = tf.cast(tf.shape(image), tf.float32)
@@ -149,8 +149,8 @@ def _side(image: tf.Tensor, axis: int) -> tf.Tensor:
     return tf.cast(tf.shape(image)[axis], tf.float32)
 
 
-#: The operations of the paper by name, at a strength s in [-1, 1] whose sign is a direction. At 1 they
-#: reach the ends of AutoAugment's ranges (arXiv 1805.09501, table 6); all but two do nothing at 0.
+#: The operations of the paper by name. The sign of their strength s in [-1, 1] is the direction. At 1
+#: they reach the ends of AutoAugment's ranges (arXiv 1805.09501, table 6); at 0 all but two do nothing.
 OPERATIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "identity": lambda image, s: tf.identity(image),
     "autocontrast": lambda image, s: autocontrast(image),

@@ -1,10 +1,6 @@
-"""Training recipes: plain data, each line with its source.
+"""Training recipes as plain data, composed of one dataclass for each subject.
 
-A recipe is composed of parts, one for each subject: the model, its optimizer, the run, and so on.
-
-[S] are the release notes and configurations of TF-Slim's NASNet, [N] is the paper (appendix A.3 and
-section 4), [C] is DeVries & Taylor, arXiv 1708.04552 (cutout), [F] is Kornblith, Shlens & Le, arXiv
-1805.08974, section 3.2 and appendix A (fine-tuning).
+Comments name the source of each value by the tags of docs/references.md.
 """
 
 from __future__ import annotations
@@ -42,7 +38,7 @@ Decay = Annotated[float, Interval(ge=0, lt=1)]
 
 
 def _used_if(settings: Any, used: bool, condition: str, *names: str) -> None:
-    """Refuses another value than the default for fields that do nothing under other settings."""
+    """Raise an error if a field that has no effect is not at its default."""
     for name in names:
         value, default = getattr(settings, name), getattr(type(settings), name)
         if not used and value != default:
@@ -56,8 +52,8 @@ class ModelSettings:
     """The network to train.
 
     Args:
-        preset: Name of a model of `nasnet_zoo.list_models()`, whose values the fields below replace.
-        genotype: Cells. Default: the preset's.
+        preset: Name in `nasnet_zoo.list_models()`.
+        genotype: Genotype of the cells. Default: the preset's.
         cells: Number of normal cells in a stack, N. Default: the preset's.
         filters: Filters of the first stack, F. Default: the preset's.
         stem_filters: Filters of the first convolution. Default: the preset's.
@@ -86,22 +82,15 @@ class ModelSettings:
 
     @property
     def architecture(self) -> Architecture:
-        """The network as data."""
+        """The preset's architecture with these values."""
         architecture = find_preset(self.preset).architecture
-        changes: dict[str, Any] = {
-            "genotype": self.genotype,
-            "cells": self.cells,
-            "filters": self.filters,
-            "stem_filters": self.stem_filters,
-            "image_size": self.image_size,
-        }
         hyper = architecture.hyperparameters
         assert hyper is not None
         momentum = hyper.bn_momentum if self.bn_momentum is None else self.bn_momentum
-        changes["hyperparameters"] = dataclasses.replace(hyper, l2=self.l2, bn_momentum=momentum)
-        return dataclasses.replace(
-            architecture, **{name: value for name, value in changes.items() if value is not None}
-        )
+        hyper = dataclasses.replace(hyper, l2=self.l2, bn_momentum=momentum)
+        names = "genotype", "cells", "filters", "stem_filters", "image_size"
+        changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return dataclasses.replace(architecture, hyperparameters=hyper, **changes)
 
 
 @dataclass(frozen=True)
@@ -109,7 +98,7 @@ class OptimizerSettings:
     """The optimizer and its learning rate.
 
     Args:
-        learning_rate: Highest learning rate, that after the warm-up; above 0.
+        learning_rate: Learning rate after the warm-up, above 0.
         kind: "sgd" (with momentum), "rmsprop" (with momentum), or "adamw" (Loshchilov & Hutter, arXiv
             1711.05101), whose epsilon is 1e-8. Default: "sgd".
         momentum: Momentum of SGD and RMSProp, beta_1 of AdamW, in [0, 1). Default: 0.9.
@@ -117,13 +106,14 @@ class OptimizerSettings:
         rho: Decay of the mean square, in [0, 1); RMSProp only. Default: 0.9.
         epsilon: Constant that is added to the mean square, above 0; RMSProp only. Default: 1.
         beta_2: Decay of the mean square, in [0, 1); AdamW only. Default: 0.999.
-        weight_decay: Factor of ``learning_rate * w``, which each step takes from every weight but
+        weight_decay: Factor of ``learning_rate * w``, which each step subtracts from every weight but
             biases and the scales and offsets of batch norm; AdamW only. Default: 0.
         schedule: "cosine", half a period down to 0, or "exponential", steps by ``decay_rate``.
             Default: "cosine".
         decay_rate: Factor of a step of the exponential schedule, in (0, 1]. Default: 0.97.
         decay_epochs: Epochs between the steps of the exponential schedule, above 0. Default: 2.4.
-        warmup_epochs: Epochs in which the learning rate grows linearly from 0, fewer than the run's.
+        warmup_epochs: Epochs in which the learning rate grows linearly from 0, fewer than the epochs
+            of the run.
             Default: 0.
         clip_norm: Largest global norm of the gradients, above 0. Default: unlimited.
         ema: Decay, in [0, 1), of the moving average of the weights that is evaluated and saved.
@@ -186,12 +176,12 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class RegularizationSettings:
-    """What keeps a classifier from learning its training images by heart.
+    """Regularization of a classifier.
 
     Args:
-        label_smoothing: Share of a label that is spread over all classes, in [0, 1). Default: 0.
+        label_smoothing: Weight of the uniform distribution in the labels, in [0, 1). Default: 0.
         auxiliary_weight: Weight of the auxiliary head's loss. Default: 0, no auxiliary head.
-        drop_path_keep: Probability to keep a path, in (0, 1], at the end of the run in the last cell;
+        drop_path_keep: Probability of keeping a path at the end of the run in the last cell, in (0, 1];
             see `nasnet_zoo.ScheduledDropPath`. Default: 1, no drop path.
         drop_path_version: Schedule of drop path, see `nasnet_zoo.ScheduledDropPath`. Default: "v3".
 
@@ -215,15 +205,15 @@ class AugmentationSettings:
     """Random changes of a classifier's training images.
 
     Args:
-        crop: "none"; "pad", ``pad`` pixels of black around the image, then a random crop of its size;
-            or "distorted", a random part of 5 to 100 % of the area, 3:4 to 4:3, resized. Default:
-            "none".
-        pad: Pixels of the "pad" crop. Default: 4.
-        flip: Whether half of the images are mirrored. Default: false.
+        crop: "none"; "pad", a border of ``pad`` black pixels and a random crop of the image's size; or
+            "distorted", a random crop of 5 to 100 % of the area and of aspect ratio 3:4 to 4:3,
+            resized. Default: "none".
+        pad: Width of the border of the "pad" crop in pixels. Default: 4.
+        flip: Whether half of the images are mirrored horizontally. Default: false.
         color: Whether brightness and saturation are varied. Default: false.
-        cutout: Side in pixels of a grey square put somewhere on each image. Default: 0, none.
+        cutout: Side in pixels of a grey square at a random place of each image. Default: 0, none.
         mixup: Alpha of mixup (Zhang et al., arXiv 1710.09412): every image and its label are mixed
-            with another of the batch, in shares drawn from the Beta distribution (alpha, alpha).
+            with another of the batch, by weights from the Beta distribution (alpha, alpha).
             Default: 0, none.
         rand_augment_layers: Operations of RandAugment (Cubuk et al., arXiv 1909.13719) on each image,
             its N, at most 10. Default: 0, none.
@@ -251,26 +241,26 @@ class AugmentationSettings:
 
     @property
     def central_crop(self) -> float:
-        """Share of an image's shorter side that is evaluated ([S] after distorted crops)."""
+        """Share of the shorter side in the crop that is evaluated, 0.875 for "distorted" ([S])."""
         return 0.875 if self.crop == "distorted" else 1.0
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """The images that epochs are evaluated on, and the epoch that is saved.
+    """Held-out images and early stopping.
 
     Args:
-        held_out: Share of the training images of each class, in [0, 1), that is not trained on. Every
-            epoch is then evaluated on these, and the test images are evaluated once at the end.
-            Default: 0, epochs are evaluated on the test images.
+        held_out: Share of the training images of each class to hold out, in [0, 1). Every epoch is
+            then evaluated on these, and the test images are evaluated once at the end. Default: 0,
+            every epoch is evaluated on the test images.
         keep: "last" saves the weights after the last epoch, "best" those after the evaluation with the
             highest accuracy on the held-out images. Default: "last".
         patience: Evaluations in a row without a higher accuracy on the held-out images after which
             training stops. Default: train for all epochs.
 
     Raises:
-        ValueError: If a value is out of range or of another type, or an epoch would be chosen on the
-            test images.
+        ValueError: If a value is out of range or of another type, or ``keep`` or ``patience`` is set
+            without held-out images.
     """
 
     held_out: Annotated[float, Interval(ge=0, lt=1)] = 0.0
@@ -296,7 +286,7 @@ class Recipe:
             epoch.
 
     Raises:
-        ValueError: If the parts do not fit one another.
+        ValueError: If the parts do not fit each other.
 
     Example::
 
@@ -323,20 +313,20 @@ class Recipe:
 
     @checked
     def with_batch_size(self, batch_size: PositiveInt) -> Recipe:
-        """The recipe for another batch size, its learning rate scaled in proportion."""
+        """Copy the recipe with another batch size and a proportional learning rate."""
         rate = self.optimizer.learning_rate * batch_size / self.run.batch_size
         return changed(self, run={"batch_size": batch_size}, optimizer={"learning_rate": rate})
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a JSON file that `load_recipe` reads."""
+        """Write a JSON file that `load_recipe` reads."""
         write_text(path, json.dumps(to_dict(self), indent=2) + "\n")
 
 
 def check_warmup(optimizer: OptimizerSettings, run: RunSettings) -> None:
-    """Checks that the warm-up ends before the run.
+    """Check that the warm-up ends before the run.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If the warm-up does not end before the run.
     """
     if optimizer.warmup_epochs >= run.epochs:
         raise ValueError(
@@ -346,11 +336,11 @@ def check_warmup(optimizer: OptimizerSettings, run: RunSettings) -> None:
 
 
 def changed(recipe: R, **changes: Any) -> R:
-    """A copy of a recipe with other values of some fields.
+    """Copy a recipe with other values of some fields.
 
     Args:
         recipe: `Recipe`, or another dataclass of dataclasses.
-        **changes: By name of a part, its changed fields by name, or another part.
+        **changes: By name of a part, a dict of its changed fields, or a new part.
     """
     values = {
         name: dataclasses.replace(getattr(recipe, name), **value)
@@ -364,24 +354,14 @@ def changed(recipe: R, **changes: Any) -> R:
 def flat(recipe: Any) -> dict[str, Any]:
     """The fields of a recipe's parts by their paths, such as ``optimizer.momentum``."""
     values: dict[str, Any] = {}
-    for name in (field.name for field in dataclasses.fields(recipe)):
-        value = getattr(recipe, name)
-        if name in _parts(type(recipe)):
-            values.update({f"{name}.{inner}": found for inner, found in flat(value).items()})
-        else:
-            values[name] = value
+    for name, part in vars(recipe).items():
+        fields = vars(part) if dataclasses.is_dataclass(part) else {}
+        values |= {f"{name}.{field}": value for field, value in fields.items()} or {name: part}
     return values
 
 
-def _parts(kind: type) -> dict[str, type]:
-    """The fields of a dataclass that are dataclasses themselves, with these."""
-    hints = typing.get_type_hints(kind)
-    classes = {name: hint for name, hint in hints.items() if isinstance(hint, type)}
-    return {name: hint for name, hint in classes.items() if dataclasses.is_dataclass(hint)}
-
-
 def to_dict(recipe: Any) -> dict[str, Any]:
-    """A recipe as plain data, for JSON."""
+    """Convert a recipe to plain data for JSON."""
     data = dataclasses.asdict(recipe)
     genotype = recipe.model.genotype
     data["model"]["genotype"] = genotype and genotype.to_dict()
@@ -389,16 +369,16 @@ def to_dict(recipe: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[R], data: Any, path: str = "") -> R:
-    """The inverse of `to_dict`; fields with defaults may be missing.
+    """Convert plain data of JSON to a recipe. Fields with defaults may be missing.
 
     Args:
         kind: Class of the recipe, or of one of its parts.
-        data: Plain data of JSON.
-        path: Path of the part in the recipe, with a dot at the end. Default: the recipe itself.
+        data: Output of `to_dict`.
+        path: Path of the part in the recipe, ending with a dot. Default: the recipe itself.
 
     Raises:
-        ValueError: With the path of the field that is missing, unknown, out of range or of another
-            type.
+        ValueError: If a field is missing, unknown, out of range or of another type. The message has its
+            path.
     """
     hints = typing.get_type_hints(kind, include_extras=True)
     expected = f"Expected {path[:-1] or 'a recipe'}: an object of {', '.join(hints)}."
@@ -409,11 +389,10 @@ def from_dict(kind: type[R], data: Any, path: str = "") -> R:
         raise ValueError(f"{expected} Received: one with {unknown[0]!r}")
     values = {}
     for name in hints:
-        # Only fields without a default are missed.
-        if name not in data and hasattr(kind, name):
+        if name not in data and hasattr(kind, name):  # it has a default
             continue
         value = data.get(name)
-        if name in _parts(kind):
+        if dataclasses.is_dataclass(hints[name]):
             value = from_dict(hints[name], value, f"{path}{name}.")
         elif name == "genotype" and isinstance(value, dict):
             value = Genotype.from_dict(value)
@@ -426,10 +405,10 @@ def from_dict(kind: type[R], data: Any, path: str = "") -> R:
 
 
 def load_recipe(name: str | os.PathLike[str]) -> Recipe:
-    """A recipe by its name, or from a JSON file.
+    """Find a recipe by its name, or load it from a JSON file.
 
     Raises:
-        ValueError: If there is no such recipe, or the file does not hold one.
+        ValueError: If there is no such recipe, or the file is not a valid recipe.
         OSError: If the file cannot be read.
     """
     name = os.fspath(name)
@@ -535,8 +514,8 @@ RECIPES: dict[str, Recipe] = {
             flip=True,  # [F]
         ),
     ),
-    # The CIFAR recipe cut down to some two hours on two CPU cores, for 28x28 grey images: so few
-    # epochs need no regularisation but mirroring.
+    # The CIFAR recipe reduced to about two hours on two CPU cores, for 28x28 grey images. So few
+    # epochs need no regularization but mirroring.
     "fashion_mnist": changed(
         _CIFAR,
         model={"preset": "nasnet_a_1_384_fashion_mnist", "bn_momentum": 0.99, "l2": 0.5 * 1e-4},
@@ -545,7 +524,7 @@ RECIPES: dict[str, Recipe] = {
         regularization=RegularizationSettings(),
         augmentation={"crop": "none"},
     ),
-    # For the tests: a minute on two cores.
+    # For the tests: a minute on two CPU cores.
     "digits": changed(
         _CIFAR,
         model={"cells": 1, "filters": 8, "stem_filters": 8, "image_size": 16, "l2": 0.5 * 1e-4},

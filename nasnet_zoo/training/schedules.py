@@ -1,4 +1,4 @@
-"""Learning rates by the training step."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .recipes import OptimizerSettings
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear growth of the learning rate from 0, followed by another schedule.
+    """Linear warm-up of the learning rate from 0, followed by another schedule.
 
     Args:
         after: Schedule that follows; its steps are counted from the end of the warm-up.
@@ -29,26 +29,26 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         self.after, self.steps = after, steps
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate at a step."""
+        """Return the learning rate at a step."""
         step = ops.cast(step, "float32")
         grown = self.after(0) * step / self.steps
         later = self.after(ops.maximum(step - self.steps, 0.0))
         return ops.where(step < self.steps, grown, later)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments."""
+        """Return the arguments."""
         return {"after": keras.saving.serialize_keras_object(self.after), "steps": self.steps}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WarmUp:
-        """The schedule of a configuration."""
+        """Create the schedule from its config."""
         return cls(keras.saving.deserialize_keras_object(config["after"]), config["steps"])
 
 
 def learning_rate(
     settings: OptimizerSettings, epochs: int, steps_per_epoch: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate of a run: cosine to 0 over all that follows the warm-up, or stepped."""
+    """Create the learning rate schedule of a run, with its warm-up."""
     warmup = round(settings.warmup_epochs * steps_per_epoch)
     after: keras.optimizers.schedules.LearningRateSchedule
     if settings.schedule == "cosine":

@@ -1,4 +1,4 @@
-"""Training by a recipe: Keras's `fit`, resumable at any moment."""
+"""Resumable training of a classifier by a recipe, with Keras's `fit`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .input import evaluation_batches, training_batches
 from .recipes import OptimizerSettings, Recipe, RunSettings, flat, from_dict, to_dict
 from .schedules import learning_rate
 
-#: Parts of the names of the variables that AdamW does not decay: those of one dimension, as in timm.
+#: Parts of the names of variables without weight decay: those of one dimension, as in timm.
 _WITHOUT_DECAY = ["bn_scale", "bn_offset", "bias"]
 _CHECKPOINT, _HISTORY, _RUN, _TEST = "checkpoint.npz", "history.csv", "run.json", "test.json"
 
@@ -46,29 +46,29 @@ def train(
     tensorboard: bool = False,
     verbose: int | None = None,
 ) -> keras.Model:
-    """Trains a network by a recipe, or resumes an earlier call with the same ``out``.
+    """Train a network by a recipe, or resume an earlier call with the same ``out``.
 
     The folder gets ``run.json`` (recipe, data and seed), ``checkpoint.npz``, ``history.csv`` with a
     line for every epoch, and at the end ``model.keras`` and ``model.weights.h5``. Every epoch is
-    evaluated on the test images; the weights of the last epoch are saved, never those of the best one
-    on these images. With ``held_out`` in the recipe, epochs are evaluated on the held-out images, the
-    best one can be kept, and the test images are evaluated once at the end, for ``test.json``.
+    evaluated on the test images, and the weights of the last epoch are saved. With ``held_out`` in the
+    recipe, epochs are evaluated on the held-out images, the best epoch can be kept, and the test images
+    are evaluated once at the end, for ``test.json``.
 
     Args:
         recipe: Recipe to follow.
         data: Data set, see `nasnet_zoo.data.open_dataset`.
-        out: Output folder, made if it does not exist.
+        out: Output folder, created if it does not exist.
         seed: Seed of the initial weights and of all random draws. Default: 0.
         checkpoints_per_epoch: Number of checkpoints in an epoch, each after an evaluation and a line
             in the history. Default: 1.
-        deterministic: Whether TensorFlow uses deterministic kernels only, so that two runs are equal
-            to the last bit. It holds until the process ends. Default: false.
+        deterministic: Whether TensorFlow uses deterministic kernels only, so that two runs are
+            bitwise equal. It applies until the process ends. Default: false.
         tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``. Default: false.
-        verbose: Verbosity of `fit`. Default: a progress bar on a terminal, else a line for an epoch.
+        verbose: Verbosity of `fit`. Default: a progress bar on a terminal, else a line per epoch.
 
     Returns:
-        The trained model for inference, with class probabilities as output. It holds the names of the
-        data's classes, see `nasnet_zoo.classifier.class_names`.
+        The trained model for inference, with class probabilities as output. It stores the class names
+        of the data, see `nasnet_zoo.classifier.class_names`.
 
     Raises:
         ValueError: If the data does not fit the recipe, or ``out`` holds another run.
@@ -146,22 +146,22 @@ def fit_resumable(
     tensorboard: bool = False,
     verbose: int | None = None,
 ) -> None:
-    """Calls Keras's `fit`, starting from the last checkpoint in a folder.
+    """Call Keras's `fit`, starting from the last checkpoint in a folder.
 
     Args:
         model: Compiled model.
         out: Folder of ``checkpoint.npz`` and ``history.csv``.
         batches: Function of a step that returns the endless batches from that step on.
-        steps: Steps of a round; a checkpoint follows each.
+        steps: Steps of a round, which ends with a checkpoint.
         rounds: Number of rounds.
-        callbacks: Callbacks that come first at the end of a round: their logs are in the history.
-        validation_data: Batches that are evaluated at the end of a round.
-        best: Callback that remembers the best round and can stop training.
+        callbacks: Callbacks that run before the history is written.
+        validation_data: Batches to evaluate at the end of a round.
+        best: Callback that keeps the best round and can stop training.
         tensorboard: Whether to write events to ``out/tensorboard``.
         verbose: Verbosity, see `train`.
 
     Raises:
-        ValueError: If the checkpoint or the history is broken, or of another run.
+        ValueError: If the checkpoint or the history is broken or of another run.
         NotFiniteError: If the loss is infinite or NaN; ``out`` keeps the last good checkpoint.
     """
     done, more = 0, best.state if best else {}
@@ -179,7 +179,7 @@ def fit_resumable(
     if tensorboard:
         import_extra("tensorboard", "train")
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", update_freq="epoch"))
-    # The last one: what a checkpoint counts as done is written.
+    # Last, so that everything that a checkpoint counts as completed is written.
     callbacks.append(Checkpoint(out / _CHECKPOINT, more))
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
@@ -201,11 +201,11 @@ def fit_resumable(
 
 
 def build(recipe: Recipe, source: ImageSource, total_steps: int) -> keras.Model:
-    """The network to train, with logits as output.
+    """Build the network to train, with logits as output.
 
     Args:
-        recipe: Recipe with the network's settings.
-        source: Images, for the number of channels and classes.
+        recipe: Recipe to follow.
+        source: Source of the images, which gives the number of channels and classes.
         total_steps: Number of training steps, over which drop path grows.
     """
     a, regularization = recipe.model.architecture, recipe.regularization
@@ -227,7 +227,7 @@ def build(recipe: Recipe, source: ImageSource, total_steps: int) -> keras.Model:
 def make_optimizer(
     settings: OptimizerSettings, run: RunSettings, steps_per_epoch: int
 ) -> keras.optimizers.Optimizer:
-    """The optimizer of a run."""
+    """Create the optimizer of a run."""
     common: dict[str, Any] = {
         "learning_rate": learning_rate(settings, run.epochs, steps_per_epoch),
         "global_clipnorm": settings.clip_norm,
@@ -258,9 +258,9 @@ def make_optimizer(
 
 
 def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> None:
-    """Compiles a network of logits for `fit`, by its recipe."""
+    """Compile a network with logits as output by its recipe."""
     optimizer = make_optimizer(recipe.optimizer, recipe.run, steps_per_epoch)
-    # Left to `fit`, the optimizer's variables are made while it is traced, which doubles that time.
+    # `fit` would create the optimizer's variables during tracing, which doubles the tracing time.
     optimizer.build(model.trainable_variables)
     weights = {"predictions": 1.0}
     if "auxiliary" in model.output_names:
@@ -280,7 +280,7 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> N
 
 
 def _targets(batches: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
-    """The labels for each head."""
+    """Repeat the labels for each head."""
     heads = model.output_names
     if len(heads) == 1:
         return batches
@@ -288,7 +288,7 @@ def _targets(batches: tf.data.Dataset, model: keras.Model) -> tf.data.Dataset:
 
 
 def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> keras.Model:
-    """The trained network without parts that only training uses, with probabilities as output."""
+    """Copy the trained network without its training-only parts, with probabilities as output."""
     a = recipe.model.architecture
     trained = from_architecture(
         a,
@@ -306,7 +306,7 @@ def for_inference(model: keras.Model, recipe: Recipe, source: ImageSource) -> ke
 def _test(
     model: keras.Model, testing: tf.data.Dataset, out: Path, best: BestRound, quiet: bool
 ) -> None:
-    """Writes the accuracy of a run with held-out images on the test images, once."""
+    """Write the test accuracy of a run with held-out images, unless it is written already."""
     if (out / _TEST).exists():
         return
     found = model.evaluate(testing, return_dict=True, verbose=0)
@@ -318,15 +318,15 @@ def _test(
     write_text(out / _TEST, json.dumps(result, indent=2) + "\n")
     if not quiet:
         print(
-            f"Held-out images: top-1 {best.accuracy:.2%} after epoch {best.round}, the best one. "
-            f"Test images: top-1 {result['test_top_1']:.2%} with the weights that are saved"
+            f"Held-out accuracy: {best.accuracy:.2%} after epoch {best.round}, the best one. "
+            f"Test accuracy of the saved weights: {result['test_top_1']:.2%}"
         )
 
 
 def _save(trained: keras.Model, out: Path) -> None:
     with replacing(out / "model.keras") as temporary:
         trained.save(temporary)
-    # Of the same bytes: HDF5's own writing to a full disk crashes the process.
+    # Copied, since HDF5 crashes the process when it writes to a full disk.
     with (
         zipfile.ZipFile(out / "model.keras") as archive,
         replacing(out / "model.weights.h5") as temporary,
@@ -336,7 +336,7 @@ def _save(trained: keras.Model, out: Path) -> None:
 
 @contextmanager
 def dtype_policy(policy: str) -> Iterator[None]:
-    """Keras's global dtype policy within a block."""
+    """Set Keras's global dtype policy inside the block."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -347,16 +347,16 @@ def dtype_policy(policy: str) -> Iterator[None]:
 
 @contextmanager
 def claimed(out: Path, recipe: Any, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Reserves a folder for a run and for this process, and records the run in it.
+    """Lock a folder for a run and record the run in it.
 
     Args:
-        out: Folder, made if it does not exist.
+        out: Folder, created if it does not exist.
         recipe: Recipe of the run, such as `Recipe`.
-        settings: Other values that have to be the same when the run goes on, as JSON holds them.
+        settings: JSON values that must be the same when the run is resumed.
 
     Raises:
-        ValueError: If the folder holds other files or another run, with the value that differs, or if
-            another process holds it.
+        ValueError: If the folder holds other files or another run, or is locked by another process.
+            The message has the first value that differs.
     """
     path = out / _RUN
     check_ours(out, _RUN, "a training run")
@@ -369,7 +369,7 @@ def claimed(out: Path, recipe: Any, settings: Mapping[str, Any]) -> Iterator[Non
         try:
             yield
         except Exception:
-            # Without a checkpoint there is nothing to resume.
+            # There is nothing to resume without a checkpoint.
             if not begun and not (out / _CHECKPOINT).exists():
                 path.unlink()
             raise
@@ -380,7 +380,7 @@ def _check_same(path: Path, recipe: Any, settings: Mapping[str, Any]) -> None:
     if not isinstance(earlier, dict) or "recipe" not in earlier:
         raise ValueError(f"{expected} Received: one without a recipe")
     try:
-        # A run of an earlier version lacks newer fields: it has their defaults.
+        # Fields that are newer than the run have their defaults.
         before = {**earlier, **flat(from_dict(type(recipe), earlier["recipe"]))}
     except ValueError as error:
         raise ValueError(f"{expected} {error}") from None

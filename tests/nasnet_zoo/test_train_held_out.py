@@ -279,7 +279,7 @@ def test_a_run_is_judged_on_what_it_is_not_trained_on_and_evaluated_once(tmp_pat
     capsys.readouterr()
     train(recipe, source, out)
     assert json.loads((out / "test.json").read_text()) == found
-    assert f"Test images: top-1 {found['test_top_1']:.2%}" in capsys.readouterr().out
+    assert f"Test accuracy of the saved weights: {found['test_top_1']:.2%}" in capsys.readouterr().out
 
 
 def test_the_last_weights_are_kept_where_asked_and_heads_may_be_two(tmp_path):
