@@ -61,7 +61,7 @@ class Evaluation:
         return [(name, int(n), float(r), float(p)) for name, n, r, p in rows]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes everything as JSON."""
+        """Write everything as JSON."""
         found = {
             "images": self.images,
             "top_1": self.top_1,
@@ -73,7 +73,7 @@ class Evaluation:
         write_text(path, json.dumps(found, indent=2) + "\n")
 
     def save_picture(self, path: str | os.PathLike[str]) -> None:
-        """Draws the confusion matrix, in the format of the file's suffix."""
+        """Draw the confusion matrix in the format of the file's suffix."""
         title = f"{self.top_1:.2%} of {self.images:,} images"
         save_chart(confusion_chart(self.confusion, self.class_names, title), path)
 
@@ -86,7 +86,7 @@ def evaluate(
     crop: Crop = 1.0,
     class_names: Sequence[str] | None = None,
 ) -> Evaluation:
-    """Evaluates a classifier on the test images of a data set.
+    """Evaluate a classifier on the test images of a data set.
 
     Args:
         model: Keras model of class probabilities, or the path of a ``.keras``, ``.tflite`` or
@@ -96,10 +96,10 @@ def evaluate(
         image_size: Height and width in pixels. Default: the model's.
         crop: Share of the shorter side in the central crop, in (0, 1].
         class_names: Names of the model's classes, in the order of its outputs. Default: the names
-            that the model holds; a model without names is assumed to have the data's classes.
+            that the model stores; a model without names is assumed to have the classes of the data.
 
     Raises:
-        ValueError: If the file is no classifier, or the model and the data differ in image size,
+        ValueError: If the file is not a classifier, or the model and the data differ in image size,
             channels or classes. The message names the first class that differs.
     """
     classifier = load_classifier(model)
@@ -137,10 +137,10 @@ def _check_classes(expected: Sequence[str] | None, source: ImageSource) -> None:
 def evaluate_predictions(
     predictions: Iterable[tuple[Any, np.ndarray]], class_names: tuple[str, ...]
 ) -> Evaluation:
-    """Evaluates batches of class probabilities (batch, classes) and labels (batch,).
+    """Evaluate batches of class probabilities (batch, classes) and labels (batch,).
 
     Raises:
-        ValueError: If there are no images, or the values are no probabilities of the classes.
+        ValueError: If there are no images, or the values are not probabilities of the classes.
     """
     classes = len(class_names)
     confusion = np.zeros((classes, classes), np.int64)

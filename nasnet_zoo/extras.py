@@ -1,4 +1,4 @@
-"""Optional dependencies: what only some commands need and a plain install leaves out."""
+"""Optional dependencies, installed as extras of the package."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _PACKAGE = "nasnet-zoo"
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """Imports a module of an optional dependency.
+    """Import a module of an optional dependency.
 
     Args:
-        module: its full name.
-        extra: the extra of this package that installs it.
+        module: Full name of the module.
+        extra: Extra of this package that installs it.
 
     Raises:
-        ImportError: naming the extra and what it installs, if the module is not there.
+        ImportError: If the module is not installed. The message has the command that installs it.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
-        # Not "nasnet-zoo[extra]", which pip finds only where nasnet-zoo came from.
+        # Not "nasnet-zoo[extra]", which pip finds only if the package was installed from an index.
         wanted = " ".join(f"'{requirement}'" for requirement in requirements(extra))
         raise ImportError(
             f"Expected {missing!r}, of the extra {extra!r} of {_PACKAGE}: pip install {wanted}. "
@@ -35,11 +35,7 @@ def import_extra(module: str, extra: str) -> ModuleType:
 
 
 def requirements(extra: str) -> list[str]:
-    """What an extra of this package installs, as pip takes it.
-
-    Args:
-        extra: its name.
-    """
+    """The requirements of an extra of this package, as arguments of pip."""
     found: list[str] = []
     for line in metadata.requires(_PACKAGE) or ():
         requirement = Requirement(line)

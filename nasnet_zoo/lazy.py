@@ -1,4 +1,4 @@
-"""Lazy imports: Keras and its backend take seconds to load, and much of the package needs neither."""
+"""Lazy imports, since Keras and its backend take seconds to load."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class LazyModule(ModuleType):
 
 
 class KerasFinder(MetaPathFinder):
-    """Finds modules where other finders do, and changes how Keras is loaded.
+    """Finder that delegates to the other finders and changes how Keras is loaded.
 
-    The start-up notes of native libraries are hidden while Keras or TensorFlow is loaded. As soon as
-    Keras is loaded and no module of this package is half loaded, the follower is imported.
+    The start-up messages of native libraries are hidden while Keras or TensorFlow is loaded. The
+    follower is imported as soon as Keras is loaded and no module of this package is partly loaded.
 
     Args:
         follower: Full name of a module of this package that needs Keras.
@@ -46,7 +46,7 @@ class KerasFinder(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of Keras, TensorFlow or a module of this package; None for any other."""
+        """Find the spec of Keras, TensorFlow or a module of this package. None for other modules."""
         native = name in ("keras", "tensorflow")
         if not native and not name.startswith("nasnet_zoo."):
             return None
@@ -71,10 +71,10 @@ class KerasFinder(MetaPathFinder):
 
 
 def follow_keras(module: str) -> None:
-    """Imports a module right after Keras, or now if Keras is imported already.
+    """Import a module right after Keras, or now if Keras is imported already.
 
-    Modules that register Keras classes need it: `keras.models.load_model` finds the classes whichever
-    of this package and Keras was imported first.
+    Modules that register Keras classes need this, so that `keras.models.load_model` finds the classes
+    whether this package or Keras is imported first.
 
     Args:
         module: Full name of the module.

@@ -1,4 +1,4 @@
-"""The classes of images, by a Keras model and by its exported files alike."""
+"""Prediction of the classes of images by a Keras model or an exported file."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Crop = Annotated[float, Interval(gt=0, le=1)]
 
 
 class Prediction(NamedTuple):
-    """A class, and how probable it is that an image is of it.
+    """A predicted class.
 
     Args:
-        class_name: the class.
-        class_index: its place in the model's outputs, from 0.
-        probability: in [0, 1].
+        class_name: Name of the class.
+        class_index: Index of the class in the model's outputs, from 0.
+        probability: Probability of the class, in [0, 1].
     """
 
     class_name: str
@@ -47,25 +47,25 @@ def predict(
     crop: Crop = 1.0,
     class_names: Sequence[str] | None = None,
 ) -> Iterator[list[Prediction]]:
-    """Predicts the classes of image files, which are prepared as `evaluate` prepares them.
+    """Predict the classes of image files, preprocessed as in `nasnet_zoo.evaluation.evaluate`.
 
     Args:
-        model: see `nasnet_zoo.evaluation.evaluate`.
-        images: paths of image files; for a model of one channel they are turned to grey.
-        top: the most classes to give of an image.
-        image_size: height and width in pixels. Default: the model's.
-        crop: share of the shorter side that is looked at, in (0, 1].
-        class_names: of the model, in the order of its outputs. Default: those that it holds. A model
-            of 1,000 classes without names is taken for one of ImageNet; the classes of others are
-            called "class 0" and so on.
+        model: Model or path, see `nasnet_zoo.evaluation.evaluate`.
+        images: Paths of image files. They are converted to grey for a model of one channel.
+        top: Maximum number of classes per image. Default: 5.
+        image_size: Height and width in pixels. Default: the model's.
+        crop: Share of the shorter side in the central crop, in (0, 1]. Default: 1.
+        class_names: Names of the model's classes, in the order of its outputs. Default: the names that
+            the model stores. A model of 1,000 classes without names is assumed to have those of
+            ImageNet; the classes of others are named "class 0", "class 1", ...
 
     Returns:
-        An iterator over the images, which gives the most probable classes of each, best first.
+        Iterator over the images that gives the most probable classes of each in descending order.
 
     Raises:
-        ValueError: if the file is no classifier, an argument is out of range, or naming the image that
-            cannot be read.
-        OSError: if a file cannot be opened.
+        ValueError: If the file is not a classifier, an argument is out of range, or an image cannot be
+            read.
+        OSError: If a file cannot be opened.
 
     Example::
 
@@ -87,7 +87,7 @@ def _predicted(
 ) -> list[Prediction]:
     pixels = _pixels(path, classifier.image_shape[-1])
     image = normalize(resize_with_crop(pixels, (side, side), crop)).numpy()
-    # One by one: a file of another converter may take no more at once.
+    # One by one: a file of another converter may have a fixed batch size of 1.
     (probabilities,) = checked_probabilities(classifier.run(image[None]), images=1)
     names = _class_names(classifier.class_names if class_names is None else class_names, probabilities)
     best = np.argsort(-probabilities, kind="stable")[:top]
@@ -115,9 +115,9 @@ class Classifier(NamedTuple):
     """A Keras model or an exported file, ready to run.
 
     Args:
-        run: from images (batch, height, width, channels) in [-1, 1] to its output.
-        image_shape: (height, width, channels) of the images it takes; None where any will do.
-        class_names: in the order of its outputs, if it holds them.
+        run: Function from images (batch, height, width, channels) in [-1, 1] to the output.
+        image_shape: Height, width and channels of the images. None where any size is accepted.
+        class_names: Class names in the order of the outputs. None if they are not stored.
     """
 
     run: Callable[[np.ndarray], Any]
@@ -125,13 +125,14 @@ class Classifier(NamedTuple):
     class_names: tuple[str, ...] | None
 
     def image_side(self, image_size: int | None) -> int:
-        """The height and width to bring images to.
+        """Height and width in pixels to resize images to.
 
         Args:
-            image_size: that is asked for. Default: the classifier's own.
+            image_size: Requested size. Default: the classifier's own.
 
         Raises:
-            ValueError: if it takes images of any size and none is given, or of another size only.
+            ValueError: If the classifier takes images of any size and none is given, or if it takes
+                another size only.
         """
         height, width, _ = self.image_shape
         side = image_size or height or width
@@ -145,13 +146,14 @@ class Classifier(NamedTuple):
 
 
 def load_classifier(model: keras.Model | str | os.PathLike[str]) -> Classifier:
-    """Makes a classifier of a Keras model, or of a file.
+    """Load a classifier.
 
     Args:
-        model: see `nasnet_zoo.evaluation.evaluate`.
+        model: Model or path, see `nasnet_zoo.evaluation.evaluate`.
 
     Raises:
-        ValueError: if it is no classifier of images with 1 or 3 channels, or the file is broken.
+        ValueError: If the model is not a classifier of images with 1 or 3 channels, or the file is
+            broken.
     """
     if isinstance(model, keras.Model):
         return _of_keras(model)
@@ -187,15 +189,18 @@ def _of_keras(model: keras.Model) -> Classifier:
 
 
 def checked_probabilities(outputs: Any, images: int, classes: int | None = None) -> np.ndarray:
-    """The outputs of a classifier as float32 (images, classes), if they are class probabilities.
+    """Check that the outputs of a classifier are class probabilities.
 
     Args:
-        outputs: to check.
-        images: in the batch.
-        classes: of the data. Default: any number.
+        outputs: Outputs of a batch.
+        images: Number of images in the batch.
+        classes: Number of classes. Default: any number.
+
+    Returns:
+        The probabilities, float32 (images, classes).
 
     Raises:
-        ValueError: if they have another shape, or do not sum to 1.
+        ValueError: If the outputs have another shape or do not sum to 1.
     """
     probabilities = np.asarray(outputs, np.float32)
     shape = probabilities.shape

@@ -1,4 +1,4 @@
-"""Keeping start-up notes of native libraries off the terminal."""
+"""Hide start-up messages of native libraries."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Sends what native code writes to standard error to nowhere while the block runs.
+    """Discard what is written to standard error inside the block, also by native code.
 
-    Libraries log before they can be told not to, and past `sys.stderr`. Exceptions are raised as
-    ever, and are shown when the block has ended.
+    Native libraries log before their log level can be set, and not through `sys.stderr`. Exceptions
+    are raised as usual.
     """
     sys.stderr.flush()
     kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
         sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
+        os.close(null)
 
 
 def start_backend() -> None:
-    """Starts Keras's backend, which logs while it looks for devices."""
+    """Start Keras's backend without its messages about devices."""
     import keras
 
     with quiet_stderr():
