@@ -1,4 +1,4 @@
-"""Object detection: Faster R-CNN on the networks of the zoo."""
+"""Object detection by Faster R-CNN."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Anchors: the boxes that region proposals start from ([R] section 3.1.1, as configured by [D])."""
+"""Anchors of region proposals ([R] section 3.1.1, configured as in [D])."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from keras import ops
 
 
 def anchor_shapes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> np.ndarray:
-    """Heights and widths of a place's anchors: (sizes * ratios, 2) float32.
+    """Heights and widths of the anchors at a position of a map, float32 (sizes * ratios, 2).
 
     Args:
-        sizes: in pixels: the square roots of their areas.
-        aspect_ratios: widths over heights.
+        sizes: Square roots of the areas, in pixels.
+        aspect_ratios: Ratios of width to height.
     """
     roots = np.sqrt(np.asarray(aspect_ratios, np.float32))
     sides = np.asarray(sizes, np.float32)[:, None]
@@ -22,13 +22,13 @@ def anchor_shapes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> np.
 
 
 def grid_anchors(height: Any, width: Any, stride: int, shapes: np.ndarray) -> Any:
-    """The anchors of all places of a map, row by row: (height * width * A, 4).
+    """The anchors of all positions of a map, row by row, (height * width * A, 4).
 
     Args:
-        height: of the map, an int or a scalar tensor.
-        width: likewise.
-        stride: pixels from a place to the next; place (0, 0) is centred on pixel (0, 0), as in [D].
-        shapes: (A, 2), see `anchor_shapes`.
+        height: Height of the map, an int or a scalar tensor.
+        width: Width of the map, an int or a scalar tensor.
+        stride: Pixels between positions. Position (0, 0) is centred on pixel (0, 0), as in [D].
+        shapes: Heights and widths of the anchors, (A, 2), see `anchor_shapes`.
     """
     y = ops.arange(height, dtype="float32") * stride
     x = ops.arange(width, dtype="float32") * stride

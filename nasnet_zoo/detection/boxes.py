@@ -1,7 +1,4 @@
-"""Boxes as tensors (..., 4) of (y_min, x_min, y_max, x_max) in pixels: overlap, coding, suppression.
-
-[R] is Ren et al., arXiv 1506.01497; [D] the configuration that the NASNet detector was released with.
-"""
+"""Overlap, encoding and suppression of boxes: (..., 4) of (y_min, x_min, y_max, x_max) in pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from keras import ops
 _FORMAT = "yxyx"
 # The reciprocals of the box coder's scale factors 10, 10, 5, 5 ([D]).
 _VARIANCE = (0.1, 0.1, 0.2, 0.2)
-# A side grows at most from one cell of the map to 1,000 pixels in one step: exp stays finite.
+# A side grows at most from one position of the map to 1,000 pixels, which keeps exp finite.
 _LARGEST_LOG = math.log(1000 / 16)
 
 
@@ -24,14 +21,14 @@ def iou(boxes1: Any, boxes2: Any) -> Any:
 
 
 def encode(boxes: Any, anchors: Any) -> Any:
-    """Offsets of boxes from anchors ([R] section 3.1.2): (..., 4) of dy, dx, log dh, log dw."""
+    """Encode boxes as offsets from anchors ([R] section 3.1.2): (..., 4) of dy, dx, log dh, log dw."""
     return keras.utils.bounding_boxes.encode_box_to_deltas(
         anchors, boxes, _FORMAT, _FORMAT, variance=_VARIANCE
     )
 
 
 def decode(deltas: Any, anchors: Any) -> Any:
-    """Boxes of the offsets that `encode` gives; a side is at most 62.5 times the anchor's."""
+    """Invert `encode`. A side is at most 62.5 times the anchor's."""
     scale = ops.convert_to_tensor(_VARIANCE, "float32")[2:]
     sides = ops.minimum(deltas[..., 2:], _LARGEST_LOG / scale)
     return keras.utils.bounding_boxes.decode_deltas_to_boxes(
@@ -44,7 +41,7 @@ def decode(deltas: Any, anchors: Any) -> Any:
 
 
 def clip(boxes: Any, height: Any, width: Any) -> Any:
-    """Clips boxes to an image."""
+    """Clip boxes to an image."""
     limits = ops.cast(ops.stack([height, width, height, width]), boxes.dtype)
     return ops.minimum(ops.maximum(boxes, 0.0), limits)
 

@@ -1,7 +1,4 @@
-"""Images with boxes in COCO's format: a JSON file of annotations, and a folder of images.
-
-Everything is read from this format; `coco_from_tfds` writes a TFDS data set in it.
-"""
+"""Data sets in COCO's format: a JSON file of annotations and a folder of images."""
 
 from __future__ import annotations
 
@@ -24,10 +21,10 @@ from nasnet_zoo.files import read_json, write_text
 
 from .matching import CROWD
 
-#: So many faults are told, each in so many letters.
+#: Maximum number of faults in a message, and of characters of a fault.
 _SHOWN, _LENGTH = 3, 300
 
-#: What `pycocotools` can hold in an array.
+#: Range of the integers of `pycocotools`.
 _Id = Annotated[int, Interval(ge=-(2**63), lt=2**63)]
 _CATEGORY = {"id": _Id, "name": str}
 _IMAGE = {"id": _Id, "file_name": str, "height": PositiveInt, "width": PositiveInt}
@@ -44,14 +41,14 @@ _OPTIONAL = ("area", "iscrowd")
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An image and what is on it.
+    """An image with its boxes.
 
     Args:
-        image_id: COCO's.
-        path: of the image file.
-        boxes: float32 (N, 4) of (y_min, x_min, y_max, x_max) in pixels, cut at the image's borders.
-        classes: int32 (N,), indices into `CocoImages.class_names`, or `CROWD`.
-        annotations: the N boxes as `pycocotools` takes them: with ``image_id``, ``category_id``,
+        image_id: COCO's id of the image.
+        path: Path of the image file.
+        boxes: Boxes clipped to the image, float32 (N, 4) of (y_min, x_min, y_max, x_max) in pixels.
+        classes: Indices into `CocoImages.class_names`, or `CROWD`, int32 (N,).
+        annotations: Annotations of the boxes for `pycocotools`, with ``image_id``, ``category_id``,
             ``bbox``, ``area`` and ``iscrowd``.
     """
 
@@ -65,30 +62,30 @@ class Example:
 class CocoImages:
     """A data set in COCO's format.
 
-    Boxes are in pixels of the upright image, turned as its EXIF orientation says, and are cut at its
-    borders. An annotation without ``area`` has that of its box; one without ``iscrowd`` is no crowd.
+    Boxes are in pixels of the image after it is turned upright by its EXIF orientation, and are clipped
+    to it. The default ``area`` of an annotation is that of its box, the default ``iscrowd`` is 0.
 
-    Malformed are: an image or an annotation that lacks a value or has one of another type; an id that
-    an earlier one has; an image whose file is missing, outside the folder, broken, or of another height
-    and width than the annotation file says; a box that has no area in its image; an annotation of an
-    image or a category that is not listed.
+    An image or an annotation is malformed if a value is missing or of another type, or if an earlier
+    one has the same id. An image is also malformed if its file is missing, outside the folder, broken,
+    or differs in height or width; an annotation, if its box has no area within the image, or its image
+    or category is not listed.
 
     Args:
-        annotations: the JSON file.
-        images: the folder of the image files.
-        malformed: "refuse", or "skip" to leave them out and name them in `faults`. With an image go its
-            annotations.
+        annotations: Path of the JSON file.
+        images: Folder of the image files.
+        malformed: "refuse" raises an error for malformed images and annotations. "skip" leaves them
+            out, an image with its annotations, and lists them in `faults`. Default: "refuse".
 
     Raises:
-        ValueError: if the file is not COCO's format, a category is malformed, or naming the first
-            malformed images and annotations if they are refused.
-        OSError: if the file cannot be read.
+        ValueError: If the file is not in COCO's format, a category is malformed, or images or
+            annotations are malformed and refused. The message has the first of them.
+        OSError: If the file cannot be read.
 
     Attributes:
-        class_names: the categories' names, in the order of their COCO ids.
-        category_ids: these ids.
-        examples: one for each image, those without boxes too.
-        faults: what is wrong with each malformed one that was left out.
+        class_names: Names of the categories in the order of their COCO ids.
+        category_ids: COCO ids of the categories.
+        examples: One `Example` for each image, with or without boxes.
+        faults: Messages about the images and annotations that were left out.
     """
 
     @checked
@@ -143,17 +140,17 @@ class CocoImages:
 
     @property
     def paths(self) -> list[Path]:
-        """Files of the images."""
+        """Paths of the image files."""
         return [example.path for example in self.examples]
 
     def ground_truth(self) -> Any:
-        """What `pycocotools` evaluates against: the images and annotations that are here."""
+        """The images and annotations as a `pycocotools.coco.COCO`."""
         coco = import_extra("pycocotools.coco", "detection")
         truth = coco.COCO()
         annotations = [a for example in self.examples for a in example.annotations]
         truth.dataset = {
             "images": [{"id": example.image_id} for example in self.examples],
-            # To `pycocotools` a true box of id 0 is one that nothing matches.
+            # `pycocotools` treats a true box of id 0 as unmatched.
             "annotations": [{**a, "id": number} for number, a in enumerate(annotations, start=1)],
             "categories": [
                 {"id": key, "name": name}
@@ -196,7 +193,7 @@ def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
 def _valid(
     kind: str, entries: list[Any], fields: Mapping[str, Any], faults: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """The entries with all fields and an id of their own; notes the faults of the others."""
+    """Yield the entries with all fields and a unique id. Add the faults of the others to a list."""
     seen: set[int] = set()
     for number, entry in enumerate(entries):
         place = f"{kind} {entry['id']}" if _has_id(entry) else f"{kind} at index {number}"
@@ -216,7 +213,7 @@ def _valid(
 
 @contextlib.contextmanager
 def _noted(place: str, faults: list[str]) -> Iterator[None]:
-    """Adds a `ValueError` to the faults."""
+    """Turn a `ValueError` inside the block into a fault."""
     try:
         yield
     except ValueError as error:
@@ -230,7 +227,7 @@ def _has_id(entry: Any) -> bool:
 
 
 def _file(entry: Mapping[str, Any], folder: Path) -> Path:
-    """The file of an image.
+    """Find the file of an image.
 
     Raises:
         ValueError: if it is not in the folder, or is not the image that the entry describes.
@@ -251,17 +248,17 @@ def _file(entry: Mapping[str, Any], folder: Path) -> Path:
 
 
 def _complete(annotation: Mapping[str, Any]) -> dict[str, Any]:
-    """What `pycocotools` needs of an annotation."""
+    """Reduce an annotation to the values that `pycocotools` needs, with defaults."""
     _, _, w, h = annotation["bbox"]
     values = {"area": w * h, "iscrowd": 0, **annotation}
     return {name: values[name] for name in ("image_id", "category_id", "bbox", "area", "iscrowd")}
 
 
 def _box(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> np.ndarray:
-    """The part of a box within its image, (y_min, x_min, y_max, x_max).
+    """Clip a box to its image, (y_min, x_min, y_max, x_max).
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If the box has no area within the image.
     """
     x, y, w, h = annotation["bbox"]
     height, width = image["height"], image["width"]
@@ -275,18 +272,18 @@ def _box(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> np.ndarray:
 
 
 def coco_from_tfds(builder: Any, split: str, out: str | os.PathLike[str]) -> None:
-    """Writes a split of a TFDS data set, such as ``coco/2017``, in COCO's format.
+    """Write a split of a TFDS data set, such as ``coco/2017``, in COCO's format.
 
-    The image files are those that TFDS holds. An image with an EXIF orientation, which TFDS does not
-    heed, is encoded anew without it. ``out`` gets ``annotations.json`` and ``images/``.
+    Image files are copied unless they have an EXIF orientation, which TFDS ignores; such images are
+    saved as PNG without it. ``out`` gets ``annotations.json`` and ``images/``.
 
     Args:
-        builder: a `tensorflow_datasets` builder whose data is prepared, with the features of COCO.
-        split: such as "train".
-        out: a new or empty folder.
+        builder: `tensorflow_datasets` builder whose data is prepared, with the features of COCO.
+        split: Name of the split, such as "train".
+        out: New or empty folder.
 
     Raises:
-        ValueError: if its examples have no boxes, or ``out`` holds something.
+        ValueError: If the examples have no boxes, or ``out`` is not empty.
     """
     tfds = import_extra("tensorflow_datasets", "detection")
     pillow = import_extra("PIL.Image", "detection")

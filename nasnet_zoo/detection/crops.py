@@ -1,4 +1,4 @@
-"""Crops of feature maps at proposals, by bilinear interpolation ([D])."""
+"""Crops of feature maps at proposals by bilinear interpolation ([D])."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from keras import ops
 
 
 def crop_and_resize(features: Any, boxes: Any, size: int) -> Any:
-    """Resamples boxes of feature maps to squares: what `tf.image.crop_and_resize` computes, by gathers.
+    """Resample boxes of feature maps to squares as `tf.image.crop_and_resize` does.
 
     Args:
-        features: (batch, height, width, channels).
-        boxes: (batch, N, 4), as parts of the map: 0 is the centre of its first row or column, 1 of its
-            last. Outside the map there are zeros.
-        size: height and width of a crop, at least 2.
+        features: Feature maps, (batch, height, width, channels).
+        boxes: Normalized boxes, (batch, N, 4): 0 is the centre of the first row or column, 1 of the
+            last. Values outside the map are 0.
+        size: Height and width of a crop, at least 2.
 
     Returns:
-        (batch, N, size, size, channels).
+        Crops, (batch, N, size, size, channels).
     """
     _, height, width, channels = features.shape
     height = ops.shape(features)[1] if height is None else height
@@ -25,7 +25,7 @@ def crop_and_resize(features: Any, boxes: Any, size: int) -> Any:
     steps = ops.arange(size, dtype="float32") / (size - 1)
 
     def places(first: Any, last: Any, length: Any) -> tuple[Any, Any, Any, Any]:
-        """Neighbours before and after, the weight of the latter, and whether it is on the map."""
+        """Previous and next neighbours, the weight of the next, and whether it is on the map."""
         extent = ops.cast(length - 1, "float32")
         at = (first[..., None] + (last - first)[..., None] * steps) * extent
         inside = ops.logical_and(at >= 0, at <= extent)
@@ -39,8 +39,8 @@ def crop_and_resize(features: Any, boxes: Any, size: int) -> Any:
     first = ops.arange(ops.shape(features)[0], dtype="int32")[:, None, None, None] * height * width
 
     def gather(y: Any, x: Any) -> Any:
-        # Reshaped for each gather alone: so the gradients of the four are added as maps. Of one tensor
-        # they would be kept as crops side by side, twice the memory.
+        # One reshape per gather, so that the gradients are added as maps. With a common one they would
+        # be kept as crops, which takes twice the memory.
         flat = ops.reshape(features, (-1, channels))
         return ops.take(flat, first + y[..., :, None] * width + x[..., None, :], axis=0)
 

@@ -1,4 +1,4 @@
-"""How well a detector finds objects: COCO's twelve numbers, by `pycocotools`."""
+"""Evaluation of detectors by COCO's twelve metrics, with `pycocotools`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .input import evaluation_batches
 from .prediction import detections
 from .ranges import ImageSize
 
-#: COCO's numbers, in its order: average precision over IoU of 0.50 to 0.95, at 0.50 and at 0.75, of
+#: COCO's metrics in its order: average precision over IoU of 0.50 to 0.95, at 0.50 and at 0.75, of
 #: small, medium and large objects; average recall with 1, 10 and 100 detections, and by size.
 METRICS = (
     "AP", "AP50", "AP75", "APs", "APm", "APl",
@@ -30,16 +30,16 @@ METRICS = (
 def check_class_names(
     name: str, class_names: Sequence[str], other: str, other_names: Sequence[str]
 ) -> None:
-    """Checks that two lists of classes are the same, in the same order.
+    """Check that two lists of classes are equal.
 
     Args:
-        name: of what has the expected classes, for the message.
-        class_names: the expected ones.
-        other: of what has to have them too.
-        other_names: the classes that it has.
+        name: Name of the object with the expected classes, for the message.
+        class_names: Expected classes.
+        other: Name of the object with the received classes.
+        other_names: Received classes.
 
     Raises:
-        ValueError: naming the first difference.
+        ValueError: If the lists differ. The message has the first difference.
     """
     for number, (expected, received) in enumerate(zip_longest(class_names, other_names)):
         if expected != received:
@@ -56,21 +56,21 @@ def detect(
     size: ImageSize,
     batch_size: PositiveInt = 8,
 ) -> list[dict[str, Any]]:
-    """The detections of all images, in COCO's result format.
+    """Detect the objects on all images.
 
     Args:
-        detector: a `FasterRCNN`, or what gives the same of images.
-        source: of the images.
-        size: to which the images are brought, in pixels.
-        batch_size: images at once.
+        detector: `FasterRCNN`, or a function with the same input and output.
+        source: Source of the images.
+        size: Height and width in pixels of the square that images are fitted into.
+        batch_size: Images in a batch. Default: 8.
 
     Returns:
-        A dict of ``image_id``, ``category_id``, ``bbox`` (x, y, width, height) in pixels of the file,
-        and ``score`` for every detection: what COCO's server takes as JSON.
+        Detections in the JSON format of COCO's server: dicts of ``image_id``, ``category_id``, ``bbox``
+        (x, y, width, height) in pixels of the file, and ``score``.
 
     Raises:
-        ValueError: if an argument is out of range, or naming an image that cannot be read.
-        NotFiniteError: if a number in the detector is infinite or no number.
+        ValueError: If an argument is out of range or an image cannot be read.
+        NotFiniteError: If a value in the detector is infinite or NaN.
     """
     results, examples = [], iter(source.examples)
     with broken_images_named(source):
@@ -84,7 +84,7 @@ def detect(
 def _results(
     source: CocoImages, example: Example, found: dict[str, np.ndarray], scale: float
 ) -> list[dict[str, Any]]:
-    """The detections on an image, in COCO's result format."""
+    """Convert the detections on an image to COCO's result format."""
     results = []
     for n in range(found["count"]):
         y, x, y_end, x_end = (found["boxes"][n] / scale).tolist()
@@ -100,18 +100,21 @@ def _results(
 
 
 def evaluate(source: CocoImages, results: list[dict[str, Any]]) -> dict[str, float]:
-    """COCO's twelve numbers (`METRICS`), in [0, 1]; -1 where there is no object of a size.
+    """Compute COCO's twelve metrics.
 
     Args:
-        source: what is true.
-        results: see `detect`.
+        source: Images with their true boxes.
+        results: Output of `detect`.
+
+    Returns:
+        Values in [0, 1] by their names in `METRICS`, or -1 if there are no objects of a size.
     """
     coco_eval = import_extra("pycocotools.cocoeval", "detection")
     if not results:
         return dict.fromkeys(METRICS, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = source.ground_truth()
-        # `loadRes` writes into what it is given.
+        # `loadRes` changes its argument.
         found = truth.loadRes([dict(result) for result in results])
         evaluation = coco_eval.COCOeval(truth, found, "bbox")
         evaluation.params.imgIds = sorted(example.image_id for example in source.examples)

@@ -1,4 +1,4 @@
-"""Faster R-CNN on a network of the zoo ([R]; [N] section 4.2; settings of [D])."""
+"""Faster R-CNN ([R]; [N] section 4.2) with the settings of [D]."""
 
 from __future__ import annotations
 
@@ -26,40 +26,42 @@ LOSSES = ("rpn_objectness", "rpn_boxes", "classes", "boxes")
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class FasterRCNN(keras.Model):
-    """A two-stage detector: proposals from a network's first half, classified by its second.
+    """A two-stage detector: a network's first half proposes regions, its second half classifies them.
 
-    It takes images (batch, height, width, channels) in [-1, 1], of any size, and gives a dict of
-    ``boxes`` (batch, detections, 4), (y_min, x_min, y_max, x_max) in pixels, ``scores`` and
-    ``classes`` (batch, detections), best first, and ``count`` (batch,): what comes after it is zeros.
-    The scores of an image on which a number in the network is not finite are NaN.
+    Input: images of any size, (batch, height, width, channels) in [-1, 1]. Output: a dict of ``boxes``
+    (batch, detections, 4) of (y_min, x_min, y_max, x_max) in pixels, ``scores`` and ``classes`` (batch,
+    detections) in descending order of the score, padded with zeros after the first ``count`` (batch,).
+    The scores of an image are NaN if a value in the network is not finite.
 
-    `fit` it on batches of images and a dict of ``boxes`` (batch, N, 4) and ``classes`` (batch, N), with
-    -1 (`PADDING`) as the class of boxes that only fill the batch and -2 (`CROWD`) for crowds. It has
-    its losses in itself: ``compile(optimizer)``.
+    `fit` takes batches of images and a dict of ``boxes`` (batch, N, 4) and ``classes`` (batch, N). The
+    class of padding is -1 (`PADDING`) and that of crowds -2 (`CROWD`). The losses are part of the
+    model: ``compile(optimizer)``.
 
     Args:
-        network: a model of this package, such as ``NASNetMobile(include_top=False)``, with its weights.
-            Of a classifier the last layers are not used.
-        class_names: one for each kind of objects.
-        anchor_sizes: in pixels ([D]: a quarter of 256 to twice).
-        aspect_ratios: widths over heights ([D]).
-        rpn_filters: of the region proposals' 3x3 convolution ([D]: 512).
-        candidates: best proposals that non-maximum suppression looks at.
-        proposals: after it, that are classified ([R]: 300).
-        rpn_nms_iou: the largest of two proposals ([D]: 0.7).
-        rpn_samples: anchors of each image that the losses look at ([R]: 256, half of them positive).
-        box_samples: proposals of each image that the losses look at ([D]: 64, a quarter positive).
-        crop_size: of the map at a proposal ([D]: 17).
-        detections: at most, per image ([D]: 100).
-        nms_iou: the largest of two detections of a class ([D]: 0.6).
-        score: the least of a detection.
-        train_batch_norm: whether batch norm uses and updates the statistics of the batch in training.
-            By default it is frozen ([N]): right for pretrained weights and small batches.
-        seed: of the samples.
+        network: Model of this package with its weights, such as ``NASNetMobile(include_top=False)``.
+            The last layers of a classifier are not used.
+        class_names: Names of the classes, each unique.
+        anchor_sizes: Square roots of the anchors' areas in pixels. Default: 64, 128, 256, 512 ([D]).
+        aspect_ratios: Ratios of width to height of the anchors. Default: 0.5, 1, 2 ([D]).
+        rpn_filters: Filters of the 3x3 convolution of the region proposals. Default: 512 ([D]).
+        candidates: Number of best proposals before non-maximum suppression. Default: 1000.
+        proposals: Number of proposals to classify, after the suppression. Default: 300 ([R]).
+        rpn_nms_iou: Largest IoU of two proposals, in [0, 1]. Default: 0.7 ([D]).
+        rpn_samples: Anchors of each image that are sampled for the losses, at most half of them
+            positive. Default: 256 ([R]).
+        box_samples: Proposals of each image that are sampled for the losses, at most a quarter of them
+            positive. Default: 64 ([D]).
+        crop_size: Height and width of the feature crop of a proposal. Default: 17 ([D]).
+        detections: Maximum number of detections of an image. Default: 100 ([D]).
+        nms_iou: Largest IoU of two detections of a class, in [0, 1]. Default: 0.6 ([D]).
+        score: Least score of a detection, in [0, 1]. Default: 0.05.
+        train_batch_norm: Whether batch norm uses and updates the statistics of the batch in training.
+            Default: false ([N]), for pretrained weights and small batches.
+        seed: Seed of the sampling. Default: 0.
 
     Raises:
-        ValueError: if an argument is out of range, two classes have the same name, or ``network`` is no
-            model of this package.
+        ValueError: If an argument is out of range, two classes have the same name, or ``network`` is
+            not a model of this package.
     """
 
     @checked
@@ -151,12 +153,12 @@ class FasterRCNN(keras.Model):
     # === First stage ===
 
     def propose(self, images: Any, training: bool = False) -> dict[str, Any]:
-        """Features and region proposals.
+        """Compute features and region proposals.
 
         Returns:
-            ``features`` (batch, height, width, channels), ``anchors`` (A, 4), ``objectness``
+            Dict of ``features`` (batch, height, width, channels), ``anchors`` (A, 4), ``objectness``
             (batch, A) as logits, ``deltas`` (batch, A, 4), ``proposals`` (batch, `proposals`, 4) and
-            ``found`` (batch, `proposals`), which of those there are.
+            ``found`` (batch, `proposals`), the mask of the proposals that are not padding.
         """
         states = self.first_half(images, training=training and self.train_batch_norm)
         features = ops.concatenate(states, axis=-1)
@@ -205,7 +207,7 @@ class FasterRCNN(keras.Model):
         return logits, ops.reshape(self.class_boxes(pooled), (batch, count, self.classes, 4))
 
     def call(self, images: Any, training: bool = False) -> dict[str, Any]:
-        """Detections; in training what the losses need, see `propose`."""
+        """Detect objects, or in training return the output of `propose` for the losses."""
         proposed = self.propose(images, training)
         if training:
             return proposed
@@ -216,12 +218,12 @@ class FasterRCNN(keras.Model):
         scores = ops.softmax(logits, axis=-1)[..., 1:]
         scores = ops.where(proposed["found"][..., None], scores, 0.0)
         found = self._detections(boxes, scores)
-        # What is no number is less than every score: without this, it would pass for an empty image.
+        # NaN is below every score and would look like an image without objects.
         finite = _finite(proposed["objectness"], proposed["deltas"], logits, deltas)
         return {**found, "scores": ops.where(finite[:, None], found["scores"], float("nan"))}
 
     def _detections(self, boxes: Any, scores: Any) -> dict[str, Any]:
-        """The best boxes of (batch, N, classes, 4) after non-maximum suppression in each class."""
+        """Select the best of boxes (batch, N, classes, 4) by non-maximum suppression in each class."""
         boxes, classes, scores, found = suppress_in_classes(
             boxes,
             scores,
@@ -241,18 +243,18 @@ class FasterRCNN(keras.Model):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The means of the four losses, beside Keras's own."""
+        """Keras's metrics and the means of the four losses."""
         return [*super().metrics, *self._losses_seen]
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **_: Any
     ) -> Any:
-        """The sum of `detection_losses` and of the regularisation, for `fit`."""
+        """Add up `detection_losses` and the regularization for `fit`."""
         _, height, width = _sizes(x)
         found = self.detection_losses(y_pred, y["boxes"], y["classes"], (height, width))
         for metric, loss in zip(self._losses_seen, found, strict=True):
             metric.update_state(loss)
-        # [D] counts the boxes' losses twice.
+        # [D] gives the losses of boxes a weight of 2.
         objectness, rpn_boxes, classes, boxes = found
         total = objectness + 2.0 * rpn_boxes + classes + 2.0 * boxes
         return sum(self.losses, start=total)
@@ -260,13 +262,16 @@ class FasterRCNN(keras.Model):
     def detection_losses(
         self, proposed: dict[str, Any], boxes: Any, classes: Any, image_size: tuple[Any, Any]
     ) -> tuple[Any, Any, Any, Any]:
-        """The losses of both stages: objectness and boxes of anchors, classes and boxes of proposals.
+        """Compute the losses of both stages.
 
         Args:
-            proposed: what `propose` gave.
-            boxes: the true ones, (batch, N, 4).
-            classes: theirs, (batch, N) int32, with `PADDING` and `CROWD`.
-            image_size: height and width.
+            proposed: Output of `propose`.
+            boxes: True boxes, (batch, N, 4).
+            classes: Classes of the true boxes, `PADDING` or `CROWD`, int32 (batch, N).
+            image_size: Height and width of the images.
+
+        Returns:
+            Losses of objectness and boxes of the anchors, and of classes and boxes of the proposals.
         """
         boxes, classes = ops.cast(boxes, "float32"), ops.cast(classes, "int32")
         anchors = proposed["anchors"]
@@ -280,7 +285,7 @@ class FasterRCNN(keras.Model):
         rpn_boxes = _smooth_l1(_at(proposed["deltas"], index) - targets)
         rpn = _mean(objectness, drawn, drawn), _mean(rpn_boxes, positive, drawn)
 
-        # True boxes are proposals too, so that from the first step on there are positive ones.
+        # True boxes are proposals too, so that there are positive ones from the first step on.
         proposals = ops.stop_gradient(ops.concatenate([proposed["proposals"], boxes], axis=1))
         exists = ops.concatenate([proposed["found"], classes >= 0], axis=1)
         matched, assignment = match(iou(proposals, boxes), classes, 0.5, 0.5)
@@ -299,26 +304,26 @@ class FasterRCNN(keras.Model):
     # === Config ===
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs; the network as a serialised Keras model."""
+        """Return the arguments, the network as a serialised Keras model."""
         network = keras.saving.serialize_keras_object(self.network)
         return {"network": network, "name": self.name, **self._own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FasterRCNN:
-        """A detector of the same kind, with new weights."""
+        """Create a detector of the same kind with new weights."""
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects)
         return cls(**{**config, "network": network})
 
 
 def _sizes(images: Any) -> tuple[Any, Any, Any]:
-    """Batch, height and width: numbers where they are known, else scalar tensors."""
+    """Batch size, height and width: ints if they are known, else scalar tensors."""
     known, here = images.shape, ops.shape(images)
     batch, height, width = (here[k] if known[k] is None else known[k] for k in range(3))
     return batch, height, width
 
 
 def _finite(*values: Any) -> Any:
-    """Of which images all numbers are finite, (batch,), by comparison: LiteRT has no `isfinite`."""
+    """Whether all values of an image are finite, (batch,). LiteRT has no `isfinite`."""
     largest = float(np.finfo(np.float32).max)
     parts = [ops.all(ops.abs(v) <= largest, axis=tuple(range(1, len(v.shape)))) for v in values]
     return ops.all(ops.stack(parts), axis=0)
@@ -337,7 +342,7 @@ def _smooth_l1(difference: Any) -> Any:
 
 
 def _mean(losses: Any, where: Any, among: Any) -> Any:
-    """The sum where it counts, over how many were drawn; the mean over images."""
+    """Sum over ``where``, divided by the number of ``among``; the mean over images."""
     total = ops.sum(ops.where(where, losses, 0.0), axis=-1)
     number = ops.sum(ops.cast(among, "float32"), axis=-1)
     return ops.mean(total / ops.maximum(number, 1.0))

@@ -1,4 +1,4 @@
-"""A network cut at its second reduction: proposal features and box head ([N] table 4, [D])."""
+"""A network split at its second reduction cell: proposal features and box head ([N] table 4, [D])."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from nasnet_zoo.network import places_of
 
 
 def split_network(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """Cut a network of the zoo before its second reduction cell; the halves share its weights.
+    """Split a network before its second reduction cell. The halves share its weights.
 
-    Of NASNet-A Large the first half ends with cell 11 at a sixteenth of the image's size, and the box
+    In NASNet-A Large the first half ends with cell 11 at a sixteenth of the image's size, and the box
     head is cells 12 to 17 with their reduction cell.
 
     Args:
         model: Model of this package, with or without its classifier.
 
     Returns:
-        From images to the states, (batch, height, width, channels) each, that the later cells read;
-        and from those states to the features before pooling.
+        Model from images to the states that the later cells read, (batch, height, width, channels)
+        each, and model from these states to the features before pooling.
 
     Raises:
-        ValueError: If the model is not of this package, or its box head reads states of several
+        ValueError: If the model is not of this package, or its box head reads states of different
             sizes.
     """
     later = [cell for cell, place in places_of(model).items() if place.stack == STACKS - 1]

@@ -1,7 +1,7 @@
-"""The input pipeline: images with boxes to square batches.
+"""The input pipeline of detectors.
 
-An image keeps its aspect ratio: it is resized to fit a square of the batch, and lies in its upper left
-corner; the rest is grey, the 0 of images in [-1, 1].
+An image keeps its aspect ratio. It is resized to fit the upper left corner of a square, whose rest is
+grey, the 0 of images in [-1, 1].
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ def training_batches(
     start: int = 0,
     flip: bool = True,
 ) -> tf.data.Dataset:
-    """Batches without end, as `FasterRCNN` is fitted on; the same ones for the same seed.
+    """Endless training batches for `FasterRCNN`.
 
     Args:
-        source: of the images.
-        size: height and width in pixels.
-        batch_size: images in a batch.
-        seed: of the order and of the mirroring.
-        start: the training step to begin with.
-        flip: whether half of the images are mirrored.
+        source: Source of the images.
+        size: Height and width of a batch in pixels.
+        batch_size: Images in a batch.
+        seed: Seed of the order and of the mirroring. Default: 0.
+        start: First training step. Default: 0.
+        flip: Whether half of the images are mirrored. Default: true.
 
     Returns:
         Images (batch, size, size, 3) in [-1, 1], and a dict of ``boxes`` (batch, N, 4) float32 and
-        ``classes`` (batch, N) int32, where N is the most boxes of any image.
+        ``classes`` (batch, N) int32, where N is the largest number of boxes of an image.
     """
     paths, boxes, classes = _tensors(source)
 
@@ -51,7 +51,7 @@ def training_batches(
         found = boxes[index] * scale
         key = tf.stack([tf.constant(seed, tf.int64), position])
         if flip and tf.random.stateless_uniform([], key) < 0.5:
-            # Within the image: what is grey stays on the right.
+            # Before the image is padded on its right.
             width = tf.cast(tf.shape(image)[1], tf.float32)
             image = tf.reverse(image, [1])
             y, x, y_end, x_end = tf.unstack(found, axis=-1)
@@ -65,7 +65,7 @@ def training_batches(
 
 @checked
 def evaluation_batches(source: CocoImages, size: ImageSize, batch_size: PositiveInt) -> tf.data.Dataset:
-    """All images once: (images, scales); a scale times a pixel of the file gives one of the image."""
+    """Batches of all images once, with the ratios of their sizes to those of the files."""
 
     def example(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, scale = fitted(read_image(path), size)
@@ -77,7 +77,7 @@ def evaluation_batches(source: CocoImages, size: ImageSize, batch_size: Positive
 
 
 def _tensors(source: CocoImages) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Paths, and boxes and classes padded to the most of any image, at least one."""
+    """Paths, and boxes and classes padded to the largest number of an image, at least 1."""
     count, most = len(source.examples), max(1, *(len(e.classes) for e in source.examples))
     boxes = np.zeros((count, most, 4), np.float32)
     classes = np.full((count, most), PADDING, np.int32)
@@ -89,7 +89,7 @@ def _tensors(source: CocoImages) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 
 def fitted(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The image resized to fit a square, in [-1, 1], and how much larger it became."""
+    """Resize an image to fit a square, in [-1, 1]. Return it with the ratio of its sizes."""
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     scale = size / tf.reduce_max(shape)
     fitting = tf.maximum(tf.cast(tf.round(shape * scale), tf.int32), 1)
@@ -97,7 +97,7 @@ def fitted(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def squared(image: tf.Tensor, size: int) -> tf.Tensor:
-    """The image in the upper left corner of a grey square."""
+    """Pad an image to a square with grey below and on the right."""
     below, right = size - tf.shape(image)[0], size - tf.shape(image)[1]
     image = tf.pad(image, [[0, below], [0, right], [0, 0]])
     image.set_shape((size, size, 3))

@@ -10,7 +10,7 @@ from keras import ops
 from .boxes import top_k
 
 #: Classes of boxes that are no objects: padding of a batch, and crowds, which are neither objects nor
-#: background. Real classes count from 0.
+#: background. Other classes are counted from 0.
 PADDING, CROWD = -1, -2
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
@@ -19,7 +19,7 @@ POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 def match(
     overlaps: Any, classes: Any, positive: float, negative: float, best_for_each: bool = False
 ) -> tuple[Any, Any]:
-    """Matches candidates to true boxes by their IoU.
+    """Match candidates to true boxes by their IoU.
 
     Args:
         overlaps: IoU of candidates and true boxes, (batch, candidates, boxes).
@@ -52,7 +52,7 @@ def match(
 def sample(
     assignment: Any, size: int, positive_share: float, seed: keras.random.SeedGenerator
 ) -> tuple[Any, Any]:
-    """Samples candidates for a loss: positive ones up to a share, the rest negative.
+    """Sample candidates for a loss: positive ones up to a share, the rest negative.
 
     Args:
         assignment: Assignment of the candidates, see `match`, (batch, candidates).

@@ -1,4 +1,4 @@
-"""Detections on single images, as pictures and as data."""
+"""Detections on image files, as pictures and as data."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ from .faster_rcnn import FasterRCNN
 from .input import fitted, squared
 from .ranges import ImageSize
 
-#: Suffixes of the formats that pictures are written in; those of other images become PNG.
+#: Suffixes of the formats of pictures. Pictures of other images are written as PNG.
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
 
 def detections(detector: Callable[[Any], dict[str, Any]], images: Any) -> dict[str, np.ndarray]:
-    """What a detector finds on a batch of images, as arrays.
+    """Run a detector on a batch of images.
 
     Args:
-        detector: a `FasterRCNN`, or what gives the same of images.
-        images: float32 (batch, height, width, 3) in [-1, 1].
+        detector: `FasterRCNN`, or a function with the same input and output.
+        images: Images, float32 (batch, height, width, 3) in [-1, 1].
+
+    Returns:
+        The outputs of the detector as arrays.
 
     Raises:
-        NotFiniteError: if a number in the detector is infinite or no number.
+        NotFiniteError: If a value in the detector is infinite or NaN.
     """
     found = {name: np.asarray(values) for name, values in detector(images).items()}
     if not all(np.isfinite(found[name]).all() for name in ("boxes", "scores")):
@@ -43,21 +46,21 @@ def detections(detector: Callable[[Any], dict[str, Any]], images: Any) -> dict[s
 def predict_files(
     detector: FasterRCNN, paths: Sequence[str | os.PathLike[str]], size: ImageSize, score: Share
 ) -> Iterator[tuple[Path, np.ndarray, dict[str, np.ndarray]]]:
-    """The detections on image files.
+    """Detect the objects on image files.
 
     Args:
-        detector: what finds them.
-        paths: of the files.
-        size: to which an image is brought, in pixels.
-        score: the least of a detection.
+        detector: Detector.
+        paths: Paths of the files.
+        size: Height and width in pixels of the square that an image is fitted into.
+        score: Least score of a detection, in [0, 1].
 
     Returns:
-        An iterator over the images, which gives of each the path, the pixels, uint8 (height, width, 3),
-        and a dict of ``boxes`` (N, 4) in its pixels, ``scores`` (N,) and ``classes`` (N,), best first.
+        Iterator over the images. It gives the path, the pixels, uint8 (height, width, 3), and a dict of
+        ``boxes`` (N, 4) in these pixels, ``scores`` (N,) and ``classes`` (N,) in descending order.
 
     Raises:
-        ValueError: if an argument is out of range, or a file cannot be read.
-        NotFiniteError: see `detections`.
+        ValueError: If an argument is out of range or a file cannot be read.
+        NotFiniteError: If a value in the detector is infinite or NaN.
     """
     return (_predicted(detector, Path(path), size, score) for path in paths)
 
@@ -77,11 +80,11 @@ def _predicted(
 def as_results(
     path: Path, found: dict[str, np.ndarray], class_names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Detections on an image for JSON: COCO's result format, with names instead of ids.
+    """Convert the detections on an image to COCO's result format, with names instead of ids.
 
     Returns:
-        For every detection a dict of ``file_name``, ``category_name``, ``bbox`` (x, y, width, height)
-        in pixels of the image, and ``score``.
+        A dict of ``file_name``, ``category_name``, ``bbox`` (x, y, width, height) in pixels of the
+        image, and ``score`` for every detection.
     """
     results = []
     for box, score, kind in zip(found["boxes"], found["scores"], found["classes"], strict=True):
@@ -98,14 +101,14 @@ def as_results(
 
 
 def picture_paths(images: Sequence[Path], out: Path) -> list[Path]:
-    """Where the pictures of images go: under their own names, of equal names numbered from 2.
+    """Choose paths for the pictures of images: their own names, equal ones numbered from 2.
 
     Args:
-        images: the files that detections are drawn of.
-        out: the folder of the pictures.
+        images: Image files.
+        out: Folder of the pictures.
 
     Raises:
-        ValueError: if ``out`` is a file, or already holds a file of one of these names.
+        ValueError: If ``out`` is a file, or a file of one of these names exists there.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: expected a folder for the pictures. Received: a file")
@@ -114,13 +117,13 @@ def picture_paths(images: Sequence[Path], out: Path) -> list[Path]:
     for image in images:
         suffix = image.suffix if image.suffix.lower() in _PICTURES else ".png"
         name, number = f"{image.stem}{suffix}", 1
-        # Some file systems take upper and lower case for the same.
+        # Some file systems ignore case.
         while name.lower() in taken:
             number += 1
             name = f"{image.stem}_{number}{suffix}"
         taken.add(name.lower())
         paths.append(out / name)
-    # Resolved: a missing folder that ".." leaves again is made later, and then leads elsewhere.
+    # Resolved, since ".." behind a missing folder means another path once that is created.
     there = [path for path in paths if os.path.lexists(out.resolve() / path.name)]
     if there:
         raise ValueError(
@@ -133,11 +136,11 @@ def picture_paths(images: Sequence[Path], out: Path) -> list[Path]:
 def draw(
     pixels: np.ndarray, found: dict[str, Any], class_names: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Writes an image with its detections drawn on it; the file's suffix says in which format.
+    """Draw detections on an image and write it in the format of the file's suffix.
 
     Raises:
-        ImportError: if Pillow is not installed.
-        OSError: if the file cannot be written.
+        ImportError: If Pillow is not installed.
+        OSError: If the file cannot be written.
     """
     image_module = import_extra("PIL.Image", "detection")
     drawing = import_extra("PIL.ImageDraw", "detection")

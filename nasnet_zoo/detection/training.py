@@ -1,4 +1,4 @@
-"""Training a detector by a recipe: Keras's `fit` underneath, resumable at any moment."""
+"""Resumable training of a detector by a recipe, with Keras's `fit`."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from .recipes import DetectionRecipe
 
 
 class CocoEvaluation(keras.callbacks.Callback):
-    """Logs COCO's twelve numbers after every epoch, as ``val_AP`` and so on.
+    """Callback that logs COCO's twelve metrics after every epoch, as ``val_AP`` and so on.
 
     Args:
-        source: what is evaluated on.
-        size: to which its images are brought, in pixels.
+        source: Images to evaluate.
+        size: Height and width in pixels of the square that images are fitted into.
     """
 
     def __init__(self, source: CocoImages, size: int) -> None:
@@ -42,11 +42,11 @@ class CocoEvaluation(keras.callbacks.Callback):
 
     @functools.cached_property
     def _detector(self) -> Any:
-        """The model as one function, traced in the first epoch only."""
+        """The model as a function that is traced in the first epoch only."""
         return tf.function(lambda images: self.model(images, training=False), reduce_retracing=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Evaluates."""
+        """Evaluate the detector."""
         with averaged(self.model):
             results = detect(self._detector, self._source, self._size)
         found = evaluate(self._source, results)
@@ -55,7 +55,7 @@ class CocoEvaluation(keras.callbacks.Callback):
 
 
 def build_detector(recipe: DetectionRecipe, class_names: Sequence[str], seed: int = 0) -> FasterRCNN:
-    """The detector of a recipe, for images of any size."""
+    """Build the detector of a recipe, for images of any size."""
     a, settings = recipe.model.architecture, recipe.detector
     network = from_architecture(
         a,
@@ -91,25 +91,25 @@ def train_detector(
     tensorboard: bool = False,
     verbose: int | None = None,
 ) -> FasterRCNN:
-    """Trains a detector, or resumes an earlier call with the same ``out``.
+    """Train a detector, or resume an earlier call with the same ``out``.
 
-    The folder gets ``run.json``, ``checkpoint.npz``, ``history.csv`` with the losses and COCO's numbers
+    The folder gets ``run.json``, ``checkpoint.npz``, ``history.csv`` with the losses and COCO's metrics
     of every epoch, and at the end ``detector.keras``.
 
     Args:
         recipe: Recipe to follow.
         train: Training images.
         test: Test images, evaluated after every epoch.
-        out: Output folder, made if it does not exist.
-        start_from: Path of a ``detector.keras`` with the initial weights. If it is of other classes,
-            the last two layers get new weights. Default: the recipe's weights.
+        out: Output folder, created if it does not exist.
+        start_from: Path of a ``detector.keras`` with the initial weights. If its classes differ, the
+            last two layers get new weights. Default: the recipe's weights.
         seed: Seed of the initial weights and of all random draws. Default: 0.
         tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``. Default: false.
-        verbose: Verbosity of `fit`. Default: a progress bar on a terminal, else a line for an epoch.
+        verbose: Verbosity of `fit`. Default: a progress bar on a terminal, else a line per epoch.
 
     Raises:
         ValueError: If an argument is out of range, there are too few images for a step, the classes
-            of the two sets differ, ``start_from`` is no such detector, ``out`` holds another run, or
+            of the two sets differ, ``start_from`` is another detector, ``out`` holds another run, or
             an image cannot be read.
         NotFiniteError: If the loss is infinite or NaN; ``out`` keeps the last good checkpoint.
     """
@@ -148,7 +148,7 @@ def train_detector(
             tensorboard=tensorboard,
             verbose=verbose,
         )
-        # What is used and exported computes in float32 and keeps its activations.
+        # The saved detector computes in float32, without gradient checkpointing.
         plain = changed(recipe, model={"weights": None}, run={"gradient_checkpointing": False})
         trained = build_detector(plain, train.class_names, seed)
         copy_weights(detector, trained)
@@ -158,11 +158,11 @@ def train_detector(
 
 
 def load_detector(path: str | os.PathLike[str]) -> FasterRCNN:
-    """A detector that `train_detector` saved.
+    """Load a detector that `train_detector` saved.
 
     Raises:
-        ValueError: if the file is none, or its weights are not finite.
-        OSError: if the file cannot be read.
+        ValueError: If the file is not a detector or its weights are not finite.
+        OSError: If the file cannot be read.
     """
     detector = load_model(path, "a detector")
     if not isinstance(detector, FasterRCNN):
@@ -171,10 +171,10 @@ def load_detector(path: str | os.PathLike[str]) -> FasterRCNN:
 
 
 def copy_weights(source: FasterRCNN, target: FasterRCNN) -> None:
-    """Copies all weights, but of other classes not those of the last two layers.
+    """Copy all weights, without those of the last two layers if the classes differ.
 
     Raises:
-        ValueError: if the detectors differ in more than their classes.
+        ValueError: If the detectors differ in more than their classes.
     """
     parts = ["network", "rpn_conv", "rpn_objectness", "rpn_boxes"]
     if source.class_names == target.class_names:
@@ -184,5 +184,5 @@ def copy_weights(source: FasterRCNN, target: FasterRCNN) -> None:
             getattr(target, part).set_weights(getattr(source, part).get_weights())
         except ValueError as error:
             raise ValueError(
-                f"Expected a detector alike but for its classes. Received: another {part}: {error}"
+                f"Expected detectors that differ in classes only. Received: another {part}: {error}"
             ) from None

@@ -1,4 +1,4 @@
-"""A network of the zoo as a backbone of KerasHub."""
+"""A network as a backbone of KerasHub."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class NASNetBackbone(keras_hub.models.FeaturePyramidBackbone):
         outputs = [network.get_layer("Head_ReLU").output, *states]
         image_shape = tuple(image_shape or (None, None, network.input.shape[-1]))
         images = keras.Input(image_shape, name="images")
-        # The layers themselves, not copies, on an input of any size.
+        # Shares the layers, on an input of any size.
         features, *states = keras.models.clone_model(
             keras.Model(network.input, outputs), images, clone_function=lambda layer: layer
         ).outputs

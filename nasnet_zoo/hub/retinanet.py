@@ -1,6 +1,6 @@
-"""KerasHub's RetinaNet, corrected where it does not do what its paper says (arXiv 1708.02002).
+"""KerasHub's RetinaNet, corrected where it differs from its paper (arXiv 1708.02002).
 
-docs/keras-hub.md lists the faults; a test shows each of them in KerasHub itself.
+docs/keras-hub.md lists the differences.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nasnet_zoo.extras import import_extra
 keras_hub: Any = import_extra("keras_hub", "hub")
 
 _FORMAT = "yxyx"
-# What RetinaNetObjectDetector takes as the classes of anchors that are background or do not count.
+# RetinaNetObjectDetector's classes of background and of ignored anchors.
 _BACKGROUND_CLASS, _IGNORED_CLASS = -1, -2
 
 
 def _convert(boxes: Any, source: str, target: str, images: Any) -> Any:
-    """Boxes of ``images`` from one of Keras's formats to another."""
+    """Convert boxes of ``images`` from one of Keras's formats to another."""
     height, width = ops.shape(images)[1:3]
     return keras.utils.bounding_boxes.convert_format(
         boxes, source=source, target=target, height=height, width=width
@@ -33,26 +33,27 @@ def _convert(boxes: Any, source: str, target: str, images: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class PyramidAnchors(keras_hub.layers.AnchorGenerator):
-    """Anchors of a feature pyramid for images of any size, known or not when the graph is built.
+    """Anchors of a feature pyramid for images of any size, also unknown when the graph is built.
 
-    KerasHub's needs known sizes, spaces the places of a map by the image's size over the map's (61
-    pixels instead of 64 at level 6 of an 800-pixel image), centres them on their corners, and takes an
-    aspect ratio for height over width. Here level l has a place every 2^l pixels, centred on them, and
-    ratios are width over height, as its documentation has it.
-
-    Args:
-        bounding_box_format: of the anchors, as in `keras.utils.bounding_boxes.convert_format`.
-        min_level, max_level: of the pyramid.
-        num_scales: sizes at a level, spaced evenly between it and the next.
-        aspect_ratios: widths over heights.
-        anchor_size: the smallest size of a level, in strides of that level.
-        **kwargs: of `keras.layers.Layer`.
+    KerasHub's generator needs known sizes, spaces anchors by the ratio of the image's size to the map's
+    (61 pixels instead of 64 at level 6 of an 800-pixel image), centres them on the corners of the
+    positions, and treats aspect ratios as height over width. Here level l has a position every 2^l
+    pixels with anchors on its centre, and ratios are width over height, as KerasHub documents them.
 
     Input: images (batch, height, width, channels). Output: a dict of (number, 4) by level, "P3" ...
+
+    Args:
+        bounding_box_format: Format of the anchors, see `keras.utils.bounding_boxes.convert_format`.
+        min_level: First level of the pyramid.
+        max_level: Last level of the pyramid.
+        num_scales: Number of sizes at a level, spaced evenly up to the next level.
+        aspect_ratios: Ratios of width to height.
+        anchor_size: Smallest size at a level, in strides of that level.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def call(self, inputs: Any) -> dict[str, Any]:
-        """The anchors of all levels."""
+        """Return the anchors of all levels."""
         height, width = ops.shape(inputs)[1:3]
         anchors = {}
         for level in range(self.min_level, self.max_level + 1):
@@ -69,16 +70,17 @@ class PyramidAnchors(keras_hub.layers.AnchorGenerator):
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class AnchorTargets(keras.layers.Layer):
-    """What RetinaNet's outputs should be: a label encoder of the parts of `nasnet_zoo.detection`.
+    """Label encoder: training targets of RetinaNet's outputs.
 
-    Each object's best anchor is positive too, so that none goes unlearned; padding and crowds match
-    nothing. KerasHub's `BoxMatcher` does it for its own padding column, and for boxes of padding.
+    Each object's best anchor is positive too, so that every object is learned. Padding and crowds match
+    no anchor, unlike in KerasHub's `BoxMatcher`, whose best anchors include those of padding.
 
     Args:
-        anchor_generator: a `PyramidAnchors` or another `AnchorGenerator`.
-        positive_threshold: the least IoU of an object.
-        negative_threshold: below it an anchor is background; between the two it does not count.
-        **kwargs: of `keras.layers.Layer`.
+        anchor_generator: `PyramidAnchors` or another `AnchorGenerator`.
+        positive_threshold: Least IoU of a positive anchor. Default: 0.5.
+        negative_threshold: IoU below which an anchor is background. Between the two thresholds it is
+            ignored. Default: 0.4.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     bounding_box_format = _FORMAT
@@ -96,16 +98,17 @@ class AnchorTargets(keras.layers.Layer):
         self.negative_threshold = negative_threshold
 
     def call(self, images: Any, gt_boxes: Any, gt_classes: Any) -> tuple[Any, Any]:
-        """The targets of a batch.
+        """Compute the targets of a batch.
 
         Args:
-            images: (batch, height, width, channels).
-            gt_boxes: true boxes (batch, N, 4), (y_min, x_min, y_max, x_max) in pixels.
-            gt_classes: theirs, (batch, N), with `PADDING` and `CROWD` of `nasnet_zoo.detection`.
+            images: Images, (batch, height, width, channels).
+            gt_boxes: True boxes, (batch, N, 4) of (y_min, x_min, y_max, x_max) in pixels.
+            gt_classes: Their classes, (batch, N), or `PADDING` or `CROWD` of
+                `nasnet_zoo.detection.matching`.
 
         Returns:
             Deltas (batch, anchors, 4), and float32 classes (batch, anchors), where -1 is background
-            and -2 does not count.
+            and -2 is ignored.
         """
         boxes, classes = ops.cast(gt_boxes, "float32"), ops.cast(gt_classes, "int32")
         anchors = all_anchors(self.anchor_generator, images)
@@ -124,7 +127,7 @@ class AnchorTargets(keras.layers.Layer):
         return deltas, ops.cast(targets, "float32")
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments."""
+        """Return the arguments."""
         return {
             **super().get_config(),
             "anchor_generator": keras.saving.serialize_keras_object(self.anchor_generator),
@@ -134,7 +137,7 @@ class AnchorTargets(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> AnchorTargets:
-        """Of the arguments."""
+        """Create the layer from its config."""
         generator = keras.saving.deserialize_keras_object(config["anchor_generator"])
         return cls(**{**config, "anchor_generator": generator})
 
@@ -147,18 +150,18 @@ def all_anchors(generator: Any, images: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class PerClassSuppression(keras.layers.Layer):
-    """From all boxes and class logits to detections: non-maximum suppression within each class.
+    """Prediction decoder: detections by non-maximum suppression within each class.
 
-    KerasHub's suppresses boxes of other classes too, knows one class for a box, and needs a known
-    number of images and of boxes. A box may come out here once for each of several classes.
+    KerasHub's decoder suppresses boxes of other classes too, gives a box one class only, and needs a
+    known number of images and boxes. Here a box may be detected as each of several classes.
 
     Args:
-        bounding_box_format: of the boxes, in and out.
-        iou_threshold: the largest of two detections of a class.
-        confidence_threshold: the least of a detection.
-        max_detections: at most, per image.
-        candidates: best pairs of box and class that the suppression looks at.
-        **kwargs: of `keras.layers.Layer`.
+        bounding_box_format: Format of the input and output boxes. Default: "yxyx".
+        iou_threshold: Largest IoU of two detections of a class, in [0, 1]. Default: 0.5.
+        confidence_threshold: Least confidence of a detection, in [0, 1]. Default: 0.05.
+        max_detections: Maximum number of detections of an image. Default: 100.
+        candidates: Number of best pairs of box and class before the suppression. Default: 1000.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -178,16 +181,16 @@ class PerClassSuppression(keras.layers.Layer):
         self.candidates = candidates
 
     def call(self, box_prediction: Any, class_prediction: Any, images: Any) -> dict[str, Any]:
-        """The detections of a batch.
+        """Compute the detections of a batch.
 
         Args:
-            box_prediction: (batch, N, 4) in ``bounding_box_format``.
-            class_prediction: logits (batch, N, classes).
-            images: (batch, height, width, channels); the boxes are clipped to them.
+            box_prediction: Boxes, (batch, N, 4) in ``bounding_box_format``.
+            class_prediction: Logits, (batch, N, classes).
+            images: Images, (batch, height, width, channels), to which boxes are clipped.
 
         Returns:
-            ``boxes`` (batch, detections, 4), ``confidence`` and ``labels`` (batch, detections), best
-            first, and ``num_detections`` (batch,): what comes after it is -1.
+            Dict of ``boxes`` (batch, detections, 4), ``confidence`` and ``labels`` (batch, detections)
+            in descending order, padded with -1 after the first ``num_detections`` (batch,).
         """
         height, width = ops.shape(images)[1:3]
         boxes = _convert(box_prediction, self.bounding_box_format, _FORMAT, images)
@@ -208,7 +211,7 @@ class PerClassSuppression(keras.layers.Layer):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments."""
+        """Return the arguments."""
         return {
             **super().get_config(),
             "bounding_box_format": self.bounding_box_format,
@@ -221,27 +224,30 @@ class PerClassSuppression(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
 class RetinaNet(keras_hub.models.RetinaNetObjectDetector):
-    """KerasHub's RetinaNet, made to learn.
+    """KerasHub's RetinaNet with corrections.
 
-    It is used as `keras_hub.models.RetinaNetObjectDetector`, from which it differs in these:
-    `PyramidAnchors`, `AnchorTargets` and `PerClassSuppression` in place of KerasHub's; the prior
-    probability is that of the classes, not of the boxes, and the heads' kernels start with the paper's
-    deviation 0.01; the focal loss is the paper's; boxes are decoded by what encoded them; and the batch
-    norm of the feature pyramid (``use_fpn_batch_norm``) has its momentum.
+    It differs from `keras_hub.models.RetinaNetObjectDetector` as follows: `PyramidAnchors`,
+    `AnchorTargets` and `PerClassSuppression` replace KerasHub's layers; the prior probability is that of
+    the classes, not of the boxes; the heads' kernels are initialized with the paper's deviation 0.01;
+    the focal loss is the paper's; boxes are decoded as they are encoded; and the batch norm of the
+    feature pyramid (``use_fpn_batch_norm``) uses its momentum.
 
-    The images' heights and widths are multiples of 32, as KerasHub's feature pyramid needs them.
+    Heights and widths of images are multiples of 32, as KerasHub's feature pyramid requires.
 
     Args:
-        backbone: a `keras_hub.models.RetinaNetBackbone`, on a `NASNetBackbone` or another.
-        num_classes: how many kinds of objects.
-        bounding_box_format: of the true boxes in training and of the detections.
-        anchor_generator: default: 3 sizes from 4 strides up, ratios 0.5, 1 and 2, as in the paper.
-        label_encoder: default: `AnchorTargets` of those anchors. Its deltas are those of
-            `nasnet_zoo.detection.boxes.encode`.
-        prediction_decoder: default: `PerClassSuppression`.
-        classification_head_prior_probability: of every class at every anchor, before training.
-        compile: whether to compile with the defaults of `compile`.
-        **kwargs: of `keras_hub.models.RetinaNetObjectDetector`.
+        backbone: `keras_hub.models.RetinaNetBackbone` on a `NASNetBackbone` or another backbone.
+        num_classes: Number of classes.
+        bounding_box_format: Format of the true boxes in training and of the detections. Default:
+            "yxyx".
+        anchor_generator: Generator of the anchors. Default: `PyramidAnchors` with 3 sizes from 4
+            strides up and ratios 0.5, 1 and 2, as in the paper.
+        label_encoder: Encoder whose deltas are those of `nasnet_zoo.detection.boxes.encode`. Default:
+            `AnchorTargets`.
+        prediction_decoder: Decoder of the predictions. Default: `PerClassSuppression`.
+        classification_head_prior_probability: Initial probability of every class at every anchor.
+            Default: 0.01.
+        compile: Whether to compile with the defaults of `compile`. Default: true.
+        **kwargs: Arguments of `keras_hub.models.RetinaNetObjectDetector`.
     """
 
     def __init__(
@@ -292,10 +298,10 @@ class RetinaNet(keras_hub.models.RetinaNetObjectDetector):
         metrics: Any = None,
         **kwargs: Any,
     ) -> None:
-        """As KerasHub's, with the paper's focal loss: balanced by alpha = 0.25, a sum over classes.
+        """Compile as KerasHub's detector, with the paper's focal loss: alpha = 0.25, gamma = 2.
 
-        Keras's losses are means over a box's coordinates and over the classes; the default
-        ``loss_weights`` make sums of them.
+        Keras's losses are means over the coordinates of a box and over the classes. The default
+        ``loss_weights`` turn them into the paper's sums.
         """
         if classification_loss == "auto":
             classification_loss = keras.losses.BinaryFocalCrossentropy(
@@ -311,12 +317,12 @@ class RetinaNet(keras_hub.models.RetinaNetObjectDetector):
         )
 
     def decode_predictions(self, predictions: dict[str, Any], data: Any) -> dict[str, Any]:
-        """Detections from what the model puts out for a batch.
+        """Compute detections from the outputs of the model for a batch.
 
         Args:
-            predictions: ``bbox_regression`` (batch, anchors, 4) and ``cls_logits`` (batch, anchors,
-                classes).
-            data: the images (batch, height, width, channels), alone or first in a tuple.
+            predictions: Dict of ``bbox_regression`` (batch, anchors, 4) and ``cls_logits`` (batch,
+                anchors, classes).
+            data: Images, (batch, height, width, channels), alone or first in a tuple.
         """
         images = data[0] if isinstance(data, (list, tuple)) else data
         deltas = ops.cast(predictions["bbox_regression"], "float32")
@@ -326,7 +332,7 @@ class RetinaNet(keras_hub.models.RetinaNetObjectDetector):
 
 
 def _initialize(head: Any, bias: float) -> None:
-    """Gives a prediction head the initial values of the paper (section 4.1)."""
+    """Initialize a prediction head as in the paper (section 4.1)."""
     for convolution in (*head.conv_layers, head.prediction_layer):
         kernel = convolution.kernel
         kernel.assign(keras.random.normal(kernel.shape, stddev=0.01))
