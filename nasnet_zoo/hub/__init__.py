@@ -1,6 +1,6 @@
-"""The networks of the zoo in KerasHub: its backbone, and its RetinaNet with what that needs to learn.
+"""The networks in KerasHub: a backbone, and a corrected RetinaNet.
 
-Import it before loading a saved model that holds one of its classes.
+Import it before loading a saved model with one of its classes.
 """
 
 from .backbone import NASNetBackbone

@@ -227,7 +227,7 @@ class RetinaNet(keras_hub.models.RetinaNetObjectDetector):
     """KerasHub's RetinaNet with corrections.
 
     It differs from `keras_hub.models.RetinaNetObjectDetector` as follows: `PyramidAnchors`,
-    `AnchorTargets` and `PerClassSuppression` replace KerasHub's layers; the prior probability is that of
+    `AnchorTargets` and `PerClassSuppression` replace its layers; the prior probability is that of
     the classes, not of the boxes; the heads' kernels are initialized with the paper's deviation 0.01;
     the focal loss is the paper's; boxes are decoded as they are encoded; and the batch norm of the
     feature pyramid (``use_fpn_batch_norm``) uses its momentum.
