@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Concatenate, Literal, ParamSpec
 
 import keras
@@ -290,3 +291,14 @@ DARTS_V2_CIFAR = _named(from_architecture, "DARTS_V2_CIFAR", "darts_v2_cifar")
 NASNetA_1_384_FashionMNIST = _named(
     from_architecture, "NASNetA_1_384_FashionMNIST", "nasnet_a_1_384_fashion_mnist"
 )
+
+
+@contextmanager
+def dtype_policy(policy: Any) -> Iterator[None]:
+    """Set Keras's global dtype policy for the layers that are built inside the block."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -85,20 +85,16 @@ def _predicted(
     top: int,
     class_names: Sequence[str] | None,
 ) -> list[Prediction]:
-    pixels = _pixels(path, classifier.image_shape[-1])
+    pixels = read_pixels(path)
+    if classifier.image_shape[-1] == 1:
+        image = import_extra("PIL.Image", "train").fromarray(pixels)
+        pixels = np.asarray(image.convert("L"))[..., None]
     image = normalize(resize_with_crop(pixels, (side, side), crop)).numpy()
     # One by one: a file of another converter may have a fixed batch size of 1.
     (probabilities,) = checked_probabilities(classifier.run(image[None]), images=1)
     names = _class_names(classifier.class_names if class_names is None else class_names, probabilities)
     best = np.argsort(-probabilities, kind="stable")[:top]
     return [Prediction(names[k], int(k), float(probabilities[k])) for k in best]
-
-
-def _pixels(path: str | os.PathLike[str], channels: int | None) -> np.ndarray:
-    pixels = read_pixels(path)
-    if channels == 3:
-        return pixels
-    return np.asarray(import_extra("PIL.Image", "train").fromarray(pixels).convert("L"))[..., None]
 
 
 def _class_names(names: Sequence[str] | None, probabilities: np.ndarray) -> Sequence[str]:

@@ -67,31 +67,19 @@ class ArraySource(ImageSource):
 
     def hold_out(self, share: float) -> ArraySource:
         """See `ImageSource`."""
-        data = self.data
-        kept, held_out = _held_out(self.name, data.train_labels, share)
-        return ArraySource(
-            dataclasses.replace(
-                data,
-                train_images=data.train_images[kept],
-                train_labels=data.train_labels[kept],
-                test_images=data.train_images[held_out],
-                test_labels=data.train_labels[held_out],
-            )
-        )
+        images, labels = self.data.train_images, self.data.train_labels
+        kept, held_out = _held_out(self.name, labels, share)
+        return self._with(images[kept], labels[kept], images[held_out], labels[held_out])
 
     def limited(self, limit: int) -> ArraySource:
         """See `ImageSource`."""
         data = self.data
         train, test = balanced(data.train_labels, limit), balanced(data.test_labels, limit)
-        return ArraySource(
-            dataclasses.replace(
-                data,
-                train_images=data.train_images[train],
-                train_labels=data.train_labels[train],
-                test_images=data.test_images[test],
-                test_labels=data.test_labels[test],
-            )
-        )
+        images, labels = data.train_images[train], data.train_labels[train]
+        return self._with(images, labels, data.test_images[test], data.test_labels[test])
+
+    def _with(self, *arrays: np.ndarray) -> ArraySource:
+        return ArraySource(ImageData(*arrays, self.class_names, self.name, self.data.found))
 
     def in_memory(self, image_size: int | None = None) -> ImageData:
         """See `ImageSource`."""

@@ -138,9 +138,6 @@ class FasterRCNN(keras.Model):
         self.class_boxes = keras.layers.Dense(4 * classes, name="class_boxes", **scaled)
         self._seed = keras.random.SeedGenerator(seed)
         self._losses_seen = [keras.metrics.Mean(name=name) for name in LOSSES]
-        self._build()
-
-    def _build(self) -> None:
         states = [tensor.shape[-1] for tensor in self.first_half.outputs]
         self._channels = states
         self.rpn_conv.build((None, None, None, sum(states)))

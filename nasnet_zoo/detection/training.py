@@ -14,12 +14,12 @@ import tensorflow as tf
 from nasnet_zoo.checking import Seed, checked
 from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.files import replacing
-from nasnet_zoo.models import from_architecture
+from nasnet_zoo.models import dtype_policy, from_architecture
 from nasnet_zoo.presets import model_name
 from nasnet_zoo.saving import load_model
 from nasnet_zoo.training.best import averaged
 from nasnet_zoo.training.recipes import changed
-from nasnet_zoo.training.training import claimed, dtype_policy, fit_resumable, make_optimizer
+from nasnet_zoo.training.training import claimed, fit_resumable, make_optimizer
 
 from .coco import CocoImages
 from .evaluation import check_class_names, detect, evaluate

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -11,7 +9,7 @@ import keras
 from nasnet_zoo.architecture import Architecture
 from nasnet_zoo.cells import Cell
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.models import create_model, from_architecture
+from nasnet_zoo.models import create_model, dtype_policy, from_architecture
 from nasnet_zoo.network import architecture_of, feature_extractor
 
 keras_hub: Any = import_extra("keras_hub", "hub")
@@ -57,7 +55,7 @@ class NASNetBackbone(keras_hub.models.FeaturePyramidBackbone):
         **kwargs: Any,
     ) -> None:
         if not isinstance(network, keras.Model):
-            with _policy(dtype):
+            with dtype_policy(dtype or keras.config.dtype_policy()):
                 network = _build(network)
         policy = network.get_layer("Head_ReLU").dtype_policy
         if dtype is not None and keras.dtype_policies.get(dtype).name != policy.name:
@@ -115,14 +113,3 @@ def _build(network: str | dict[str, Any]) -> keras.Model:
     architecture = Architecture.from_dict(network["architecture"])
     arguments = {**network, "architecture": architecture, "name": architecture.genotype.name}
     return from_architecture(**arguments, include_top=False)
-
-
-@contextmanager
-def _policy(dtype: Any) -> Iterator[None]:
-    """Set Keras's global policy for layers that are built in the block."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(before if dtype is None else dtype)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -19,7 +19,7 @@ from nasnet_zoo.data import ImageData, ImageSource, open_dataset
 from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_ours, locked, read_json, replacing, write_text
-from nasnet_zoo.models import from_architecture
+from nasnet_zoo.models import dtype_policy, from_architecture
 from nasnet_zoo.presets import model_name
 
 from .best import BestRound, accuracy_name
@@ -332,17 +332,6 @@ def _save(trained: keras.Model, out: Path) -> None:
         replacing(out / "model.weights.h5") as temporary,
     ):
         temporary.write_bytes(archive.read("model.weights.h5"))
-
-
-@contextmanager
-def dtype_policy(policy: str) -> Iterator[None]:
-    """Set Keras's global dtype policy inside the block."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 @contextmanager

@@ -23,10 +23,11 @@ from nasnet_zoo.detection.training import (
     train_detector,
 )
 from nasnet_zoo.files import locked
+from nasnet_zoo.models import dtype_policy
 from nasnet_zoo.training.checkpoint import NotFiniteError
 from nasnet_zoo.training.recipes import changed, flat
 from nasnet_zoo.training.schedules import learning_rate
-from nasnet_zoo.training.training import dtype_policy, make_optimizer
+from nasnet_zoo.training.training import make_optimizer
 
 pytest.importorskip("pycocotools")
 pytestmark = pytest.mark.tensorflow

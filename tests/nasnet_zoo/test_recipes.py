@@ -12,6 +12,7 @@ from recipe_fields import SHARED, without
 
 from nasnet_zoo.cells import NASNET_C, Block, CellGenotype, Genotype
 from nasnet_zoo.data import open_dataset
+from nasnet_zoo.models import dtype_policy
 from nasnet_zoo.training.input import training_batches
 from nasnet_zoo.training.recipes import (
     RECIPES,
@@ -26,7 +27,7 @@ from nasnet_zoo.training.recipes import (
     to_dict,
 )
 from nasnet_zoo.training.schedules import WarmUp, learning_rate
-from nasnet_zoo.training.training import build, compile_model, dtype_policy, make_optimizer
+from nasnet_zoo.training.training import build, compile_model, make_optimizer
 
 pytestmark = pytest.mark.tensorflow
 
