@@ -74,27 +74,21 @@ def predict(
     """
     classifier = load_classifier(model)
     side = classifier.image_side(image_size)
-    return (_predicted(classifier, path, side, crop, top, class_names) for path in images)
 
+    def predicted(path: str | os.PathLike[str]) -> list[Prediction]:
+        pixels = read_pixels(path)
+        if classifier.image_shape[-1] == 1:
+            image = import_extra("PIL.Image", "train").fromarray(pixels)
+            pixels = np.asarray(image.convert("L"))[..., None]
+        image = normalize(resize_with_crop(pixels, (side, side), crop)).numpy()
+        # One by one: a file of another converter may have a fixed batch size of 1.
+        (probabilities,) = checked_probabilities(classifier.run(image[None]), images=1)
+        given = classifier.class_names if class_names is None else class_names
+        names = _class_names(given, probabilities)
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        return [Prediction(names[k], int(k), float(probabilities[k])) for k in best]
 
-def _predicted(
-    classifier: Classifier,
-    path: str | os.PathLike[str],
-    side: int,
-    crop: float,
-    top: int,
-    class_names: Sequence[str] | None,
-) -> list[Prediction]:
-    pixels = read_pixels(path)
-    if classifier.image_shape[-1] == 1:
-        image = import_extra("PIL.Image", "train").fromarray(pixels)
-        pixels = np.asarray(image.convert("L"))[..., None]
-    image = normalize(resize_with_crop(pixels, (side, side), crop)).numpy()
-    # One by one: a file of another converter may have a fixed batch size of 1.
-    (probabilities,) = checked_probabilities(classifier.run(image[None]), images=1)
-    names = _class_names(classifier.class_names if class_names is None else class_names, probabilities)
-    best = np.argsort(-probabilities, kind="stable")[:top]
-    return [Prediction(names[k], int(k), float(probabilities[k])) for k in best]
+    return map(predicted, images)
 
 
 def _class_names(names: Sequence[str] | None, probabilities: np.ndarray) -> Sequence[str]:

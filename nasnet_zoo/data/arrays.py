@@ -41,39 +41,27 @@ class ImageData:
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
             shape, dtype = images.shape, images.dtype
             if dtype not in (np.uint8, np.float32) or len(shape) != 4 or shape[-1] not in (1, 3):
-                raise ValueError(
-                    f"{self.name}: expected uint8 images (images, height, width, 1 or 3) to {part}. "
-                    f"Received: {dtype} {shape}"
-                )
+                expected = f"uint8 images (images, height, width, 1 or 3) to {part}"
+                raise self._unfit(expected, f"{dtype} {shape}")
             if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-                raise ValueError(
-                    f"{self.name}: expected int labels (images,) to {part}. "
-                    f"Received: {labels.dtype} {labels.shape}"
-                )
+                raise self._unfit(f"int labels (images,) to {part}", f"{labels.dtype} {labels.shape}")
             if len(images) != len(labels):
-                raise ValueError(
-                    f"{self.name}: expected one label for each image to {part}. "
-                    f"Received: {len(images)} images, {len(labels)} labels"
-                )
+                received = f"{len(images)} images, {len(labels)} labels"
+                raise self._unfit(f"one label for each image to {part}", received)
             if not len(labels):
-                raise ValueError(f"{self.name}: expected images to {part}. Received: none")
+                raise self._unfit(f"images to {part}", "none")
             if labels.min() < 0 or labels.max() >= len(self.class_names):
-                raise ValueError(
-                    f"{self.name}: expected labels from 0 to {len(self.class_names) - 1} to {part}. "
-                    f"Received: {labels.min()} to {labels.max()}"
-                )
-        images = self.train_images
-        if self.test_images.dtype != images.dtype:
-            raise ValueError(
-                f"{self.name}: expected test images of type {images.dtype}. "
-                f"Received: {self.test_images.dtype}"
-            )
+                expected = f"labels from 0 to {len(self.class_names) - 1} to {part}"
+                raise self._unfit(expected, f"{labels.min()} to {labels.max()}")
+        images, dtype = self.train_images, self.test_images.dtype
+        if dtype != images.dtype:
+            raise self._unfit(f"test images of type {images.dtype}", dtype)
         # Images that were scaled to [0, 1] or [-1, 1] would be read as black ones.
-        if images.dtype == np.float32 and not (images.min() > -0.5 and 1 < images.max() < 255.5):
-            raise ValueError(
-                f"{self.name}: expected pixels from 0 to 255. "
-                f"Received: {images.min():.4g} to {images.max():.4g}"
-            )
+        if dtype == np.float32 and not (images.min() > -0.5 and 1 < images.max() < 255.5):
+            raise self._unfit("pixels from 0 to 255", f"{images.min():.4g} to {images.max():.4g}")
+
+    def _unfit(self, expected: str, received: object) -> ValueError:
+        return ValueError(f"{self.name}: expected {expected}. Received: {received}")
 
 
 def split(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from .sources import ImageSource
 
 #: Default height and width in pixels of images of class folders in memory.
 _SIZE = 32
+_Arrays = tuple[np.ndarray, np.ndarray]  # images, labels
 
 
 def positions(start: int) -> tf.data.Dataset:
@@ -69,17 +70,19 @@ class ArraySource(ImageSource):
         """See `ImageSource`."""
         images, labels = self.data.train_images, self.data.train_labels
         kept, held_out = _held_out(self.name, labels, share)
-        return self._with(images[kept], labels[kept], images[held_out], labels[held_out])
+        return self._with((images[kept], labels[kept]), (images[held_out], labels[held_out]))
 
     def limited(self, limit: int) -> ArraySource:
         """See `ImageSource`."""
         data = self.data
         train, test = balanced(data.train_labels, limit), balanced(data.test_labels, limit)
-        images, labels = data.train_images[train], data.train_labels[train]
-        return self._with(images, labels, data.test_images[test], data.test_labels[test])
+        return self._with(
+            (data.train_images[train], data.train_labels[train]),
+            (data.test_images[test], data.test_labels[test]),
+        )
 
-    def _with(self, *arrays: np.ndarray) -> ArraySource:
-        return ArraySource(ImageData(*arrays, self.class_names, self.name, self.data.found))
+    def _with(self, train: _Arrays, test: _Arrays) -> ArraySource:
+        return ArraySource(ImageData(*train, *test, self.class_names, self.name, self.data.found))
 
     def in_memory(self, image_size: int | None = None) -> ImageData:
         """See `ImageSource`."""
@@ -115,7 +118,7 @@ class FolderSource(ImageSource):
 
     def training(self, seed: int, start: int) -> tf.data.Dataset:
         """See `ImageSource`."""
-        paths, labels = _names(self._train[0]), tf.constant(self._train[1], tf.int64)
+        paths, labels = file_names(self._train[0]), tf.constant(self._train[1], tf.int64)
 
         def example(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
             index = shuffled(position, self.train_size, seed)
@@ -125,7 +128,7 @@ class FolderSource(ImageSource):
 
     def testing(self) -> tf.data.Dataset:
         """See `ImageSource`."""
-        files = tf.data.Dataset.from_tensor_slices((_names(self._test[0]), self._test[1]))
+        files = tf.data.Dataset.from_tensor_slices((file_names(self._test[0]), self._test[1]))
         return files.map(lambda path, label: (read_image(path), label), tf.data.AUTOTUNE)
 
     def hold_out(self, share: float) -> FolderSource:
@@ -146,7 +149,7 @@ class FolderSource(ImageSource):
         size = (image_size or _SIZE,) * 2
 
         def pixels(paths: Sequence[Path]) -> np.ndarray:
-            files = tf.data.Dataset.from_tensor_slices(_names(paths))
+            files = tf.data.Dataset.from_tensor_slices(file_names(paths))
             resized = files.map(lambda path: resize_with_crop(read_image(path), size), tf.data.AUTOTUNE)
             images = np.empty((len(paths), *size, self.channels), np.float32)
             for image, pixels in zip(images, resized.as_numpy_iterator(), strict=True):
@@ -199,7 +202,8 @@ def _chosen(files: Files, indices: np.ndarray) -> Files:
     return [paths[k] for k in indices], labels[indices]
 
 
-def _names(paths: Sequence[Path]) -> tf.Tensor:
+def file_names(paths: Sequence[Path]) -> tf.Tensor:
+    """Paths as a string tensor."""
     return tf.constant([os.fsencode(path) for path in paths])
 
 

@@ -6,14 +6,12 @@ grey, the 0 of images in [-1, 1].
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import tensorflow as tf
 
 from nasnet_zoo.checking import PositiveInt, Seed, checked
 from nasnet_zoo.data.resizing import normalize, resize
-from nasnet_zoo.data.streams import positions, read_image, shuffled
+from nasnet_zoo.data.streams import file_names, positions, read_image, shuffled
 
 from .coco import CocoImages
 from .matching import PADDING
@@ -71,7 +69,7 @@ def evaluation_batches(source: CocoImages, size: ImageSize, batch_size: Positive
         image, scale = fitted(read_image(path), size)
         return squared(image, size), scale
 
-    files = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in source.paths])
+    files = tf.data.Dataset.from_tensor_slices(file_names(source.paths))
     examples = files.map(example, tf.data.AUTOTUNE, deterministic=True)
     return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
@@ -84,8 +82,7 @@ def _tensors(source: CocoImages) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     for k, example in enumerate(source.examples):
         boxes[k, : len(example.boxes)] = example.boxes
         classes[k, : len(example.classes)] = example.classes
-    paths = tf.constant([os.fsencode(path) for path in source.paths])
-    return paths, tf.constant(boxes), tf.constant(classes)
+    return file_names(source.paths), tf.constant(boxes), tf.constant(classes)
 
 
 def fitted(image: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -62,19 +62,17 @@ def predict_files(
         ValueError: If an argument is out of range or a file cannot be read.
         NotFiniteError: If a value in the detector is infinite or NaN.
     """
-    return (_predicted(detector, Path(path), size, score) for path in paths)
 
+    def predicted(path: str | os.PathLike[str]) -> tuple[Path, np.ndarray, dict[str, np.ndarray]]:
+        pixels = read_pixels(path)
+        image, scale = fitted(pixels, size)
+        found = {name: v[0] for name, v in detections(detector, squared(image, size)[None]).items()}
+        kept = found["scores"] >= max(score, 1e-9)
+        boxes = np.minimum(found["boxes"][kept] / float(scale), [*pixels.shape[:2], *pixels.shape[:2]])
+        found = {"boxes": boxes, "scores": found["scores"][kept], "classes": found["classes"][kept]}
+        return Path(path), pixels, found
 
-def _predicted(
-    detector: FasterRCNN, path: Path, size: int, score: float
-) -> tuple[Path, np.ndarray, dict[str, np.ndarray]]:
-    pixels = read_pixels(path)
-    image, scale = fitted(pixels, size)
-    found = {name: v[0] for name, v in detections(detector, squared(image, size)[None]).items()}
-    kept = found["scores"] >= max(score, 1e-9)
-    boxes = np.minimum(found["boxes"][kept] / float(scale), [*pixels.shape[:2], *pixels.shape[:2]])
-    found = {"boxes": boxes, "scores": found["scores"][kept], "classes": found["classes"][kept]}
-    return path, pixels, found
+    return map(predicted, paths)
 
 
 def as_results(
