@@ -421,7 +421,7 @@ def test_a_training_that_cannot_begin_leaves_nothing(file, tmp_path):
         (
             (with_(detector={"rpn_filters": 9}), train, test),
             {"start_from": file},
-            "detector alike",
+            "detectors that differ in classes only",
         ),
     ):
         with pytest.raises((ValueError, OSError), match=told):
