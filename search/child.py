@@ -120,7 +120,7 @@ def _parts(vector: tf.Tensor, specs: list[Weight]) -> list[tf.Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What children are trained and judged on: float32 images in [-1, 1], int32 labels."""
+    """Images that children are trained and evaluated on: float32 in [-1, 1], with int32 labels."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -172,11 +172,11 @@ def train_child(
     seed: int = 0,
     thresholds: Sequence[float] = (),
 ) -> Trained:
-    """Trains a child from scratch and judges it on the held-out images.
+    """Train a child from scratch and evaluate it on the held-out images.
 
     Args:
         genotype: of the child.
-        images: what it learns and is judged on.
+        images: Images to train and to evaluate on.
         budget: how it is trained.
         seed: of its weights and of the order of the images.
         thresholds: Least reward at each evaluation; below it the training stops.

@@ -27,7 +27,7 @@ from .journal import Journal, Record, check_settings
 from .policies import Policy
 from .progress import Events, LiveProgress
 from .report import write_report
-from .results import JOURNAL, RETRAINED, ranked_anew, read_retrained, rewarded
+from .results import JOURNAL, RETRAINED, ranked_retrained, read_retrained, rewarded
 from .search import Here, Watch, Workers, ranked, retrain, run_search
 from .settings import Budget, Settings
 from .sharing import SharedWeights, Sharing
@@ -54,36 +54,38 @@ def search_folder(
     tensorboard: bool = False,
     console: Console | None = None,
 ) -> list[Record]:
-    """Searches cells, or goes on where an earlier call with the same ``out`` stopped.
+    """Search cells, or continue an earlier search in the same folder.
 
-    A script calls it below ``if __name__ == "__main__":``, as the worker processes import the script.
+    Scripts call it below ``if __name__ == "__main__":``, since worker processes import the script.
 
-    The folder gets ``settings.json``, ``journal.sqlite`` (every child, the policy's state),
-    ``best.json`` (the best genotype so far), ``report.html``, and ``retrained.sqlite`` if the best are
-    trained anew.
+    The folder contains ``settings.json``, ``journal.sqlite`` (all children and the policy's state),
+    ``best.json`` (the best genotype so far), ``report.html``, and ``retrained.sqlite`` if the best
+    children are retrained.
 
     Args:
         data: Data set that fits into memory, see `nasnet_zoo.data.open_dataset`.
-        out: folder of this search alone; made if it is not there.
-        settings: of the search.
-        children: how many to sample in all; a finished search goes on with a greater number.
-        retrain_best: how many of the best children to train anew afterwards ([N]: 250).
-        retrain_budget: their budget. Default: the search's with four times the steps.
-        compare: the ``out`` of a random search, to compare with in the report.
-        processes: worker processes. Default: one for each core.
-        tensorboard: whether to write events for TensorBoard to ``out/tensorboard``.
-        console: to show progress on. Default: standard output.
+        out: Folder of the search. Created if it does not exist.
+        settings: Settings of the search.
+        children: Number of children to sample in all. A greater number continues a finished search.
+        retrain_best: Number of the best children to retrain after the search ([N]: 250).
+        retrain_budget: Budget of retraining. Default: the budget of the search with four times the
+            steps.
+        compare: Folder of a random search, to compare with in the report.
+        processes: Number of worker processes. Default: one for each core.
+        tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``.
+        console: Console to show progress on. Default: standard output.
 
     Returns:
-        The different children, best first; those trained anew if there are any.
+        The different children, or the retrained ones if there are any, best first.
 
     Raises:
-        ValueError: if an argument is out of range, ``out`` holds another search, other files or a
-            damaged journal, another search runs there, or no child can be trained.
-        OSError: if ``out`` cannot be written.
-        RuntimeError: if the script that searches has no main guard, or a child's training ends in an
-            error of the program.
-        KeyboardInterrupt: after Ctrl-C, with how to go on. Nothing that was finished is lost.
+        ValueError: If an argument is out of range, ``out`` contains another search, other files or a
+            damaged journal, another search is running there, or no child can be trained.
+        OSError: If ``out`` cannot be written.
+        RuntimeError: If the calling script has no main guard, or the training of a child fails with a
+            programming error.
+        KeyboardInterrupt: After Ctrl-C. Finished children are kept, and the message says how to
+            continue.
     """
     end_if_unguarded()
     out = Path(out)
@@ -109,7 +111,7 @@ def search_folder(
         if retrain_best:
             longer = retrain_budget or settings.budget.for_retraining()
             return run.retrain(best[:retrain_best], longer, random)
-        return ranked_anew(best, read_retrained(out)) or best
+        return ranked_retrained(best, read_retrained(out)) or best
 
 
 def _compared(folder: Path, space: SearchSpace) -> Path:
@@ -132,15 +134,15 @@ def search_images(data: ImageData, held_out: float) -> Images:
     Raises:
         ValueError: No class has enough images.
     """
-    kept, judged = split(data.train_labels, held_out)
-    if not len(judged) or not len(kept):
+    kept, held = split(data.train_labels, held_out)
+    if not len(held) or not len(kept):
         raise ValueError(
             f"{data.name}: expected enough images of a class to hold out {held_out:.0%} of them. "
             f"Received: {np.bincount(data.train_labels).tolist()}"
         )
     images = normalize(data.train_images).numpy()
     labels = data.train_labels.astype(np.int32)
-    return Images(images[kept], labels[kept], images[judged], labels[judged], len(data.class_names))
+    return Images(images[kept], labels[kept], images[held], labels[held], len(data.class_names))
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class _Run:
                 watches,
                 remember=settings.shared_steps is None,
             )
-            best, again = ranked(records), ranked_anew(records, retrained)
+            best, again = ranked(records), ranked_retrained(records, retrained)
             self._save(again or best, records)
             self._report(journal, random, again)
         return best
@@ -207,7 +209,7 @@ class _Run:
 
     @contextmanager
     def _workers(self, policy: Policy, begun: bool) -> Iterator[Workers]:
-        """What judges the children of the search."""
+        """Workers that evaluate the children of the search."""
         if isinstance(policy, Sharing):
             yield Here(policy.judge)
             return
@@ -223,7 +225,7 @@ class _Run:
             closing(Journal(self.out / RETRAINED, noted)) as journal,
             _stoppable(journal, len(best)),
             LocalWorkers(self.images, budget, self.processes) as workers,
-            LiveProgress(self.console, journal, len(best), "train anew") as progress,
+            LiveProgress(self.console, journal, len(best), "retrain") as progress,
             closing(Journal(self.out / JOURNAL)) as search,
         ):
             cost, space = self._cost(budget), self.settings.space
@@ -260,7 +262,7 @@ class _Best(Watch):
 
     def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
         children = self._journal.children()
-        best = ranked_anew(children, self._retrained) or ranked(children)
+        best = ranked_retrained(children, self._retrained) or ranked(children)
         for record in best[:1]:
             _save(record, self._out)
 

@@ -364,7 +364,7 @@ def check_settings(
     for name in {**settings, **begun}:
         if begun.get(name) != settings.get(name):
             raise ValueError(
-                f"{path}: expected the search that was begun there, with {name}={begun.get(name)!r}. "
+                f"{path}: expected {name}={begun.get(name)!r}, which the search in this folder has. "
                 f"Received: {name}={settings.get(name)!r}"
             )
 

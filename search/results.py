@@ -54,7 +54,7 @@ class Row(NamedTuple):
     retrained_reward: float | None
 
 
-def ranked_anew(children: Sequence[Record], retrained: Sequence[Record]) -> list[Record]:
+def ranked_retrained(children: Sequence[Record], retrained: Sequence[Record]) -> list[Record]:
     """Rank the retrained children if the best child of the search is to be chosen among them.
 
     That is the case once all of them have a reward, and until the search finds a child that is better
@@ -93,7 +93,7 @@ class SearchResults:
         Raises:
             ValueError: If no child has finished its training.
         """
-        best = ranked_anew(self.children, self.retrained) or ranked(self.children)
+        best = ranked_retrained(self.children, self.retrained) or ranked(self.children)
         if not best:
             raise ValueError(f"{self.folder}: expected a search with a trained child. Received: none")
         return best[0]
@@ -115,7 +115,7 @@ class SearchResults:
     def _by_number(self) -> dict[int, Record]:
         return {record.number: record for record in self.children}
 
-    def trained_anew(self, number: int) -> Record | None:
+    def retrained_child(self, number: int) -> Record | None:
         """Return the child with a number and the result of its retraining, or None before that."""
         done = (r for r in self.retrained if r.number == number and r.reward is not None)
         return next(done, None)
@@ -153,7 +153,7 @@ class SearchResults:
         return [self._row(record) for record in sorted(self.children, key=_KEYS[order])[:top]]
 
     def _row(self, record: Record) -> Row:
-        retrained = self.trained_anew(record.number)
+        retrained = self.retrained_child(record.number)
         return Row(
             record.number,
             record.state,

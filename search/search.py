@@ -24,10 +24,10 @@ class Job(NamedTuple):
     """A child to train.
 
     Args:
-        number: in the journal.
-        genotype: of the child.
-        seed: of its training.
-        thresholds: see `train_child`.
+        number: Number in the journal.
+        genotype: Genotype of the child.
+        seed: Seed of its training.
+        thresholds: Rewards below which it stops early, see `train_child`.
     """
 
     number: int
@@ -40,12 +40,12 @@ class Outcome(NamedTuple):
     """The result of a job.
 
     Args:
-        number: of the job.
-        trained: the result of the training; a failed one if there was an error.
-        seconds: that the training took.
-        error: why the child could not be trained.
-        worker_died: whether the process that trained the child died, or ran out of memory. That may
-            happen to a child that can be trained, so equal children of later minibatches are tried.
+        number: Number of the job.
+        trained: Result of the training, a failed one after an error.
+        seconds: Seconds that the training took.
+        error: Reason why the child could not be trained.
+        worker_died: Whether the process that trained the child died or ran out of memory. That may
+            happen to any child, so equal children of later minibatches are tried again.
     """
 
     number: int
@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
 
 
 class Workers(Protocol):
-    """What trains children: `LocalWorkers`, or a cluster."""
+    """Interface of executors that train children, such as `LocalWorkers`."""
 
     def run(self, jobs: Iterable[Job], started: Callable[[int], None]) -> Iterator[Outcome]:
         """Trains children and gives their outcomes as they come.
@@ -299,7 +299,7 @@ def retrain(
     cost: Callable[[Genotype], Cost] | None = None,
     watches: Sequence[Watch] = (),
 ) -> list[Record]:
-    """Trains the best children of a search anew at the budget of ``workers`` ([N] section 4).
+    """Retrain the best children of a search at the budget of ``workers`` ([N] section 4).
 
     Called again with the same journal, it trains those that have no reward there yet.
 
@@ -326,12 +326,12 @@ def retrain(
 
     there = {record.number for record in journal.check_children(derived)}
     new = [record for record in best if record.number not in there]
-    journal.add([_anew(record, cost) for record in new])
+    journal.add([_retrained(record, cost) for record in new])
     train_records(journal.children(), space, workers, journal, watches=watches)
     return ranked(journal.children())
 
 
-def _anew(record: Record, cost: Callable[[Genotype], Cost] | None) -> Record:
+def _retrained(record: Record, cost: Callable[[Genotype], Cost] | None) -> Record:
     found = cost(Genotype.from_dict(record.genotype)) if cost else None
     return Record(
         number=record.number,

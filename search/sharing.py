@@ -40,7 +40,7 @@ class SharedWeights:
     and reads the same states: every choice of an input and an operation owns its weights, as in ENAS.
     So do the 1x1 convolutions that adapt a cell's output, by the blocks that make it up.
 
-    Batch norm uses the statistics of the batch when a child is judged too, as in ENAS: moving ones
+    Batch norm uses the statistics of the batch when a child is evaluated too, as in ENAS: moving ones
     would be of a mixture of children.
 
     Args:
@@ -147,7 +147,7 @@ def _owners(graph: Graph, image_shape: Shape) -> Iterator[tuple[str, int]]:
 
 
 class Sharing:
-    """A policy and the shared weights that its children are judged by, trained in turn (section 2.2).
+    """A policy and the shared weights that evaluate its children, trained in turn (section 2.2).
 
     It is itself a policy, for `run_search`: asked for a minibatch, it first trains the shared weights
     with children of the policy, one for each step. Its state holds the weights, so that a search goes
@@ -161,8 +161,8 @@ class Sharing:
         steps: of the shared weights before each minibatch, each with a child and a batch of its own.
             The learning rate falls from the budget's to a fiftieth in a cosine, over 10 minibatches,
             then 20, 40 and so on ([ENAS] section 3.2: from 0.05 to 0.001).
-        judged: held-out images that a minibatch is judged on, at most, as one batch.
-        seed: of the batches.
+        evaluation_images: Maximum number of held-out images in an evaluation, as one batch.
+        seed: Seed of the batches.
     """
 
     @checked
@@ -173,12 +173,12 @@ class Sharing:
         shared: SharedWeights,
         images: Images,
         steps: PositiveInt,
-        judged: PositiveInt = 500,
+        evaluation_images: PositiveInt = 500,
         seed: Seed = 0,
     ) -> None:
         self.space, self.shared = space, shared
         self._policy, self._images, self._steps = policy, images, steps
-        self._judged, self._seed = judged, seed
+        self._evaluation_images, self._seed = evaluation_images, seed
         self._rounds = 0
         self._batch = np.zeros(0, np.int64)
 
@@ -191,7 +191,7 @@ class Sharing:
             chosen = rng.integers(len(images.train_labels), size=budget.batch_size)
             batch = images.train_images[chosen], images.train_labels[chosen]
             self.shared.train(self._genotype(tokens), *batch, rate)
-        self._batch = rng.permutation(len(images.held_out_labels))[: self._judged]
+        self._batch = rng.permutation(len(images.held_out_labels))[: self._evaluation_images]
         self._rounds += 1
         return self._policy.ask(count)
 

@@ -116,8 +116,8 @@ class _Worker:
     """A worker process, seen from the search.
 
     Args:
-        images: what children learn and are judged on.
-        budget: how they are trained.
+        images: Images that children are trained and evaluated on.
+        budget: Training of a child.
     """
 
     def __init__(self, images: Images, budget: Budget) -> None:
@@ -199,8 +199,8 @@ class LocalWorkers:
     trained, and fails if that happens again. The children beside it are not concerned.
 
     Args:
-        images: what children learn and are judged on.
-        budget: how they are trained.
+        images: Images that children are trained and evaluated on.
+        budget: Training of a child.
         processes: how many. Default: one for each core.
         children_per_process: a process is replaced after so many, which bounds its memory.
 

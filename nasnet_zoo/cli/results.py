@@ -107,7 +107,7 @@ def show_child(folder: Folder, number: NonNegativeInt, /, *, picture: str | None
 
 
 _COLUMNS = (
-    *("child", "state", "reward", "trained anew", "parameters", "mult-adds", "seconds", "minibatch"),
+    *("child", "state", "reward", "retrained", "parameters", "mult-adds", "seconds", "minibatch"),
     *("same as", "error"),
 )
 
@@ -121,7 +121,7 @@ def _print_child(results: SearchResults, record: Record, genotype: Genotype) -> 
     """Print a child of the search in full."""
     from nasnet_zoo.reports.tables import print_table
 
-    result, anew = results.result(record), results.trained_anew(record.number)
+    result, retrained = results.result(record), results.retrained_child(record.number)
     facts = {
         "child": str(record.number),
         "state": record.state,
@@ -136,11 +136,11 @@ def _print_child(results: SearchResults, record: Record, genotype: Genotype) -> 
         "learning curve": _curve(result),
         "stopped early": "yes" if result.get("stopped") else None,
     }
-    if anew:
+    if retrained:
         facts |= {
-            "trained anew": _reward(anew.reward),
-            "its seconds": _seconds(anew.seconds),
-            "its learning curve": _curve(anew.result or {}),
+            "retrained": _reward(retrained.reward),
+            "retraining seconds": _seconds(retrained.seconds),
+            "retraining curve": _curve(retrained.result or {}),
         }
     for name, value in facts.items():
         if value:

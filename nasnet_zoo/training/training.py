@@ -378,6 +378,6 @@ def _check_same(path: Path, recipe: Any, settings: Mapping[str, Any]) -> None:
             raise ValueError(f"{expected} Received: one without {name}")
         if before[name] != value:
             raise ValueError(
-                f"{path.parent}: expected the run that was begun there, with {name}={before[name]!r}. "
+                f"{path.parent}: expected {name}={before[name]!r}, which the run in this folder has. "
                 f"Received: {name}={value!r}"
             )

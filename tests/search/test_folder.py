@@ -83,7 +83,8 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
     minibatches = done // 2 + 1  # the one under way is the last
     command += ["--children", str(2 * minibatches)]
     assert main([*command, "--seed", "1"]) == 1
-    assert "begun there, with seed=0. Received: seed=1" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "expected seed=0, which the search in this folder has. Received: seed=1" in told
     assert main([*command, "--compare", str(tmp_path)]) == 1
     assert "journal.sqlite: expected the journal of a search. Received: no such file" in (
         capfd.readouterr().err
@@ -134,7 +135,7 @@ def test_a_killed_command_continues_exactly(tmp_path, kind):
     assert (killed / "best.json").read_bytes() == (whole / "best.json").read_bytes()
 
 
-def test_the_best_trained_anew_are_in_the_report_and_the_winner_is_best_json(tmp_path):
+def test_the_best_retrained_are_in_the_report_and_the_winner_is_best_json(tmp_path):
     out = tmp_path / "out"
     command = ["search", *TINY, "--children", "4", "--policy", "random", "--tensorboard"]
     command += ["--retrain", "2", "--retrain-budget.steps", "8", "--out", str(out)]
@@ -294,7 +295,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_work(tmp_path, under, c
 
 
 @pytest.mark.parametrize("name", ["journal.sqlite", "settings.json"])
-def test_a_search_does_not_begin_anew_over_its_results(searched, tmp_path, name, capfd):
+def test_a_search_does_not_start_over_its_results(searched, tmp_path, name, capfd):
     out = tmp_path / "out"
     shutil.copytree(searched, out)
     if name == "journal.sqlite":
@@ -318,7 +319,7 @@ def test_a_search_does_not_begin_anew_over_its_results(searched, tmp_path, name,
 def test_a_search_of_another_space_is_no_comparison(searched, tmp_path, capfd):
     command = ["search", "--data", "digits", "--compare", str(searched), "--out", str(tmp_path / "out")]
     assert main(command) == 1
-    assert "begun there, with blocks=1. Received: blocks=5" in capfd.readouterr().err
+    assert "blocks=1, which the search in this folder has. Received: blocks=5" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -229,7 +229,7 @@ def test_a_journal_that_was_cut_short_is_refused(journals, tmp_path, size):
     assert path.read_bytes() == good[:size]
 
 
-def test_children_trained_anew_are_those_of_the_search(journals, tmp_path):
+def test_retrained_children_are_those_of_the_search(journals, tmp_path):
     best = ranked(search(journals / "ppo.sqlite"))
     path = tmp_path / "retrained.sqlite"
     with closing(Journal(path, {})) as journal:

@@ -20,7 +20,7 @@ from nasnet_zoo.files import locked
 from nasnet_zoo.search import RandomSearch, SearchSpace
 from nasnet_zoo.search.child import ChildError, Trained
 from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.results import ranked_anew, read_results
+from nasnet_zoo.search.results import ranked_retrained, read_results
 from nasnet_zoo.search.search import Here, ranked, run_search
 
 pytestmark = pytest.mark.tensorflow
@@ -97,7 +97,7 @@ def test_the_best_child_is_that_of_best_json(fixture, request, tmp_path, capfd):
     journal = "journal.sqlite" if fixture == "real" else "retrained.sqlite"
     with closing(sqlite3.connect(folder / journal)) as database:
         ((reward,),) = database.execute("select max(reward) from children").fetchall()
-    assert told["reward" if fixture == "real" else "trained anew"] == f"{reward:.4f}"
+    assert told["reward" if fixture == "real" else "retrained"] == f"{reward:.4f}"
 
 
 def test_the_list_holds_what_the_journal_holds(retrained, tmp_path, capfd):
@@ -111,21 +111,21 @@ def test_the_list_holds_what_the_journal_holds(retrained, tmp_path, capfd):
         query = f"select {', '.join(names)} from children order by number"
         expected = database.execute(query).fetchall()
     with closing(sqlite3.connect(retrained / "retrained.sqlite")) as database:
-        anew = dict(database.execute("select number, reward from children"))
+        rewards = dict(database.execute("select number, reward from children"))
     assert [tuple(row[name] for name in names) for row in rows] == expected
-    assert {r["number"]: r["retrained_reward"] for r in rows if r["retrained_reward"]} == anew
+    assert {r["number"]: r["retrained_reward"] for r in rows if r["retrained_reward"]} == rewards
     with (tmp_path / "l.csv").open() as file:
         read = list(csv.DictReader(file))
     assert read == [
         {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
     ]
     heading, *lines = out.splitlines()
-    assert "trained anew" in heading
+    assert "retrained" in heading
     for line, row in zip(lines, rows, strict=True):
         assert line.split()[:3] == [str(row["number"]), "finished", f"{row['reward']:.4f}"]
 
 
-def test_a_search_that_goes_on_keeps_the_winner_of_those_trained_anew(retrained, tmp_path, capfd):
+def test_a_search_that_goes_on_keeps_the_winner_of_the_retrained(retrained, tmp_path, capfd):
     """Unless it finds a child that is better than those that were."""
     out = tmp_path / "out"
     shutil.copytree(retrained, out)
@@ -146,20 +146,18 @@ def _opened(path):
 
 
 @pytest.mark.parametrize("begin", [_touched, _opened])
-def test_a_training_anew_that_was_killed_at_its_beginning_counts_for_nothing(
-    real, tmp_path, begin, capfd
-):
+def test_a_retraining_that_was_killed_at_its_beginning_counts_for_nothing(real, tmp_path, begin, capfd):
     out = tmp_path / "out"
     shutil.copytree(real, out)
     begin(out / "retrained.sqlite")
-    assert "trained anew" not in facts(run(capfd, "best", out))
+    assert "retrained" not in facts(run(capfd, "best", out))
     assert main([*TINY, "--children", "4", "--out", str(out)]) == 0
     assert (out / "best.json").read_bytes() == (real / "best.json").read_bytes()
     assert main([*TINY, "--children", "4", "--retrain", "1", "--out", str(out)]) == 0
-    assert "trained anew" in facts(run(capfd, "best", out))
+    assert "retrained" in facts(run(capfd, "best", out))
 
 
-def test_a_damaged_training_anew_is_told_before_the_search_goes_on(real, tmp_path, capfd):
+def test_a_damaged_retraining_is_an_error_before_the_search_goes_on(real, tmp_path, capfd):
     out = tmp_path / "out"
     shutil.copytree(real, out)
     (out / "retrained.sqlite").write_text("noise" * 999)
@@ -171,14 +169,17 @@ def test_a_damaged_training_anew_is_told_before_the_search_goes_on(real, tmp_pat
     assert before == {name: after[name] for name in before}
 
 
-def test_the_winner_is_one_of_those_trained_anew_while_they_are_the_best(real):
+def test_the_winner_is_one_of_the_retrained_while_they_are_the_best(real):
     first, second, *_ = best = ranked(read_results(real).children)
-    anew = [replace(first, reward=0.3), replace(second, reward=0.4)]
-    assert [record.number for record in ranked_anew(best, anew)] == [second.number, first.number]
-    assert ranked_anew(best, []) == []
-    assert ranked_anew(best, [replace(first, reward=0.3), replace(second, reward=None)]) == []
+    again = [replace(first, reward=0.3), replace(second, reward=0.4)]
+    assert [record.number for record in ranked_retrained(best, again)] == [
+        second.number,
+        first.number,
+    ]
+    assert ranked_retrained(best, []) == []
+    assert ranked_retrained(best, [replace(first, reward=0.3), replace(second, reward=None)]) == []
     better = replace(first, number=99, canonical=(9,), reward=1.0)
-    assert ranked_anew([*best, better], anew) == []
+    assert ranked_retrained([*best, better], again) == []
 
 
 # === A search of which we know what it found ===

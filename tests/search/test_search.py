@@ -112,7 +112,7 @@ def test_the_reward_of_a_child_whose_worker_died_is_not_that_of_its_equals(tmp_p
     assert {(record.state, record.reward) for record in records} == {("failed", 0.0)}
     tried = [record for record in records if record.same_as is None]
     assert all(record.result["worker_died"] for record in tried)
-    # Once in a minibatch, and anew in the next.
+    # Once in a minibatch, and again in the next.
     kinds = {(record.round, record.canonical) for record in records}
     assert {(record.round, record.canonical) for record in tried} == kinds
     assert len(tried) == len(kinds) > len({record.canonical for record in records})
@@ -175,7 +175,7 @@ def test_a_search_killed_at_any_moment_continues_exactly(tmp_path):
         assert [getattr(one, key) for key in keys] == [getattr(other, key) for key in keys]
 
 
-def test_the_best_are_trained_anew_and_going_on_trains_the_rest(tmp_path):
+def test_the_best_are_retrained_and_going_on_trains_the_rest(tmp_path):
     best = ranked(search(tmp_path / "j.sqlite", Counting()))
     assert len({record.canonical for record in best}) == len(best) >= 4
     assert [r.reward for r in best] == sorted((r.reward for r in best), reverse=True)
@@ -233,7 +233,7 @@ def test_what_is_shown_and_written_for_tensorboard_is_what_happened(tmp_path):
 
 def test_a_journal_is_of_one_search(tmp_path):
     Journal(tmp_path / "j.sqlite", {"seed": 1, "minibatch": 20}).close()
-    with pytest.raises(ValueError, match="begun there, with seed=1. Received: seed=2"):
+    with pytest.raises(ValueError, match="expected seed=1, which .* has. Received: seed=2"):
         Journal(tmp_path / "j.sqlite", {"seed": 2, "minibatch": 20})
     (tmp_path / "no.sqlite").write_bytes(b"something else altogether" * 100)
     with pytest.raises(ValueError, match=r"no.sqlite: expected the journal of a search"):
