@@ -56,7 +56,7 @@ def test_help_and_wrong_options_import_no_backend(command):
         ("", "nasnet-zoo: expected a command of demo, .*. Received: none"),
         ("no-such-command", "nasnet-zoo: expected a command of .*. Received: 'no-such-command'"),
         ("demo --seed x", "nasnet-zoo demo: --seed: expected an int. Received: 'x'"),
-        ("demo --seed", "nasnet-zoo demo: expected 1 value.* of --seed. Received: fewer"),
+        ("demo --seed", "nasnet-zoo demo: expected a value for --seed. Received: fewer"),
         ("demo --seed -1", "nasnet-zoo demo: Expected seed: an int of at least 0 .* seed=-1"),
         ("predict model.keras", "nasnet-zoo predict: expected images. Received: none"),
         (
