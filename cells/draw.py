@@ -145,7 +145,7 @@ class _Picture:
         return layers
 
     def _fit(self) -> None:
-        """Moves the items into the picture and finds the height of every layer."""
+        """Move the items into the picture and find the height of every layer."""
         items = [item for layer in self.layers for item in layer]
         left = min(item.x - item.width / 2 for item in items) - _MARGIN
         for item in items:
@@ -234,7 +234,7 @@ class _Picture:
 
 
 def _order(layers: Sequence[list[_Item]]) -> None:
-    """Orders the items of every layer so that few arrows cross, and the ports of every item.
+    """Order the items of every layer so that few arrows cross, and the ports of every item.
 
     Sweeps up and down put every item at the mean place of its neighbours (the barycentre
     heuristic); then neighbours change places while that helps.
@@ -275,7 +275,7 @@ def _order(layers: Sequence[list[_Item]]) -> None:
 
 
 def _sort_ports(lower: Sequence[_Item], upper: Sequence[_Item]) -> None:
-    """Puts the ports of the upper items into the order of what they read."""
+    """Put the ports of the upper items into the order of what they read."""
     place = {item: k for k, item in enumerate(lower)}
     for item in upper:
         feet = [place[below] for below in item.reads]
@@ -295,7 +295,7 @@ def _crossings(lower: Sequence[_Item], upper: Sequence[_Item]) -> int:
 
 
 def _swap_neighbours(layers: Sequence[list[_Item]]) -> None:
-    """Swaps neighbours above the initial states, whose order is fixed, while fewer arrows cross."""
+    """Swap neighbours above the initial states, whose order is fixed, while fewer arrows cross."""
 
     def crossings(depth: int) -> int:
         return sum(_crossings(*pair) for pair in pairwise(layers[depth - 1 : depth + 2]))
@@ -315,7 +315,7 @@ def _swap_neighbours(layers: Sequence[list[_Item]]) -> None:
 
 
 def _place(layers: Sequence[list[_Item]]) -> None:
-    """Gives every item an x: near what it is joined to, in order and without overlap."""
+    """Give every item an x: near what it is joined to, in order and without overlap."""
     joined: dict[_Item, list[tuple[_Item, float]]] = {item: [] for layer in layers for item in layer}
     for layer in layers:
         for item in layer:
@@ -337,7 +337,7 @@ def _place(layers: Sequence[list[_Item]]) -> None:
 
 
 def _spread(layer: Sequence[_Item], targets: Sequence[float]) -> None:
-    """Puts the items as near to their targets as order and distance allow (least squares).
+    """Put the items as near to their targets as order and distance allow (least squares).
 
     With the least distances subtracted this is isotonic regression: neighbours that want to
     overlap are pooled at their mean.

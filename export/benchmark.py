@@ -80,7 +80,7 @@ def benchmark(
     rounds: PositiveInt = 20,
     image_size: tuple[PositiveInt, PositiveInt] | None = None,
 ) -> list[FileReport]:
-    """Measures files side by side: each round runs every file, so that noise meets them all.
+    """Measure files side by side: each round runs every file, so that noise meets them all.
 
     Args:
         paths: SavedModels, ``.tflite`` and ``.onnx`` files.

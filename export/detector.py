@@ -80,7 +80,7 @@ def export_detector(
     image_size: tuple[ImageSize, ImageSize],
     images: np.ndarray | None = None,
 ) -> DetectorExport:
-    """Writes a detector, its suppression included, as a file for a runtime, and compares it with Keras.
+    """Write a detector, its suppression included, as a file for a runtime, and compare it with Keras.
 
     The file takes ``image``, uint8 (batch, height, width, 3), with the batch left open but for LiteRT,
     where it is 1, and gives the detector's outputs: ``boxes`` (batch, detections, 4), (y_min, x_min,
@@ -172,7 +172,7 @@ def _compare(
     expected: Sequence[np.ndarray],
     seconds: float,
 ) -> DetectorExport:
-    """Runs a file on images of which the detections of Keras are expected.
+    """Run a file on images of which the detections of Keras are expected.
 
     Raises:
         ValueError: if those of the file are too far from them.

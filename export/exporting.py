@@ -66,7 +66,7 @@ def export(
     min_agreement: Share | None = ExportSettings.min_agreement,
     max_accuracy_drop: Share = ExportSettings.max_accuracy_drop,
 ) -> ExportResult:
-    """Writes a model as a file for a runtime, and compares that file with Keras.
+    """Write a model as a file for a runtime, and compare that file with Keras.
 
     The file takes ``image``, float32 (batch, height, width, channels) with the batch left open, and
     gives ``output``, or ``output_0``.. for a model of several. It appears under its name only after its

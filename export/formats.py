@@ -41,7 +41,7 @@ def format_at(path: Path) -> str:
 
 
 def load_runtime(path: str | os.PathLike[str], threads: int | None = None) -> Runtime:
-    """Loads a file into the runtime that it is for, on the CPU.
+    """Load a file into the runtime that it is for, on the CPU.
 
     A SavedModel is a program: load only those that you trust.
 

@@ -95,7 +95,7 @@ class _Builder:
         self.shapes: dict[str, ValueShape] = {"image": shape}
 
     def add(self, kind: str, inputs: list[str], name: str, **fields: Any) -> str:
-        """Appends an operation and returns the name of its value."""
+        """Append an operation and return the name of its value."""
         if kind not in KINDS:
             raise ValueError(f"Expected a kind of {', '.join(KINDS)}. Received: {kind!r} of {name}")
         output, number = name, 1

@@ -59,7 +59,7 @@ def model_module(model: keras.Model) -> tf.Module:
 
 
 def check_backend() -> None:
-    """Raises a `ValueError` where Keras runs on a backend that exports nothing."""
+    """Raise a `ValueError` where Keras runs on a backend that exports nothing."""
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise ValueError(f"Expected Keras on the TensorFlow backend to export. Received: {backend}")
@@ -67,7 +67,7 @@ def check_backend() -> None:
 
 @contextmanager
 def expressible_in(file_format: str) -> Iterator[None]:
-    """Turns errors of the converters into a `ValueError`."""
+    """Turn errors of the converters into a `ValueError`."""
     try:
         yield
     except OSError:

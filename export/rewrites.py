@@ -22,7 +22,7 @@ _TAKES_RELU = (*_LINEAR, "add", "max_pool")
 
 
 def share_equal(graph: InferenceGraph) -> InferenceGraph:
-    """Computes once what is computed twice: ReLUs and pools of one state, above all.
+    """Compute once what is computed twice: ReLUs and pools of one state, above all.
 
     So ``avg(p) + avg(p)`` becomes one pool, added to itself.
     """
@@ -45,7 +45,7 @@ def share_equal(graph: InferenceGraph) -> InferenceGraph:
 
 
 def fold_batch_norm(graph: InferenceGraph) -> InferenceGraph:
-    """Multiplies batch norm into the convolution before it, or into all that it concatenates."""
+    """Multiply batch norm into the convolution before it, or into all that it concatenates."""
     made, readers = dict(graph.made_by()), graph.readers()
     shapes = graph.shapes()
     replaced: dict[str, str] = {}
@@ -116,7 +116,7 @@ def _unique(ops: list[Op]) -> list[Op]:
 
 
 def fuse_relu(graph: InferenceGraph) -> InferenceGraph:
-    """Makes ReLU a part of the operation before, where nothing else reads its result."""
+    """Make ReLU a part of the operation before, where nothing else reads its result."""
     made, readers = graph.made_by(), graph.readers()
     fused: dict[str, str] = {}
     for op in graph.ops:
@@ -133,7 +133,7 @@ def fuse_relu(graph: InferenceGraph) -> InferenceGraph:
 
 
 def sample_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
-    """Takes every second pixel by a depthwise convolution with a single 1.
+    """Take every second pixel by a depthwise convolution with a single 1.
 
     In place of a 1x1 pool with a stride, and of the shift in the second path of a factorized
     reduction, which is a slice and a pad of the whole image.
@@ -174,7 +174,7 @@ def _last_tap(channels: int) -> np.ndarray:
 
 
 def crop_kernels(graph: InferenceGraph) -> InferenceGraph:
-    """Leaves out the taps of kernels that never reach the image, on maps smaller than a kernel.
+    """Leave out the taps of kernels that never reach the image, on maps smaller than a kernel.
 
     XNNPACK fails, or writes where it may not, on convolutions that only ever read padding.
     """

@@ -109,7 +109,7 @@ def parse_metadata(text: str) -> dict[str, str]:
 
 
 def by_number(name: str) -> tuple[int, str]:
-    """Puts output_10 behind output_9; neither runtime keeps the order of the outputs."""
+    """Put output_10 behind output_9; neither runtime keeps the order of the outputs."""
     return len(name), name
 
 

@@ -40,7 +40,7 @@ def write(
     settings: ExportSettings = ExportSettings(),  # noqa: B008 (frozen)
     images: np.ndarray | None = None,
 ) -> None:
-    """Writes a graph as a SavedModel with one signature, from "image" to the named outputs."""
+    """Write a graph as a SavedModel with one signature, from "image" to the named outputs."""
     spec = tf.TensorSpec((None, *graph.image_shape), graph.image_dtype, name="image")
     module = tf.Module()
     # Constants of a function are copied many times over while it is saved, variables are not.
@@ -64,7 +64,7 @@ def write(
 
 
 def save_module(module: tf.Module, path: Path, serve: Any, metadata: Mapping[str, str]) -> None:
-    """Saves a module as a SavedModel with a signature and the metadata in its folder.
+    """Save a module as a SavedModel with a signature and the metadata in its folder.
 
     Raises:
         OSError: if it cannot be written; TensorFlow has errors of its own for that.
@@ -81,12 +81,12 @@ def save_module(module: tf.Module, path: Path, serve: Any, metadata: Mapping[str
 def convert(
     module: tf.Module, path: Path, metadata: Mapping[str, str], opset: int | None = None
 ) -> None:
-    """Saves a module of `nasnet_zoo.export.official`."""
+    """Save a module of `nasnet_zoo.export.official`."""
     save_module(module, path, module.serve, metadata)
 
 
 def load(path: Path, threads: int) -> Runtime:
-    """Loads a file; see `nasnet_zoo.export.load_runtime`."""
+    """Load a file; see `nasnet_zoo.export.load_runtime`."""
     loaded = tf.saved_model.load(os.fspath(path))
     ((name, image),) = loaded.signatures["serving_default"].structured_input_signature[1].items()
     outputs = sorted(loaded.signatures["serving_default"].structured_outputs, key=by_number)

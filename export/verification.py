@@ -135,7 +135,7 @@ def verify(
     min_agreement: Share | None = Limits.min_agreement,
     max_accuracy_drop: Share = Limits.max_accuracy_drop,
 ) -> Verification:
-    """Checks that a file computes what a Keras model computes.
+    """Check that a file computes what a Keras model computes.
 
     Files of `nasnet_zoo.export.export` are compared value by value and by their outputs, those of other
     converters by their outputs alone. A SavedModel is a program: check only those that you trust.
@@ -426,7 +426,7 @@ def _compare_values(
 def _check_weights(
     path: Path, name: str, expected: np.ndarray | None, found: Mapping[str, Weights]
 ) -> None:
-    """Compares weights in integers: what one integer changes may be less than what rounding does."""
+    """Compare weights in integers: what one integer changes may be less than what rounding does."""
     if name not in found or expected is None:
         return
     array, step = found[name]

@@ -112,7 +112,7 @@ def run_demo(
     epochs: int = 6,
     console: Console | None = None,
 ) -> DemoResult:
-    """Runs the demo.
+    """Run the demo.
 
     Args:
         source: Data set, see `nasnet_zoo.data.open_dataset`.
@@ -134,7 +134,7 @@ def run_demo(
 
     @contextmanager
     def step(name: str) -> Iterator[None]:
-        """Tells what is done and keeps its time."""
+        """Print the step and record its time."""
         console.print(f"{name} ...", style="dim")
         begun = time.perf_counter()
         yield
@@ -228,7 +228,7 @@ def _predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 def _exported(model: keras.Model, test: _Test, kind: str, path: Path) -> ExportedFile:
-    """Writes one format and measures it in its runtime."""
+    """Write one format and measure it in its runtime."""
     export(model, path, representative=test.images[:100])
     runtime = load_runtime(path)
     probabilities = runtime.predict(test.images)

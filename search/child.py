@@ -203,7 +203,7 @@ def train_graph(
     seed: int = 0,
     thresholds: Sequence[float] = (),
 ) -> Trained:
-    """Trains a network as `train_child` does.
+    """Train a network as `train_child` does.
 
     Args:
         graph: see `child_graph`.
@@ -258,7 +258,7 @@ class _Run:
         self._held_out = images.held_out_images, images.held_out_labels
 
     def _train(self, batches: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-        """Takes the steps of ``batches`` (steps, images), ``first`` the number of the first one."""
+        """Take the steps of ``batches`` (steps, images), ``first`` the number of the first one."""
         steps = tf.shape(batches)[0]
 
         def step(k: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

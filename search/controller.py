@@ -87,7 +87,7 @@ class Controller:
 
     @tf.function(reduce_retracing=True)
     def sample(self, batch: tf.Tensor) -> Predictions:
-        """Draws ``batch`` children, an int32 scalar."""
+        """Draw ``batch`` children, an int32 scalar."""
         length, most = self._mask.shape
         # Gumbel's trick: the greatest of logits with such noise is a draw from their softmax.
         uniform = self.generator.uniform([length, batch, most], np.finfo(np.float32).tiny, 1.0)

@@ -195,7 +195,7 @@ class _Run:
         return best
 
     def _check_settings(self) -> None:
-        """Checks that the journal is whole, and that nobody has changed the file of the settings."""
+        """Check that the journal is whole, and that nobody has changed the file of the settings."""
         path = self.out / _SETTINGS
         with closing(Journal(self.out / JOURNAL)) as journal:
             if path.exists() and (found := read_json(path, "settings of a search")) != journal.settings:
@@ -247,7 +247,7 @@ class _Run:
         return cost
 
     def _save(self, best: Sequence[Record], children: Sequence[Record]) -> None:
-        """Writes the first of the best children to a file."""
+        """Write the first of the best children to a file."""
         if not best:
             errors = {(record.result or {}).get("error", "diverged") for record in children}
             raise ValueError(f"Expected a child that can be trained. Received: {', '.join(errors)}")
@@ -273,7 +273,7 @@ def _save(record: Record, out: Path) -> None:
 
 @contextmanager
 def _stoppable(journal: Journal, children: int) -> Iterator[None]:
-    """Tells how to go on after Ctrl-C."""
+    """Say after Ctrl-C how to continue."""
     try:
         yield
     except KeyboardInterrupt:

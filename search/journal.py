@@ -139,7 +139,7 @@ class Journal:
             check_settings(self.path, self.settings, json.loads(json.dumps(settings)))
 
     def _begin(self, settings: str) -> None:
-        """Makes the tables, all or none."""
+        """Create the tables, all or none."""
         with self._transaction():
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 self._database.execute(statement)
@@ -173,12 +173,12 @@ class Journal:
         return found
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._database.close()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Names the file in errors of the database."""
+        """Name the file in errors of the database."""
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -199,13 +199,13 @@ class Journal:
     # === Children ===
 
     def add(self, children: list[Record]) -> None:
-        """Notes sampled children, all or none."""
+        """Record sampled children, all or none."""
         with self._transaction():
             places = ", ".join("?" * len(Record.__dataclass_fields__))
             self._database.executemany(f"insert into children values ({places})", map(_row, children))
 
     def start(self, number: int) -> None:
-        """Notes that a child's training begins."""
+        """Record that a child's training begins."""
         with self._transaction():
             self._database.execute("update children set state = 'started' where number = ?", (number,))
 
@@ -218,7 +218,7 @@ class Journal:
         failed: bool = False,
         same_as: int | None = None,
     ) -> None:
-        """Notes a child's reward."""
+        """Record a child's reward."""
         state = "failed" if failed else "finished"
         values = (state, reward, json.dumps(result), seconds, same_as, number)
         with self._transaction():
@@ -261,7 +261,7 @@ class Journal:
     def save_policy(
         self, rounds: int, state: Mapping[str, np.ndarray], told: Mapping[str, float] | None = None
     ) -> None:
-        """Notes the policy's state after so many rounds, and what it told of the last of them."""
+        """Record the policy's state after so many rounds, and its metrics of the last of them."""
         buffer = io.BytesIO()
         np.savez(buffer, **state)  # type: ignore[arg-type]
         with self._transaction():
@@ -298,7 +298,7 @@ class Journal:
     # === Going on ===
 
     def check_children(self, derived: Callable[[Record], Mapping[str, Any]]) -> list[Record]:
-        """Checks every child, and gives them.
+        """Check every child and return all.
 
         Args:
             derived: fields of a child that follow from its number and tokens; a `ValueError` says that
@@ -321,7 +321,7 @@ class Journal:
         return list(by_number.values())
 
     def check_rounds(self, records: Sequence[Record]) -> None:
-        """Checks that children and the policy's state are those of one search.
+        """Check that children and the policy's state are those of one search.
 
         Raises:
             ValueError: naming what does not fit.
@@ -351,7 +351,7 @@ class Journal:
 def check_settings(
     path: str | os.PathLike[str], begun: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> None:
-    """Checks that a search goes on with the settings that it was begun with.
+    """Check that a search goes on with the settings that it was begun with.
 
     Args:
         path: of the file that holds ``begun``, for the message.
@@ -393,7 +393,7 @@ def _schema(database: sqlite3.Connection) -> dict[str, str]:
 
 
 def _check_reward(record: Record, earlier: Mapping[int, Record]) -> None:
-    """Checks that state, reward and result of a child tell the same."""
+    """Check that state, reward and result of a child agree."""
     done = record.state in ("finished", "failed")
     if done != (record.reward is not None):
         raise ValueError(f"Expected a reward if it is done. Received: {record.state}, {record.reward}")

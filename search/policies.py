@@ -104,7 +104,7 @@ class RandomSearch:
         return np.full(len(tokens), -np.log(np.array(self.space.choices)).sum())
 
     def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
-        """Learns nothing."""
+        """Learn nothing."""
         return {}
 
     def state(self) -> dict[str, np.ndarray]:
@@ -112,7 +112,7 @@ class RandomSearch:
         return {"asked": np.array(self._asked)}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a state."""
+        """Return to a state."""
         check_state(state, self.state())
         self._asked = count_of(state["asked"], "asked")
 
@@ -185,7 +185,7 @@ class RegularizedEvolution:
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a state."""
+        """Return to a state."""
         counts = [count_of(state.get(name, np.array(-1)), name) for name in ("asked", "told")]
         members = min(counts[1], self.population)
         shape = (members, len(self.space.choices)) if members else (0,)
@@ -235,7 +235,7 @@ class _ControllerPolicy:
         return predictions.log_probabilities.numpy().sum(-1)
 
     def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
-        """Trains the controller on a minibatch of children (count, tokens), rewards (count,).
+        """Train the controller on a minibatch of children (count, tokens), rewards (count,).
 
         Returns:
             The baseline before, and the mean entropy in nats of what a child's tokens were drawn
@@ -282,7 +282,7 @@ class _ControllerPolicy:
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a state."""
+        """Return to a state."""
         check_state(state, {**self.state(), "baseline": np.array(np.nan)})
         variables = [*self.controller.weights, *self.optimizer.variables]
         for k, variable in enumerate(variables):

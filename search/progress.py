@@ -52,7 +52,7 @@ class LiveProgress(Watch):
         self._progress.stop()
 
     def rewarded(self, record: Record) -> None:
-        """Moves on by a child."""
+        """Advance by one child."""
         assert record.reward is not None
         self._done += 1
         self._best = max(self._best, record.reward)
@@ -60,7 +60,7 @@ class LiveProgress(Watch):
         self._progress.update(self._task, completed=self._done, note=note)
 
     def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
-        """Prints a line for a minibatch."""
+        """Print a line for a minibatch."""
         mean = mean_reward(self._journal.children(round))
         entropy = f", entropy {told['entropy']:.2f}" if "entropy" in told else ""
         self._learned = f", mean {mean:.4f}{entropy}"
@@ -97,11 +97,11 @@ class Events(Watch):
         self._writer = tf.summary.create_file_writer(os.fspath(folder))
 
     def rewarded(self, record: Record) -> None:
-        """Writes a child's reward and the seconds that it took."""
+        """Write a child's reward and the seconds that it took."""
         self._write({"child/reward": record.reward, "child/seconds": record.seconds}, record.number)
 
     def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
-        """Writes the figures of a minibatch, at the number of children so far."""
+        """Write the figures of a minibatch, at the number of children so far."""
         records = self._journal.children()
         best = max(record.reward for record in records if record.reward is not None)
         figures = {"best": best, "mean": mean_reward(self._journal.children(round)), **told}

@@ -34,7 +34,7 @@ def write_report(
     random: Journal | None = None,
     retrained: Sequence[Record] = (),
 ) -> None:
-    """Writes the report on a search; an existing file is replaced in one step.
+    """Write the report on a search; an existing file is replaced atomically.
 
     Args:
         journal: Journal of the search.

@@ -59,7 +59,7 @@ class Workers(Protocol):
     """Interface of executors that train children, such as `LocalWorkers`."""
 
     def run(self, jobs: Iterable[Job], started: Callable[[int], None]) -> Iterator[Outcome]:
-        """Trains children and gives their outcomes as they come.
+        """Train children and yield their outcomes as they come.
 
         Args:
             jobs: what to train.
@@ -119,7 +119,7 @@ def run_search(
     watches: Sequence[Watch] = (),
     remember: bool = True,
 ) -> list[Record]:
-    """Searches, or goes on where a search with the same journal was stopped.
+    """Search, or continue the search of the same journal.
 
     Synchronous: the policy learns from a whole minibatch before it samples the next, and children are
     stopped early by earlier minibatches alone, so a search that was killed and resumed is the one that
@@ -230,7 +230,7 @@ def train_records(
     watches: Sequence[Watch] = (),
     remember: bool = True,
 ) -> None:
-    """Trains the children of a journal that have no reward yet; equal ones once.
+    """Train the children of a journal that have no reward yet; equal ones once.
 
     Args:
         records: of the children, in the journal.

@@ -113,7 +113,7 @@ class SharedWeights:
         return {"weights": self.weights, "momenta": self.momenta, "owners": owners}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes back to a state.
+        """Return to a state.
 
         Raises:
             ValueError: if it is none of shared weights.
@@ -183,7 +183,7 @@ class Sharing:
         self._batch = np.zeros(0, np.int64)
 
     def ask(self, count: int) -> Tokens:
-        """Trains the shared weights, then asks the policy for children."""
+        """Train the shared weights, then ask the policy for children."""
         rng = np.random.default_rng([self._seed, self._rounds])
         images, budget = self._images, self.shared.budget
         for step, tokens in enumerate(self._policy.ask(self._steps)):
@@ -205,7 +205,7 @@ class Sharing:
         return self._policy.log_probabilities(tokens)
 
     def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
-        """Tells the policy."""
+        """Tell the policy the rewards of its children."""
         return self._policy.tell(tokens, rewards)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -214,7 +214,7 @@ class Sharing:
         return {**policy, **self.shared.state(), "rounds": np.array(self._rounds)}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a state."""
+        """Return to a state."""
         prefix = "policy."
         policy = {n.removeprefix(prefix): array for n, array in state.items() if n.startswith(prefix)}
         others = {n: array for n, array in state.items() if not n.startswith(prefix)}

@@ -115,7 +115,7 @@ class TabularBenchmark:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> TabularBenchmark:
-        """Reads a table. Default: the one that comes with the package.
+        """Read a table. Default: the one that comes with the package.
 
         Raises:
             ValueError: if the file is no table.
@@ -131,7 +131,7 @@ class TabularBenchmark:
             raise ValueError(f"{path}: expected a tabular benchmark. Received: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the table; an existing file is replaced in one step."""
+        """Write the table; an existing file is replaced atomically."""
         texts = {"space": dataclasses.asdict(self.space), "about": self.about}
         arrays = {name: np.array(json.dumps(text)) for name, text in texts.items()}
         arrays |= {name: getattr(self, name) for name in _COLUMNS}

@@ -36,7 +36,7 @@ _UNGUARDED, _OUT_OF_MEMORY = 70, 71
 
 
 def end_if_unguarded() -> None:
-    """Ends this process if it is a worker that is about to search.
+    """End this process if it is a worker that is about to search.
 
     A worker imports the script that started it. One that searches at its top level, without a main
     guard, would search again in every worker. The search in the first process tells the user.
@@ -70,7 +70,7 @@ class _Answer(NamedTuple):
 
 
 def _work(pipe: Connection) -> None:
-    """Trains the children that come through the pipe until it is closed."""
+    """Train the children that come through the pipe until it is closed."""
     # Ctrl-C reaches every process of a terminal; the search is the one that minds it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # TensorFlow warns of functions that are traced again and again: here every child is another one.
@@ -84,7 +84,7 @@ def _work(pipe: Connection) -> None:
 
 
 def _end_with_the_search() -> None:
-    """Ends this process when the search's is gone, however it was killed."""
+    """End this process when the process of the search has ended."""
     search = multiprocessing.parent_process()
     assert search is not None
     search.join()
@@ -132,7 +132,7 @@ class _Worker:
         self.ready, self.answers = False, 0
 
     def begin(self, job: Job) -> None:
-        """Gives it a child to train, as soon as it is ready.
+        """Give it a child to train, as soon as it is ready.
 
         The child is sent as a graph of primitives, plain data that needs no registry of operations.
         """
@@ -142,7 +142,7 @@ class _Worker:
             self._send(self._job)
 
     def answer(self) -> _Answer | None:
-        """Waits for its answer, which may be that it has died; None when it has become ready.
+        """Wait for its answer, which may be that it has died; None when it has become ready.
 
         Raises:
             RuntimeError: if it died before it was ready, which is no child's fault.
@@ -186,7 +186,7 @@ class _Worker:
         return _Answer(died=reason)
 
     def close(self) -> None:
-        """Ends the process; what is under way is lost."""
+        """End the process; unfinished children are lost."""
         self._process.terminate()
         self._process.join()
         self.pipe.close()
@@ -223,7 +223,7 @@ class LocalWorkers:
         self._workers: list[_Worker] = []
 
     def start(self) -> None:
-        """Starts the processes and waits for one to be ready; `run` starts those it needs, too.
+        """Start the processes and wait for one to be ready; `run` starts those it needs, too.
 
         Raises:
             RuntimeError: if a process ends before it is ready, as in a script without a main guard.
@@ -235,7 +235,7 @@ class LocalWorkers:
                 worker.answer()
 
     def close(self) -> None:
-        """Ends the processes; what is under way is lost."""
+        """End the processes; unfinished children are lost."""
         while self._workers:
             self._workers.pop().close()
 

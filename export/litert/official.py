@@ -14,7 +14,7 @@ from .packing import with_metadata
 def convert(
     module: tf.Module, path: Path, metadata: Mapping[str, str], opset: int | None = None
 ) -> None:
-    """Converts a module of `nasnet_zoo.export.official`."""
+    """Convert a module of `nasnet_zoo.export.official`."""
     function = module.serve.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
     with expressible_in("LiteRT"):

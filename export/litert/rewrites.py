@@ -9,7 +9,7 @@ from ..rewrites import Rewrite, average_by_depthwise
 
 
 def split_depthwise(graph: InferenceGraph) -> InferenceGraph:
-    """Splits 7x7 depthwise kernels into centred pieces of at most 25 taps that are summed.
+    """Split 7x7 depthwise kernels into centred pieces of at most 25 taps that are summed.
 
     XNNPACK has no depthwise kernel above 25 taps and runs larger ones as grouped convolutions. The
     pieces are the inner 5x5; the outer rows, whole; and the outer columns, without their corners.
@@ -72,7 +72,7 @@ def merge_pointwise(graph: InferenceGraph) -> InferenceGraph:
 
 
 def nest_concats(graph: InferenceGraph, most: int = 5) -> InferenceGraph:
-    """Joins at most ``most`` values at a time: XNNPACK takes no concatenation of more."""
+    """Join at most ``most`` values at a time: XNNPACK takes no concatenation of more."""
     ops: list[Op] = []
     for op in graph.ops:
         parts, number = list(op.inputs), 0

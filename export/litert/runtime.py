@@ -28,7 +28,7 @@ interpreter.invoke()
 
 
 def load(path: Path, threads: int) -> Runtime:
-    """Loads a file; see `nasnet_zoo.export.load_runtime`."""
+    """Load a file; see `nasnet_zoo.export.load_runtime`."""
     module = import_extra("ai_edge_litert.interpreter", "export")
     with quiet_stderr():  # it logs that it has a delegate
         interpreter = module.Interpreter(os.fspath(path), num_threads=threads)

@@ -20,7 +20,7 @@ from .packing import packed
 
 
 def watch(path: Path, graph: InferenceGraph) -> WatchedFile:
-    """Watches a file of `write`.
+    """Watch a file of `write`.
 
     Args:
         path: Path of the file.

@@ -53,7 +53,7 @@ def write(
     settings: ExportSettings = ExportSettings(),  # noqa: B008 (frozen)
     images: np.ndarray | None = None,
 ) -> None:
-    """Writes a graph.
+    """Write a graph.
 
     Args:
         graph: Graph to write; `REWRITES` are applied here.
@@ -243,7 +243,7 @@ class _Writer:
         data: np.ndarray | None = None,
         quantization: Any = None,
     ) -> int:
-        """Appends a tensor and returns its number; one without data has an open batch size."""
+        """Append a tensor and return its number; one without data has an open batch size."""
         s = self.schema
         made = s.TensorT(list(shape), getattr(s.TensorType, dtype.upper()), 0, name, quantization)
         if data is None:
@@ -256,7 +256,7 @@ class _Writer:
     def operator(
         self, kind: str, inputs: list[int], output: int, options: Any = None, version: int = 0
     ) -> int:
-        """Appends an operator and returns the number of its output."""
+        """Append an operator and return the number of its output."""
         s = self.schema
         if not version:
             version = _version(kind, self.dtype if kind != "DEQUANTIZE" else self.integers or "")
@@ -310,7 +310,7 @@ class _Writer:
         return self.schema.QuantizationParametersT(scale=[scale.step], zeroPoint=[scale.zero_point])
 
     def write(self, op: Op) -> None:
-        """Appends the operators of one operation."""
+        """Append the operators of one operation."""
         if self.integers and op.kind in INTEGER_KINDS:
             self.dtype = self.integers
         inputs = [self.value(name, self.dtype) for name in op.inputs]

@@ -19,7 +19,7 @@ from .writer import DEFAULT_OPSET, check_opset
 def convert(
     module: tf.Module, path: Path, metadata: Mapping[str, str], opset: int | None = None
 ) -> None:
-    """Converts a module of `nasnet_zoo.export.official`.
+    """Convert a module of `nasnet_zoo.export.official`.
 
     Raises:
         ValueError: If the opset is out of range.

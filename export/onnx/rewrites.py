@@ -63,7 +63,7 @@ def paths_as_sum(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
 
 
 def pad_channels(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
-    """Fills channels up to multiples of ``block`` with zeros, which every operation keeps at zero.
+    """Fill channels up to multiples of ``block`` with zeros, which every operation keeps at zero.
 
     ONNX Runtime's convolutions work on blocks of channels and change the layout of all others.
     Left alone: the image, what the graph gives, and graphs with layer norm, whose statistics the

@@ -25,7 +25,7 @@ session.run(None, {image.name: numpy.zeros([1, *(size or image.shape[1:3]), imag
 
 
 def load(path: Path, threads: int) -> Runtime:
-    """Loads a file; see `nasnet_zoo.export.load_runtime`."""
+    """Load a file; see `nasnet_zoo.export.load_runtime`."""
     onnxruntime = import_extra("onnxruntime", "export")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -18,7 +18,7 @@ _ZERO_OF_BYTES = 128
 
 
 def watch(path: Path, graph: InferenceGraph) -> WatchedFile:
-    """Watches a file of `write`.
+    """Watch a file of `write`.
 
     Args:
         path: Path of the file.

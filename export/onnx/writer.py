@@ -34,7 +34,7 @@ _KEEPING = ("max_pool", "pad", "concat")
 
 
 def check_opset(opset: int) -> None:
-    """Raises a `ValueError` for an opset that cannot be written."""
+    """Raise a `ValueError` for an opset that cannot be written."""
     newest = min(max(_IR_VERSIONS), import_extra("onnx", "export").defs.onnx_opset_version())
     if not OLDEST_OPSET <= opset <= newest:
         raise ValueError(f"Expected an opset from {OLDEST_OPSET} to {newest}. Received: {opset}")
@@ -48,7 +48,7 @@ def write(
     settings: ExportSettings = ExportSettings(),  # noqa: B008 (frozen)
     images: np.ndarray | None = None,
 ) -> None:
-    """Writes a graph and has `onnx.checker` look at it.
+    """Write a graph, and check it by `onnx.checker`.
 
     Args:
         graph: Graph to write; `REWRITES` are applied here.
@@ -133,13 +133,13 @@ class _Writer:
         return model
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Appends a node and returns the name of its value."""
+        """Append a node and return the name of its value."""
         node = self.onnx.helper.make_node(kind, inputs, [output], output, **attributes)
         self.written.node.append(node)
         return output
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        """Appends an initialiser and returns its name; weights are stored as chosen."""
+        """Append an initialiser and return its name; weights are stored as chosen."""
         if self.float16 and array.dtype == np.float32 and array.size > 1:
             half = self.constant(f"{name}/half", array.astype(np.float16))
             return self.node("Cast", [half], name, to=self.onnx.TensorProto.FLOAT)
@@ -153,7 +153,7 @@ class _Writer:
         return self.constant(name, array.reshape(1, -1, 1, 1) if image else array)
 
     def write(self, op: Op, inputs: list[str]) -> str:
-        """Appends the nodes of one operation and returns the name of its value."""
+        """Append the nodes of one operation and return the name of its value."""
         self.integers = self.scales is not None and op.kind in INTEGER_KINDS
         if self.integers:
             inputs = [self.quantized(n, i) for n, i in zip(op.inputs, inputs, strict=True)]

@@ -57,7 +57,7 @@ class Series:
 
 @_styled
 def chart(series: Sequence[Series], x_title: str, y_title: str) -> str:
-    """Draws lines or points over two axes, with a legend where there are several.
+    """Draw lines or points over two axes, with a legend where there are several.
 
     Returns:
         An SVG element for a page. Its text has the colour and the font of the page.
@@ -105,7 +105,7 @@ def _title(text: str) -> ElementTree.Element:
 
 @_styled
 def bar_chart(names: Sequence[str], groups: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Draws horizontal bars with their values.
+    """Draw horizontal bars with their values.
 
     Args:
         names: Name of each row.
@@ -127,7 +127,7 @@ def bar_chart(names: Sequence[str], groups: Mapping[str, Sequence[float]], title
 
 @_styled
 def confusion_chart(confusion: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
-    """Draws a confusion matrix; colours are shares of the true class.
+    """Draw a confusion matrix; colours are shares of the true class.
 
     Args:
         confusion: Number of images, shape (classes, classes), by true class and prediction.
@@ -153,14 +153,14 @@ def confusion_chart(confusion: np.ndarray, class_names: Sequence[str], title: st
 
 @_styled
 def save_chart(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a chart in the format of the path's suffix; an existing file is replaced in one step."""
+    """Write a chart in the format of the path's suffix; an existing file is replaced atomically."""
     with replacing(path) as temporary:
         metadata = {"Date": None} if Path(path).suffix.lower() == ".svg" else None
         figure.savefig(temporary, dpi=150, metadata=metadata)
 
 
 def check_chart(path: str | os.PathLike[str]) -> None:
-    """Checks, before work begins, that `save_chart` can write a file.
+    """Check, before work begins, that `save_chart` can write a file.
 
     Raises:
         ValueError: If the suffix is of no format that Matplotlib writes.

@@ -9,7 +9,7 @@ import jinja2
 
 
 def render(template: str, **values: Any) -> str:
-    """Fills a template. Values are escaped, except where a template marks them as HTML.
+    """Fill a template. Values are escaped, except where a template marks them as HTML.
 
     Args:
         template: Package and name of the file, such as "nasnet_zoo.search/report.html.j2". It extends

@@ -92,7 +92,7 @@ _NARROW = 12
 
 
 def print_table(table: Table) -> None:
-    """Prints a table whole: names in its first column stay in one line, no cell is cut off.
+    """Print a table whole: names in its first column stay in one line, no cell is cut off.
 
     Where standard output is no terminal, lines are as long as they need to be.
 

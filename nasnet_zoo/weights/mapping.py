@@ -193,7 +193,7 @@ class Report:
         return "\n".join(f"{outcome:<10}{count:>6}  {what}" for outcome, count, what in rows)
 
     def warn(self, stacklevel: int = 2) -> None:
-        """Warns if part of the model was not loaded, or the source had more than heads to spare."""
+        """Warn if part of the model was not loaded, or the source had more than heads to spare."""
         if self.missing or self.unexpected:
             warnings.warn(f"Not all weights were used:\n{self}", stacklevel=stacklevel + 1)
 
