@@ -66,7 +66,7 @@ class ExportSettings(Limits):
         image_size: (height, width) in pixels, for a model that leaves them open: of the file's images,
             or, with the "official" converter, whose files leave them open too, of the images to compare
             on.
-        opset: Version of ONNX's operator set. Default: 17.
+        opset: Version of ONNX's operator set.
         converter: "native" writes the inference graph of a model of this package; "official" is the
             format's own converter, for float32 and for models with other layers.
 

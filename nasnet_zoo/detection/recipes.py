@@ -22,14 +22,13 @@ class DetectorSettings:
 
     Args:
         anchor_size: Base size of the anchors in pixels. Anchors have a quarter, a half, once and
-            twice this size. Default: 256.
-        rpn_filters: Filters of the region proposal network's convolution. Default: 512.
-        candidates: Proposals of an image before non-maximum suppression. Default: 1000.
-        proposals: Proposals of an image after non-maximum suppression. Default: 300.
-        box_samples: Proposals of an image that are sampled for the losses. Default: 64.
-        crop_size: Height and width of the feature crop of a proposal. Default: 17.
-        train_batch_norm: Whether batch norm uses and updates the statistics of the batch. Default:
-            false.
+            twice this size.
+        rpn_filters: Filters of the region proposal network's convolution.
+        candidates: Proposals of an image before non-maximum suppression.
+        proposals: Proposals of an image after non-maximum suppression.
+        box_samples: Proposals of an image that are sampled for the losses.
+        crop_size: Height and width of the feature crop of a proposal.
+        train_batch_norm: Whether batch norm uses and updates the statistics of the batch.
 
     Raises:
         ValueError: If a value is out of range or of another type.
@@ -56,7 +55,7 @@ class DetectionRecipe:
         optimizer: The optimizer and its learning rate.
         run: The length of the run and how its steps are computed.
         detector: Region proposals and box head.
-        flip: Whether half of the images are mirrored. Default: false.
+        flip: Whether half of the images are mirrored.
 
     Raises:
         ValueError: If a value is out of range, or the parts do not fit each other.

@@ -60,7 +60,7 @@ class ModelSettings:
         weights: Initial weights, as in `nasnet_zoo.NASNet`. Default: random weights.
         image_size: Height and width of the images in pixels. Default: the preset's.
         bn_momentum: Decay of batch norm's moving statistics, in [0, 1]. Default: the preset's.
-        l2: Factor of the sum of squares of all kernels in the loss. Default: 0.
+        l2: Factor of the sum of squares of all kernels in the loss.
 
     Raises:
         ValueError: If a value is out of range or of another type.
@@ -100,21 +100,19 @@ class OptimizerSettings:
     Args:
         learning_rate: Learning rate after the warm-up, above 0.
         kind: "sgd" (with momentum), "rmsprop" (with momentum), or "adamw" (Loshchilov & Hutter, arXiv
-            1711.05101), whose epsilon is 1e-8. Default: "sgd".
-        momentum: Momentum of SGD and RMSProp, beta_1 of AdamW, in [0, 1). Default: 0.9.
-        nesterov: Nesterov's momentum; SGD only. Default: false.
-        rho: Decay of the mean square, in [0, 1); RMSProp only. Default: 0.9.
-        epsilon: Constant that is added to the mean square, above 0; RMSProp only. Default: 1.
-        beta_2: Decay of the mean square, in [0, 1); AdamW only. Default: 0.999.
+            1711.05101), whose epsilon is 1e-8.
+        momentum: Momentum of SGD and RMSProp, beta_1 of AdamW, in [0, 1).
+        nesterov: Nesterov's momentum; SGD only.
+        rho: Decay of the mean square, in [0, 1); RMSProp only.
+        epsilon: Constant that is added to the mean square, above 0; RMSProp only.
+        beta_2: Decay of the mean square, in [0, 1); AdamW only.
         weight_decay: Factor of ``learning_rate * w``, which each step subtracts from every weight but
-            biases and the scales and offsets of batch norm; AdamW only. Default: 0.
+            biases and the scales and offsets of batch norm; AdamW only.
         schedule: "cosine", half a period down to 0, or "exponential", steps by ``decay_rate``.
-            Default: "cosine".
-        decay_rate: Factor of a step of the exponential schedule, in (0, 1]. Default: 0.97.
-        decay_epochs: Epochs between the steps of the exponential schedule, above 0. Default: 2.4.
+        decay_rate: Factor of a step of the exponential schedule, in (0, 1].
+        decay_epochs: Epochs between the steps of the exponential schedule, above 0.
         warmup_epochs: Epochs in which the learning rate grows linearly from 0, fewer than the epochs
             of the run.
-            Default: 0.
         clip_norm: Largest global norm of the gradients, above 0. Default: unlimited.
         ema: Decay, in [0, 1), of the moving average of the weights that is evaluated and saved.
             Default: no average.
@@ -155,10 +153,10 @@ class RunSettings:
     Args:
         epochs: Passes over the training images.
         batch_size: Images in a step.
-        precision: Keras's dtype policy. Default: "float32".
+        precision: Keras's dtype policy.
         gradient_checkpointing: Whether cells are computed again in the backward pass, which saves
-            memory; see `nasnet_zoo.NASNet`. Default: false.
-        steps_per_execution: Steps in one call of the backend. Default: 1.
+            memory; see `nasnet_zoo.NASNet`.
+        steps_per_execution: Steps in one call of the backend.
 
     Raises:
         ValueError: If a value is out of range or of another type.
@@ -179,11 +177,11 @@ class RegularizationSettings:
     """Regularization of a classifier.
 
     Args:
-        label_smoothing: Weight of the uniform distribution in the labels, in [0, 1). Default: 0.
-        auxiliary_weight: Weight of the auxiliary head's loss. Default: 0, no auxiliary head.
+        label_smoothing: Weight of the uniform distribution in the labels, in [0, 1).
+        auxiliary_weight: Weight of the auxiliary head's loss. 0 for no auxiliary head.
         drop_path_keep: Probability of keeping a path at the end of the run in the last cell, in (0, 1];
-            see `nasnet_zoo.ScheduledDropPath`. Default: 1, no drop path.
-        drop_path_version: Schedule of drop path, see `nasnet_zoo.ScheduledDropPath`. Default: "v3".
+            see `nasnet_zoo.ScheduledDropPath`. 1 for no drop path.
+        drop_path_version: Schedule of drop path, see `nasnet_zoo.ScheduledDropPath`.
 
     Raises:
         ValueError: If a value is out of range or of another type, or a schedule is set without drop
@@ -207,17 +205,17 @@ class AugmentationSettings:
     Args:
         crop: "none"; "pad", a border of ``pad`` black pixels and a random crop of the image's size; or
             "distorted", a random crop of 5 to 100 % of the area and of aspect ratio 3:4 to 4:3,
-            resized. Default: "none".
-        pad: Width of the border of the "pad" crop in pixels. Default: 4.
-        flip: Whether half of the images are mirrored horizontally. Default: false.
-        color: Whether brightness and saturation are varied. Default: false.
-        cutout: Side in pixels of a grey square at a random place of each image. Default: 0, none.
+            resized.
+        pad: Width of the border of the "pad" crop in pixels.
+        flip: Whether half of the images are mirrored horizontally.
+        color: Whether brightness and saturation are varied.
+        cutout: Side in pixels of a grey square at a random place of each image. 0 for none.
         mixup: Alpha of mixup (Zhang et al., arXiv 1710.09412): every image and its label are mixed
             with another of the batch, by weights from the Beta distribution (alpha, alpha).
-            Default: 0, none.
+            0 for none.
         rand_augment_layers: Operations of RandAugment (Cubuk et al., arXiv 1909.13719) on each image,
-            its N, at most 10. Default: 0, none.
-        rand_augment_magnitude: Common magnitude of these operations, its M, in [0, 10]. Default: 9.
+            its N, at most 10. 0 for none.
+        rand_augment_magnitude: Common magnitude of these operations, its M, in [0, 10].
 
     Raises:
         ValueError: If a value is out of range or of another type, or ``pad`` or
@@ -251,10 +249,10 @@ class EvaluationSettings:
 
     Args:
         held_out: Share of the training images of each class to hold out, in [0, 1). Every epoch is
-            then evaluated on these, and the test images are evaluated once at the end. Default: 0,
+            then evaluated on these, and the test images are evaluated once at the end. With 0,
             every epoch is evaluated on the test images.
         keep: "last" saves the weights after the last epoch, "best" those after the evaluation with the
-            highest accuracy on the held-out images. Default: "last".
+            highest accuracy on the held-out images.
         patience: Evaluations in a row without a higher accuracy on the held-out images after which
             training stops. Default: train for all epochs.
 
