@@ -141,7 +141,8 @@ class _Writer:
     def constant(self, name: str, array: np.ndarray) -> str:
         """Append an initialiser and return its name; weights are stored as chosen."""
         if self.float16 and array.dtype == np.float32 and array.size > 1:
-            half = self.constant(f"{name}/half", array.astype(np.float16))
+            with np.errstate(over="ignore"):  # the lowest number becomes minus infinity
+                half = self.constant(f"{name}/half", array.astype(np.float16))
             return self.node("Cast", [half], name, to=self.onnx.TensorProto.FLOAT)
         tensor = self.onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)
         self.written.initializer.append(tensor)
