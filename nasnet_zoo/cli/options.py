@@ -149,21 +149,26 @@ def _refuse(event: errors.ParseErrorEvent) -> None:
     """Raise the one-line error of what tyro refuses."""
     match event:
         case errors.InstantiationFailure():
-            name = f"{event.argument.display_name()}: " if event.argument else ""
+            name = f"{_name(event.argument)}: " if event.argument else ""
             message = name + event.message.replace("Expected a value:", "expected")
         case errors.MissingArgs(unrecognized_tokens=[]):
-            names = [missing.arg.display_name() for missing in event.missing_arguments]
+            names = [_name(missing.arg) for missing in event.missing_arguments]
             message = f"expected {', '.join(names)}. Received: none"
         case errors.MissingArgs(unrecognized_tokens=tokens) | errors.UnrecognizedArgs(tokens=tokens):
             message = f"expected the options of this command. Received: {shlex.join(tokens)}"
         case errors.BadValue():
-            count, name = event.argument.lowered.nargs, event.argument.display_name()
+            count, name = event.argument.lowered.nargs, _name(event.argument)
             message = (
                 f"expected {'a value' if count == 1 else f'{count} values'} for {name}. Received: fewer"
             )
         case _:
             return
     raise UsageError(event.prog, message)
+
+
+def _name(argument: Any) -> str:
+    """The name of an argument in its command's usage."""
+    return argument.lowered.metavar if argument.is_positional() else argument.display_name()
 
 
 _REGISTRY = ConstructorRegistry()
