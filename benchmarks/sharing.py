@@ -22,7 +22,7 @@ from nasnet_zoo.search import PPO, RandomSearch
 from nasnet_zoo.search.child import Child, Images
 from nasnet_zoo.search.folder import search_images
 from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.search import Here, Watch, run_search
+from nasnet_zoo.search.search import Callback, Here, run_search
 from nasnet_zoo.search.settings import Budget
 from nasnet_zoo.search.sharing import SharedWeights, Sharing
 from nasnet_zoo.search.tabular import TabularBenchmark
@@ -33,7 +33,7 @@ POLICIES = {
 }
 
 
-class Rounds(Watch):
+class Rounds(Callback):
     """Prints a line for every minibatch."""
 
     def __init__(self, journal: Journal) -> None:
@@ -126,7 +126,7 @@ def main() -> None:
                 Here(policy.judge),
                 journal,
                 20 * arguments.rounds,
-                watches=[Rounds(journal)],
+                callbacks=[Rounds(journal)],
                 remember=False,
             )
         seconds = time.process_time() - begun

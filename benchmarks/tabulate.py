@@ -22,7 +22,7 @@ from nasnet_zoo.search import SearchSpace
 from nasnet_zoo.search.child import Images
 from nasnet_zoo.search.folder import search_images
 from nasnet_zoo.search.journal import Journal, Record
-from nasnet_zoo.search.search import Watch, run_search
+from nasnet_zoo.search.search import Callback, run_search
 from nasnet_zoo.search.settings import Budget
 from nasnet_zoo.search.tabular import TabularBenchmark
 from nasnet_zoo.search.workers import LocalWorkers
@@ -59,7 +59,7 @@ class Enumeration:
         self._asked = int(state["asked"])
 
 
-class Pace(Watch):
+class Pace(Callback):
     """Prints a line for every child."""
 
     def __init__(self) -> None:
@@ -85,7 +85,9 @@ def train_all(path: Path, images: Images, seed: int, children: int) -> list[Reco
     ):
         policy = Enumeration(SPACE)
         # A minibatch of one, as this policy learns nothing: it goes on at any number of children.
-        records = run_search(policy, SPACE, workers, journal, children, 1, seed, cost, watches=[Pace()])
+        records = run_search(
+            policy, SPACE, workers, journal, children, 1, seed, cost, callbacks=[Pace()]
+        )
     return records[:children]
 
 

@@ -152,7 +152,7 @@ def _expected(detector: FasterRCNN, images: np.ndarray) -> list[np.ndarray]:
     """The detections of Keras on each image.
 
     Raises:
-        ValueError: if there are none, or they are not finite.
+        ValueError: If there are none, or they are not finite.
     """
     rows = [_rows(detector(as_model_input(image[None]), training=False), "Keras") for image in images]
     if not any(map(len, rows)):
@@ -175,7 +175,7 @@ def _compare(
     """Run a file on images of which the detections of Keras are expected.
 
     Raises:
-        ValueError: if those of the file are too far from them.
+        ValueError: If those of the file are too far from them.
     """
     runtime = load_runtime(written)
     total, pairs = 0, np.zeros((0, 6))

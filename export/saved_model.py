@@ -67,7 +67,7 @@ def save_module(module: tf.Module, path: Path, serve: Any, metadata: Mapping[str
     """Save a module as a SavedModel with a signature and the metadata in its folder.
 
     Raises:
-        OSError: if it cannot be written; TensorFlow has errors of its own for that.
+        OSError: If it cannot be written; TensorFlow raises errors of other classes too.
     """
     try:
         tf.saved_model.save(module, os.fspath(path), signatures=serve)

@@ -32,10 +32,10 @@ class Child:
     """A network that is trained by plain operations.
 
     Args:
-        graph: from images to logits.
+        graph: Graph from images to logits.
         image_shape: (height, width, channels).
-        hyper: batch norm's constants and the initial scale.
-        seed: of the initial weights.
+        hyper: Constants of batch norm and the scale of initial kernels.
+        seed: Seed of the initial weights.
     """
 
     def __init__(self, graph: Graph, image_shape: Shape, hyper: Hyperparameters, seed: int = 0) -> None:
@@ -142,13 +142,13 @@ class Trained:
     """The result of a child's training.
 
     Args:
-        rewards: accuracy on the held-out images at each evaluation, in [0, 1].
-        losses: mean training loss up to each evaluation since the one before.
-        failed: whether the loss or a weight became infinite or no number; the reward is then 0.
-        stopped: whether the training was stopped early.
+        rewards: Accuracy on the held-out images at each evaluation, in [0, 1].
+        losses: Mean training loss between evaluations.
+        failed: Whether the loss or a weight became infinite or NaN. The reward is then 0.
+        stopped: Whether the training was stopped early.
 
     Raises:
-        ValueError: if a reward is not in [0, 1].
+        ValueError: If a reward is not in [0, 1].
     """
 
     rewards: tuple[Share, ...]
@@ -175,14 +175,14 @@ def train_child(
     """Train a child from scratch and evaluate it on the held-out images.
 
     Args:
-        genotype: of the child.
+        genotype: Genotype of the child.
         images: Images to train and to evaluate on.
-        budget: how it is trained.
-        seed: of its weights and of the order of the images.
+        budget: Training of the child.
+        seed: Seed of the weights and of the order of the images.
         thresholds: Least reward at each evaluation; below it the training stops.
 
     Raises:
-        ChildError: if the images are too small for it.
+        ChildError: If the images are too small for it.
     """
     return train_graph(child_graph(genotype, images, budget), images, budget, seed, thresholds)
 
@@ -206,14 +206,14 @@ def train_graph(
     """Train a network as `train_child` does.
 
     Args:
-        graph: see `child_graph`.
-        images: as in `train_child`.
-        budget: as in `train_child`.
-        seed: as in `train_child`.
-        thresholds: as in `train_child`.
+        graph: Network, see `child_graph`.
+        images: See `train_child`.
+        budget: See `train_child`.
+        seed: See `train_child`.
+        thresholds: See `train_child`.
 
     Raises:
-        ChildError: if the images are too small for the network.
+        ChildError: If the images are too small for the network.
     """
     for state, shape in graph.shapes([images.train_images.shape[1:]]).items():
         if min(size or 0 for size in shape) < 1:

@@ -39,13 +39,13 @@ class Controller:
     states that do not exist yet have probability 0.
 
     Args:
-        space: what is searched.
-        units: of the LSTM and of the embeddings.
-        initial: weights are drawn uniformly from [-initial, initial].
-        seed: of the weights and of what is sampled.
+        space: Search space.
+        units: Units of the LSTM and size of the embeddings.
+        initial: Weights are drawn uniformly from [-initial, initial].
+        seed: Seed of the weights and of the samples.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: If an argument is out of range.
     """
 
     @checked

@@ -28,7 +28,7 @@ from .policies import Policy
 from .progress import Events, LiveProgress
 from .report import write_report
 from .results import JOURNAL, RETRAINED, ranked_retrained, read_retrained, rewarded
-from .search import Here, Watch, Workers, ranked, retrain, run_search
+from .search import Callback, Here, Workers, ranked, retrain, run_search
 from .settings import Budget, Settings
 from .sharing import SharedWeights, Sharing
 from .space import SearchSpace
@@ -173,9 +173,9 @@ class _Run:
             LiveProgress(self.console, journal, children) as progress,
         ):
             write_text(self.out / _SETTINGS, json.dumps(noted, indent=2) + "\n")
-            watches: list[Watch] = [progress, _Best(self.out, journal, retrained)]
+            callbacks: list[Callback] = [progress, _Best(self.out, journal, retrained)]
             if tensorboard:
-                watches.append(Events(self.out / "tensorboard", journal))
+                callbacks.append(Events(self.out / "tensorboard", journal))
             records = run_search(
                 policy,
                 settings.space,
@@ -186,7 +186,7 @@ class _Run:
                 settings.seed,
                 self._cost(settings.budget),
                 stopping,
-                watches,
+                callbacks,
                 remember=settings.shared_steps is None,
             )
             best, again = ranked(records), ranked_retrained(records, retrained)
@@ -254,13 +254,13 @@ class _Run:
         _save(best[0], self.out)
 
 
-class _Best(Watch):
+class _Best(Callback):
     """Writes the best child so far after every minibatch."""
 
     def __init__(self, out: Path, journal: Journal, retrained: Sequence[Record]) -> None:
         self._out, self._journal, self._retrained = out, journal, retrained
 
-    def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
+    def learned(self, round: int, metrics: Mapping[str, float]) -> None:  # noqa: A002
         children = self._journal.children()
         best = ranked_retrained(children, self._retrained) or ranked(children)
         for record in best[:1]:

@@ -56,20 +56,20 @@ class Record:
     """A child in the journal.
 
     Args:
-        number: from 0, in the order of sampling.
-        round: in which minibatch it was sampled, from 0.
-        tokens: as they were sampled.
-        canonical: see `SearchSpace.canonical`.
-        genotype: its dict.
-        log_probability: of its tokens when they were sampled, natural; None under evolution.
-        seed: of its training.
+        number: Number from 0, in the order of sampling.
+        round: Minibatch in which it was sampled, from 0.
+        tokens: Sampled tokens.
+        canonical: Canonical tokens, see `SearchSpace.canonical`.
+        genotype: Genotype as a dict.
+        log_probability: Natural log-probability of the tokens when sampled; None under evolution.
+        seed: Seed of its training.
         state: "sampled", "started", "finished" or "failed".
         reward: None until it is finished or failed.
-        result: what else its training gave: rewards and losses by evaluation, or the error.
-        parameters: trainable.
-        mult_adds: on one image.
-        seconds: its training took; 0 where the reward is an earlier child's.
-        same_as: the number of the earlier child whose reward it has, or None.
+        result: Further results of its training: rewards and losses by evaluation, or the error.
+        parameters: Number of trainable parameters.
+        mult_adds: Number of multiply-adds on one image.
+        seconds: Seconds that its training took; 0 if it has the reward of an earlier child.
+        same_as: Number of the earlier child whose reward it has, or None.
     """
 
     number: NonNegativeInt
@@ -94,19 +94,19 @@ class Record:
 
 
 class Journal:
-    """A journal file, made if it is not there.
+    """A journal file, created if it does not exist.
 
-    What a method wrote is on disk when it returns, so a search killed at any moment finds it.
+    Data is on disk when a method that writes it returns, so that a killed search can continue.
 
     Args:
-        path: of the file.
-        settings: of the search, as JSON holds them. Default: the journal of a search that was begun,
-            which may be running, to read: nothing is written.
+        path: Path of the file.
+        settings: Settings of the search, as JSON. Default: open an existing journal, whose search may
+            be running, to read only.
 
     Raises:
-        ValueError: if the file is none, is damaged, was begun with other settings, or is not there and
-            there are no settings to begin it with.
-        OSError: if it cannot be written.
+        ValueError: If the file is not a journal, is damaged, has other settings, or does not exist and
+            ``settings`` is not given.
+        OSError: If it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> None:
@@ -301,11 +301,11 @@ class Journal:
         """Check every child and return all.
 
         Args:
-            derived: fields of a child that follow from its number and tokens; a `ValueError` says that
-                they are no tokens.
+            derived: Function that returns the fields which follow from a child's number and tokens. It
+                raises a `ValueError` for invalid tokens.
 
         Raises:
-            ValueError: naming the child and what is wrong.
+            ValueError: If a child is wrong. The message names the child and the reason.
         """
         by_number: dict[int, Record] = {}
         for record in self._records():
@@ -324,7 +324,7 @@ class Journal:
         """Check that children and the policy's state are those of one search.
 
         Raises:
-            ValueError: naming what does not fit.
+            ValueError: If they do not fit. The message says what does not fit.
         """
         saved = self.policy()
         if saved is None:
@@ -354,12 +354,12 @@ def check_settings(
     """Check that a search goes on with the settings that it was begun with.
 
     Args:
-        path: of the file that holds ``begun``, for the message.
-        begun: the settings of the search.
-        settings: those that it should go on with.
+        path: Path of the file that holds ``begun``, for the message.
+        begun: Settings that the search was begun with.
+        settings: Settings to continue with.
 
     Raises:
-        ValueError: naming the first setting that differs.
+        ValueError: If a setting differs. The message names the first one.
     """
     for name in {**settings, **begun}:
         if begun.get(name) != settings.get(name):

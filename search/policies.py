@@ -266,8 +266,8 @@ class _ControllerPolicy:
         """What is maximised besides the entropy.
 
         Args:
-            now: log-probabilities (children, tokens) of the controller that is trained.
-            before: those of the controller that drew the children.
+            now: Log-probabilities (children, tokens) of the controller that is trained.
+            before: Log-probabilities of the controller that drew the children.
             advantages: (children,).
         """
         raise NotImplementedError

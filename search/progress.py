@@ -13,17 +13,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from nasnet_zoo.extras import import_extra
 
 from .journal import Journal, Record
-from .search import Watch
+from .search import Callback
 
 
-class LiveProgress(Watch):
+class LiveProgress(Callback):
     """A line that is kept up to date, and one that stays for every minibatch.
 
     Args:
-        console: to print to.
-        journal: of the search, with what was done before.
-        children: to reach.
-        title: of the line.
+        console: Console to print to.
+        journal: Journal of the search.
+        children: Number of children to reach.
+        title: Title of the line.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class LiveProgress(Watch):
         note = f"best {self._best:.4f}{self._learned}{self._speed()}"
         self._progress.update(self._task, completed=self._done, note=note)
 
-    def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
+    def learned(self, round: int, metrics: Mapping[str, float]) -> None:  # noqa: A002
         """Print a line for a minibatch."""
         mean = mean_reward(self._journal.children(round))
-        entropy = f", entropy {told['entropy']:.2f}" if "entropy" in told else ""
+        entropy = f", entropy {metrics['entropy']:.2f}" if "entropy" in metrics else ""
         self._learned = f", mean {mean:.4f}{entropy}"
         self._console.print(
             f"minibatch {round + 1}: best so far {self._best:.4f}{self._learned}{self._speed()}",
@@ -80,15 +80,15 @@ class LiveProgress(Watch):
         return f", {3600 / seconds:.0f} children/h, {hours}:{minutes:02} h left"
 
 
-class Events(Watch):
+class Events(Callback):
     """Scalars for TensorBoard: rewards by child; best, mean and what the policy tells by minibatch.
 
     Args:
-        folder: for the events.
-        journal: of the search.
+        folder: Folder for the events.
+        journal: Journal of the search.
 
     Raises:
-        ImportError: if TensorBoard is not installed.
+        ImportError: If TensorBoard is not installed.
     """
 
     def __init__(self, folder: str | os.PathLike[str], journal: Journal) -> None:
@@ -100,11 +100,11 @@ class Events(Watch):
         """Write a child's reward and the seconds that it took."""
         self._write({"child/reward": record.reward, "child/seconds": record.seconds}, record.number)
 
-    def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
+    def learned(self, round: int, metrics: Mapping[str, float]) -> None:  # noqa: A002
         """Write the figures of a minibatch, at the number of children so far."""
         records = self._journal.children()
         best = max(record.reward for record in records if record.reward is not None)
-        figures = {"best": best, "mean": mean_reward(self._journal.children(round)), **told}
+        figures = {"best": best, "mean": mean_reward(self._journal.children(round)), **metrics}
         self._write({f"search/{name}": value for name, value in figures.items()}, len(records))
         self._writer.flush()
 

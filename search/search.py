@@ -62,12 +62,12 @@ class Workers(Protocol):
         """Train children and yield their outcomes as they come.
 
         Args:
-            jobs: what to train.
-            started: is called with the number of each job when its training begins.
+            jobs: Children to train.
+            started: Function that is called with the number of each job when its training begins.
 
         Raises:
-            Exception: any error but those that are outcomes of a child's training: it diverges, its
-                images are too small, its worker dies or runs out of memory.
+            Exception: Errors other than the outcomes of a child's training: it diverges, its images are
+                too small, its worker dies or runs out of memory.
         """
 
 
@@ -75,8 +75,8 @@ class Here:
     """Trains children one after the other in this process.
 
     Args:
-        train: from a job to the result of its training; raises `ChildError` for a child that cannot be
-            trained.
+        train: Function from a job to the result of its training. It raises `ChildError` for a child
+            that cannot be trained.
     """
 
     def __init__(self, train: Callable[[Job], Trained]) -> None:
@@ -95,14 +95,14 @@ class Here:
             yield Outcome(job.number, trained, time.perf_counter() - begun, error)
 
 
-class Watch:
-    """Is told what happens in a search. Does nothing: subclasses show or write something."""
+class Callback:
+    """Base class of callbacks of a search, which does nothing."""
 
     def rewarded(self, record: Record) -> None:
-        """A child has its reward."""
+        """Called when a child has its reward."""
 
-    def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
-        """The policy has learned from a minibatch, and this is what it tells of it."""
+    def learned(self, round: int, metrics: Mapping[str, float]) -> None:  # noqa: A002
+        """Called when the policy has learned from a minibatch, with its metrics."""
 
 
 @checked
@@ -116,7 +116,7 @@ def run_search(
     seed: Seed = 0,
     cost: Callable[[Genotype], Cost] | None = None,
     stopping: QuantileStopping | None = None,
-    watches: Sequence[Watch] = (),
+    callbacks: Sequence[Callback] = (),
     remember: bool = True,
 ) -> list[Record]:
     """Search, or continue the search of the same journal.
@@ -126,25 +126,25 @@ def run_search(
     was not, child by child.
 
     Args:
-        policy: new; it is brought to the journal's state.
-        space: what is searched.
-        workers: train the children.
-        journal: keeps what happens.
-        children: how many to sample in all, those in the journal counted.
-        minibatch: children sampled together ([N]: 20).
-        seed: the seed of a child's training follows from it and from the child.
-        cost: parameters and multiply-adds of a child, to note them.
-        stopping: says which children to stop early. Default: none.
-        watches: are told what happens.
-        remember: whether a child whose canonical form has a reward already gets that one and is not
-            trained again. In a minibatch equal children are trained once in any case.
+        policy: New policy, which is restored from the journal.
+        space: Search space.
+        workers: Executor that trains the children.
+        journal: Journal of the search.
+        children: Number of children to sample in all, including those in the journal.
+        minibatch: Number of children sampled together ([N]: 20).
+        seed: Seed from which the seed of every child's training is derived.
+        cost: Function from a genotype to its parameters and multiply-adds, to record them.
+        stopping: Rule of early stopping. Default: no child is stopped.
+        callbacks: Callbacks.
+        remember: Whether a child whose canonical form already has a reward gets that reward and is not
+            trained. Equal children of a minibatch are trained once in any case.
 
     Returns:
         All children, by number.
 
     Raises:
-        ValueError: if the journal is not that of a search of this space and policy, or a number is out
-            of range.
+        ValueError: If the journal is not that of a search of this space and policy, or an argument is
+            out of range.
     """
 
     def derived(record: Record) -> dict[str, Any]:
@@ -171,13 +171,13 @@ def run_search(
             records = _sampled(tokens, policy, number, len(earlier), space, seed, cost)
             journal.add(records)
         thresholds = stopping.thresholds(earlier) if stopping else ()
-        train_records(records, space, workers, journal, thresholds, watches, remember)
+        train_records(records, space, workers, journal, thresholds, callbacks, remember)
         records = journal.children(number)
         rewards = np.array([record.reward for record in records], np.float64)
-        told = policy.tell(np.array([record.tokens for record in records], np.int32), rewards)
-        journal.save_policy(number + 1, policy.state(), told)
-        for watch in watches:
-            watch.learned(number, told)
+        metrics = policy.tell(np.array([record.tokens for record in records], np.int32), rewards)
+        journal.save_policy(number + 1, policy.state(), metrics)
+        for callback in callbacks:
+            callback.learned(number, metrics)
     return journal.children()
 
 
@@ -227,19 +227,19 @@ def train_records(
     workers: Workers,
     journal: Journal,
     thresholds: tuple[float, ...] = (),
-    watches: Sequence[Watch] = (),
+    callbacks: Sequence[Callback] = (),
     remember: bool = True,
 ) -> None:
     """Train the children of a journal that have no reward yet; equal ones once.
 
     Args:
-        records: of the children, in the journal.
-        space: that they are of.
-        workers: train them.
-        journal: gets their rewards.
-        thresholds: see `train_child`.
-        watches: are told of every child when it has its reward.
-        remember: see `run_search`.
+        records: Children in the journal.
+        space: Search space.
+        workers: Executor that trains them.
+        journal: Journal that gets their rewards.
+        thresholds: See `train_child`.
+        callbacks: Callbacks.
+        remember: See `run_search`.
     """
     waiting: dict[tuple[int, ...], list[Record]] = {}
     for record in records:
@@ -249,8 +249,8 @@ def train_records(
     def note(record: Record, *found: Any) -> Record:
         journal.finish(record.number, *found)
         rewarded = journal.child(record.number)
-        for watch in watches:
-            watch.rewarded(rewarded)
+        for callback in callbacks:
+            callback.rewarded(rewarded)
         return rewarded
 
     def repeat(others: list[Record], earlier: Record) -> None:
@@ -297,25 +297,25 @@ def retrain(
     workers: Workers,
     journal: Journal,
     cost: Callable[[Genotype], Cost] | None = None,
-    watches: Sequence[Watch] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> list[Record]:
     """Retrain the best children of a search at the budget of ``workers`` ([N] section 4).
 
     Called again with the same journal, it trains those that have no reward there yet.
 
     Args:
-        best: children of the search, different ones, as `ranked` gives them.
-        space: that they are of.
-        workers: train them.
-        journal: another than the search's; children keep their numbers in it.
-        cost: as in `run_search`.
-        watches: as in `run_search`.
+        best: Different children of the search, as `ranked` returns them.
+        space: Search space.
+        workers: Executor that trains them.
+        journal: Journal of the retraining. Children keep their numbers in it.
+        cost: See `run_search`.
+        callbacks: Callbacks.
 
     Returns:
         All children in the journal, best first.
 
     Raises:
-        ValueError: if the journal is damaged, or of other children.
+        ValueError: If the journal is damaged, or contains other children.
     """
     searched = {record.number: record for record in best}
     names = ("tokens", "canonical", "genotype", "seed")
@@ -327,7 +327,7 @@ def retrain(
     there = {record.number for record in journal.check_children(derived)}
     new = [record for record in best if record.number not in there]
     journal.add([_retrained(record, cost) for record in new])
-    train_records(journal.children(), space, workers, journal, watches=watches)
+    train_records(journal.children(), space, workers, journal, callbacks=callbacks)
     return ranked(journal.children())
 
 

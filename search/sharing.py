@@ -45,9 +45,9 @@ class SharedWeights:
 
     Args:
         image_shape: (height, width, channels).
-        classes: of the images.
-        budget: the size of the networks, and momentum, weight decay and clipping of their training.
-        seed: of the initial weights.
+        classes: Number of classes.
+        budget: Size of the networks, and momentum, weight decay and clipping of their training.
+        seed: Seed of the initial weights.
     """
 
     @checked
@@ -85,10 +85,10 @@ class SharedWeights:
         """One step of SGD on a child's part of the weights.
 
         Args:
-            genotype: of the child.
+            genotype: Genotype of the child.
             images: float32 (batch, height, width, channels) in [-1, 1].
             labels: int32 (batch,).
-            learning_rate: of the step.
+            learning_rate: Learning rate of the step.
 
         Returns:
             The loss before it. If it is not finite the weights are left as they were.
@@ -116,7 +116,7 @@ class SharedWeights:
         """Return to a state.
 
         Raises:
-            ValueError: if it is none of shared weights.
+            ValueError: If it is not a state of shared weights.
         """
         slots = parse_json(
             state["owners"].tobytes().decode(errors="replace"), "Expected owners in JSON"
@@ -154,11 +154,11 @@ class Sharing:
     on exactly where it was. Rewards hold for their minibatch only: ``remember=False``.
 
     Args:
-        policy: draws the children. `RandomSearch` trains the shared weights on all alike.
-        space: that they are of.
-        shared: their weights.
-        images: to train the weights on and, held out, the policy.
-        steps: of the shared weights before each minibatch, each with a child and a batch of its own.
+        policy: Policy that draws the children. `RandomSearch` trains the shared weights uniformly.
+        space: Search space.
+        shared: Shared weights.
+        images: Images to train the weights on and, held out, the policy.
+        steps: Steps of the shared weights before each minibatch, each with its own child and batch.
             The learning rate falls from the budget's to a fiftieth in a cosine, over 10 minibatches,
             then 20, 40 and so on ([ENAS] section 3.2: from 0.05 to 0.001).
         evaluation_images: Maximum number of held-out images in an evaluation, as one batch.

@@ -29,27 +29,27 @@ _COLUMNS = ("tokens", "rewards", "losses", "parameters", "mult_adds", "seconds")
 
 @dataclass(frozen=True, eq=False)
 class TabularBenchmark:
-    """What became of the children of a space, by canonical form.
+    """Results of all children of a space, by canonical form.
 
-    It stands in for the training of children: called with a job, it gives what `train_child` gave,
-    with the one seed that each child was trained with::
+    It replaces the training of children: called with a job, it returns the result of `train_child` with
+    the seed of the table::
 
         table = TabularBenchmark.load()
         records = run_search(PPO(table.space), table.space, Here(table), journal, children=300)
 
     Args:
-        space: what is tabulated.
+        space: Search space of the table.
         tokens: int32 (children, tokens), canonical.
         rewards: float32 (children, evaluations), accuracy at each evaluation; 0 where it failed.
         losses: float32 (children, evaluations), mean training loss up to each evaluation since the one
             before; not finite where it failed.
-        parameters: int64 (children,), trainable.
-        mult_adds: int64 (children,), on one image.
-        seconds: float32 (children,), that the training took.
-        about: how it was made, as JSON holds it.
+        parameters: int64 (children,), trainable parameters.
+        mult_adds: int64 (children,), multiply-adds on one image.
+        seconds: float32 (children,), seconds of the training.
+        about: Description of how the table was made, as JSON.
 
     Raises:
-        ValueError: if the columns do not fit each other or the space.
+        ValueError: If the columns do not fit each other or the space.
     """
 
     space: SearchSpace
@@ -118,8 +118,8 @@ class TabularBenchmark:
         """Read a table. Default: the one that comes with the package.
 
         Raises:
-            ValueError: if the file is no table.
-            OSError: if it cannot be read.
+            ValueError: If the file is not a table.
+            OSError: If it cannot be read.
         """
         path = _SHIPPED if path is None else Path(path)
         try:
@@ -142,7 +142,7 @@ class TabularBenchmark:
         """The row of a child.
 
         Raises:
-            ValueError: if it is not in the table.
+            ValueError: If it is not in the table.
         """
         canonical = self.space.canonical(tokens)
         row = self._rows.get(canonical)  # type: ignore[attr-defined]
@@ -151,10 +151,10 @@ class TabularBenchmark:
         return row
 
     def __call__(self, job: Job) -> Trained:
-        """What became of a child, whatever seed is asked for.
+        """Return the result of a child. The seed of the job is ignored.
 
         Raises:
-            ValueError: if it is not in the table.
+            ValueError: If it is not in the table.
         """
         row = self.row(self.space.tokens(job.genotype))
         rewards, losses = self.rewards[row].tolist(), self.losses[row].tolist()

@@ -50,15 +50,15 @@ def end_if_unguarded() -> None:
 
 
 class _Answer(NamedTuple):
-    """The answer to a job: a result, or why there is none.
+    """Answer to a job: a result, or the reason why there is none.
 
     Args:
-        seconds: that it took.
-        trained: the result.
-        failed: why the child cannot be trained.
-        error: of the program, with its type.
-        traceback: of the error.
-        died: what the worker died of.
+        seconds: Seconds that the job took.
+        trained: Result of the training.
+        failed: Reason why the child cannot be trained.
+        error: Programming error, with its type.
+        traceback: Traceback of the error.
+        died: Reason why the worker died.
     """
 
     seconds: float = 0.0
@@ -145,7 +145,7 @@ class _Worker:
         """Wait for its answer, which may be that it has died; None when it has become ready.
 
         Raises:
-            RuntimeError: if it died before it was ready, which is no child's fault.
+            RuntimeError: If it died before it was ready, which is not caused by a child.
         """
         answer: _Answer | Literal["ready"] | None = None
         with suppress(EOFError, OSError):
@@ -201,11 +201,11 @@ class LocalWorkers:
     Args:
         images: Images that children are trained and evaluated on.
         budget: Training of a child.
-        processes: how many. Default: one for each core.
-        children_per_process: a process is replaced after so many, which bounds its memory.
+        processes: Number of processes. Default: one for each core.
+        children_per_process: Number of children after which a process is replaced, to bound its memory.
 
     Raises:
-        ValueError: if a number is below 1.
+        ValueError: If a number is below 1.
     """
 
     @checked
@@ -226,7 +226,7 @@ class LocalWorkers:
         """Start the processes and wait for one to be ready; `run` starts those it needs, too.
 
         Raises:
-            RuntimeError: if a process ends before it is ready, as in a script without a main guard.
+            RuntimeError: If a process ends before it is ready, as in a script without a main guard.
         """
         while len(self._workers) < self._processes:
             self._workers.append(_Worker(self._images, self._budget))
@@ -249,7 +249,7 @@ class LocalWorkers:
         """See `Workers`; at most as many jobs are under way as there are processes.
 
         Raises:
-            RuntimeError: if a training ends in an error of the program, or a process ends before it is
+            RuntimeError: If a training raises a programming error, or a process ends before it is
                 ready.
         """
         again: list[Job] = []

@@ -230,7 +230,7 @@ def _file(entry: Mapping[str, Any], folder: Path) -> Path:
     """Find the file of an image.
 
     Raises:
-        ValueError: if it is not in the folder, or is not the image that the entry describes.
+        ValueError: If it is not in the folder, or is not the image that the entry describes.
     """
     name = entry["file_name"]
     if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:

@@ -207,11 +207,11 @@ def test_the_best_are_retrained_and_going_on_trains_the_rest(tmp_path):
 def test_what_is_shown_and_written_for_tensorboard_is_what_happened(tmp_path):
     journal, shown = Journal(tmp_path / "j.sqlite", {}), io.StringIO()
     policy = RandomSearch(SPACE, seed=1)
-    watches = [
+    callbacks = [
         LiveProgress(Console(file=shown), journal, 12),
         Events(tmp_path / "events", journal),
     ]
-    records = run_search(policy, SPACE, Here(Counting()), journal, 12, 5, watches=watches)
+    records = run_search(policy, SPACE, Here(Counting()), journal, 12, 5, callbacks=callbacks)
     journal.close()
     assert [r.log_probability for r in records] == pytest.approx([-np.log(SPACE.size)] * 12)
     best = [max(r.reward for r in records if r.round <= k) for k in range(3)]
