@@ -55,7 +55,8 @@ class NASNetBackbone(keras_hub.models.FeaturePyramidBackbone):
         **kwargs: Any,
     ) -> None:
         if not isinstance(network, keras.Model):
-            with dtype_policy(dtype or keras.config.dtype_policy()):
+            # An empty policy map is false, and still a policy.
+            with dtype_policy(keras.config.dtype_policy() if dtype is None else dtype):
                 network = _build(network)
         policy = network.get_layer("Head_ReLU").dtype_policy
         if dtype is not None and keras.dtype_policies.get(dtype).name != policy.name:
