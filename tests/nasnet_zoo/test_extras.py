@@ -108,7 +108,7 @@ USES = {
             for converter in ("native", "official")
             for out in (f"{converter}.tflite", f"{converter}.onnx", f"{converter}_saved")
         ),
-        "nasnet-zoo benchmark direct.tflite direct.onnx direct_saved --threads 1 --rounds 1 "
+        "nasnet-zoo benchmark native.tflite native.onnx native_saved --threads 1 --rounds 1 "
         "--picture bars.svg",
     ],
     "demo": [
