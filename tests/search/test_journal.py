@@ -124,7 +124,10 @@ EDITS = {
     ),
     "settings missing": ("delete from run", "the settings of the search. Received: None"),
     "settings that are no JSON": ("update run set settings = '{'", "the settings of the search"),
-    "other settings": ('update run set settings = \'{"policy": "x"}\'', "policy='x', which .* Received:"),
+    "other settings": (
+        'update run set settings = \'{"policy": "x"}\'',
+        "policy='x', which .* Received:",
+    ),
     "table of another": ("create table more (x)", "one with another the table more"),
 }
 
