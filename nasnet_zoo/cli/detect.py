@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -16,7 +15,7 @@ from nasnet_zoo.export.settings import Format, format_of
 from nasnet_zoo.files import check_folder, check_writable, write_text, writing
 
 from .options import UsageError, defaults_from
-from .shared import Json
+from .shared import Json, recipe_defaults
 
 Coco = Annotated[
     tuple[str, str],
@@ -29,12 +28,7 @@ Malformed = Annotated[
 Detector = Annotated[str, arg(metavar="DETECTOR", help="A detector.keras.")]
 
 
-def _defaults(words: Sequence[str]) -> dict[str, Any]:
-    named = words and not words[0].startswith("-")
-    return {"settings": find_recipe(words[0] if named else "coco_mobile")}
-
-
-@defaults_from(_defaults)
+@defaults_from(recipe_defaults(find_recipe, "coco_mobile"))
 def train(
     name: Annotated[str, arg(metavar="RECIPE")],
     /,

@@ -1,6 +1,7 @@
 """Options that several commands have, documented once."""
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 from annotated_types import Interval
 from tyro.conf import arg
@@ -41,3 +42,20 @@ Crop = Annotated[
     arg(help="Share of an image's shorter side that the model sees, in (0, 1]."),
 ]
 Limit = Annotated[PositiveInt, arg(help="Largest number of images.")]
+
+
+def recipe_defaults(
+    load: Callable[[str], Any], fallback: str
+) -> Callable[[Sequence[str]], dict[str, Any]]:
+    """Make the defaults of a command whose first word names the recipe in ``settings``.
+
+    Args:
+        load: Function from the name of a recipe to the recipe.
+        fallback: Name of the recipe that help shows without a name.
+    """
+
+    def defaults(words: Sequence[str]) -> dict[str, Any]:
+        named = words and not words[0].startswith("-")
+        return {"settings": load(words[0] if named else fallback)}
+
+    return defaults

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import arg
 
@@ -11,15 +10,10 @@ from nasnet_zoo.checking import PositiveInt, Seed
 from nasnet_zoo.training.recipes import Recipe, load_recipe
 
 from .options import defaults_from
-from .shared import Data
+from .shared import Data, recipe_defaults
 
 
-def _defaults(words: Sequence[str]) -> dict[str, Any]:
-    named = words and not words[0].startswith("-")
-    return {"settings": load_recipe(words[0] if named else "cifar10")}
-
-
-@defaults_from(_defaults)
+@defaults_from(recipe_defaults(load_recipe, "cifar10"))
 def train(
     name: Annotated[str, arg(metavar="RECIPE")],
     /,
