@@ -16,7 +16,7 @@ from nasnet_zoo.extras import import_extra
 
 from .coco import CocoImages, Example
 from .input import evaluation_batches
-from .prediction import detections
+from .prediction import coco_result, detections
 from .ranges import ImageSize
 
 #: COCO's metrics in its order: average precision over IoU of 0.50 to 0.95, at 0.50 and at 0.75, of
@@ -85,18 +85,15 @@ def _results(
     source: CocoImages, example: Example, found: dict[str, np.ndarray], scale: float
 ) -> list[dict[str, Any]]:
     """Convert the detections on an image to COCO's result format."""
-    results = []
-    for n in range(found["count"]):
-        y, x, y_end, x_end = (found["boxes"][n] / scale).tolist()
-        results.append(
-            {
-                "image_id": example.image_id,
-                "category_id": source.category_ids[found["classes"][n]],
-                "bbox": [x, y, x_end - x, y_end - y],
-                "score": float(found["scores"][n]),
-            }
+    return [
+        coco_result(
+            found["boxes"][n] / scale,
+            found["scores"][n],
+            image_id=example.image_id,
+            category_id=source.category_ids[found["classes"][n]],
         )
-    return results
+        for n in range(found["count"])
+    ]
 
 
 def evaluate(source: CocoImages, results: list[dict[str, Any]]) -> dict[str, float]:

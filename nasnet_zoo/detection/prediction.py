@@ -84,18 +84,22 @@ def as_results(
         A dict of ``file_name``, ``category_name``, ``bbox`` (x, y, width, height) in pixels of the
         image, and ``score`` for every detection.
     """
-    results = []
-    for box, score, kind in zip(found["boxes"], found["scores"], found["classes"], strict=True):
-        y, x, y_end, x_end = box.tolist()
-        results.append(
-            {
-                "file_name": os.fspath(path),
-                "category_name": class_names[kind],
-                "bbox": [x, y, x_end - x, y_end - y],
-                "score": float(score),
-            }
-        )
-    return results
+    return [
+        coco_result(box, score, file_name=os.fspath(path), category_name=class_names[kind])
+        for box, score, kind in zip(found["boxes"], found["scores"], found["classes"], strict=True)
+    ]
+
+
+def coco_result(box: np.ndarray, score: Any, **names: Any) -> dict[str, Any]:
+    """Convert a detection to COCO's result format.
+
+    Args:
+        box: (y_min, x_min, y_max, x_max) in pixels.
+        score: Score.
+        **names: Entries that name the image and the category.
+    """
+    y, x, y_end, x_end = box.tolist()
+    return {**names, "bbox": [x, y, x_end - x, y_end - y], "score": float(score)}
 
 
 def picture_paths(images: Sequence[Path], out: Path) -> list[Path]:
