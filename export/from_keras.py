@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from nasnet_zoo.cells.layers import GraphLayer
-from nasnet_zoo.cells.primitives import inference_affine
+from nasnet_zoo.cells.primitives import Primitive, inference_affine
 from nasnet_zoo.network import AuxiliaryHead, inference_model
 
 from .graph import KINDS, InferenceGraph, Op, ValueShape
@@ -168,13 +168,12 @@ class _Builder:
                     value = self.add("add", [value, other], f"{where}/add")
             for primitive in node.primitives:
                 arrays = [_array(weight) for weight in next(weights)]
-                try:
-                    value = primitive.lower(_Node(self, where), value, arrays, layer.hyperparameters)
-                except NotImplementedError:
+                if type(primitive).lower is Primitive.lower:
                     raise UnsupportedModel(
                         "Expected primitives with a method lower (converter='official' takes any). "
                         f"Received: {primitive} of {where}"
-                    ) from None
+                    )
+                value = primitive.lower(_Node(self, where), value, arrays, layer.hyperparameters)
             states[node.name] = value
         return [states[value] for value in layer.graph.outputs]
 
