@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,9 +148,3 @@ class InferenceGraph:
     def made_by(self) -> Mapping[str, Op]:
         """The operation that makes every value but the image."""
         return {op.output: op for op in self.ops}
-
-    def walk(self) -> Iterator[tuple[Op, list[ValueShape], ValueShape]]:
-        """Every operation with the shapes that it reads and the one that it makes."""
-        shapes = self.shapes()
-        for op in self.ops:
-            yield op, [shapes[name] for name in op.inputs], shapes[op.output]
