@@ -260,7 +260,9 @@ class _ControllerPolicy:
             gain = self._gain(now.log_probabilities, before, advantages)
             entropy = tf.reduce_mean(tf.reduce_sum(now.entropies, -1))
             loss = -gain - self.entropy_weight * entropy
-        self.optimizer.apply(tape.gradient(loss, [weight.value for weight in weights]), weights)
+        gradients = tape.gradient(loss, [weight.value for weight in weights])
+        # Gathered weights have sparse gradients, whose repeated rows Keras's optimizers do not sum.
+        self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], weights)
 
     def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
         """What is maximised besides the entropy.

@@ -177,7 +177,7 @@ def tabular() -> Digests:
 
 
 def search() -> Digests:
-    """Searches that train children: genotypes, rewards and the policy's last state."""
+    """Searches that train children: genotypes, seeds, rewards, losses and the policy's last weights."""
     from rich.console import Console
 
     from nasnet_zoo.search import SearchSpace
@@ -185,28 +185,52 @@ def search() -> Digests:
     from nasnet_zoo.search.journal import Journal
     from nasnet_zoo.search.settings import Budget, Settings
 
+    kinds = {
+        "ppo": {"options": {"learning_rate": 0.01}},
+        "reinforce": {"options": {"learning_rate": 0.01}, "minibatch": 2},
+        "evolution": {"options": {"population": 4, "sample": 2}, "early_stop_quantile": 0.5},
+        "random": {},
+        "ppo, shared weights": {"shared_steps": 4},
+    }
     found = {}
-    for policy in ("ppo", "evolution"):
+    for name, changes in kinds.items():
         settings = Settings(
-            policy=policy,
-            space=SearchSpace(blocks=2, cells=1, operations=("identity", "sep_3x3", "max_3x3")),
-            budget=Budget(steps=12, filters=4, stem_filters=4, batch_size=32),
-            minibatch=3,
-            images=300,
-            seed=5,
+            **{
+                "policy": name.partition(",")[0],
+                "space": SearchSpace(
+                    blocks=2, cells=1, operations=("identity", "sep_3x3", "max_3x3")
+                ),
+                "budget": Budget(steps=12, filters=4, stem_filters=4, batch_size=32),
+                "minibatch": 3,
+                "images": 300,
+                "seed": 5,
+                **changes,
+            }
         )
+        children = 30 if name == "evolution" else 9
         with folder() as out:
             console = Console(file=io.StringIO())
-            search_folder("digits", out, settings, children=6, processes=1, console=console)
+            best = search_folder(
+                "digits", out, settings, children, retrain_best=1, processes=1, console=console
+            )
             with contextlib.closing(Journal(out / "journal.sqlite")) as journal:
-                children = sorted(journal.children(), key=lambda child: child.number)
+                records = sorted(journal.children(), key=lambda child: child.number)
                 _, state = journal.policy()
-        found[f"{policy} genotypes"] = digest([child.genotype for child in children])
-        found[f"{policy} rewards"] = [child.reward for child in children]
-        found[f"{policy} state"] = digest(
-            *(part for name in sorted(state) for part in (name, state[name]))
-        )
+        found[f"{name}: genotypes"] = digest([record.genotype for record in records])
+        found[f"{name}: seeds"] = digest([record.seed for record in records])
+        found[f"{name}: rewards"] = [record.reward for record in records]
+        found[f"{name}: curves"] = digest([curves(record.result) for record in records])
+        found[f"{name}: retrained"] = [best[0].number, best[0].reward]
+        weights = {part.removeprefix("policy."): array for part, array in state.items()}
+        if trained := [weights[part] for part in sorted(weights) if part.isdigit()]:
+            found[f"{name}: controller"] = digest(*trained)
+        if name.endswith("shared weights"):
+            found[f"{name}: shared"] = digest(weights["weights"], weights["momenta"])
     return found
+
+
+def curves(result: Mapping[str, Any]) -> list:
+    return [list(result.get(part, ())) for part in ("rewards", "losses")]
 
 
 def training() -> Digests:

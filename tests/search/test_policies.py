@@ -49,6 +49,31 @@ def test_reinforce_climbs_the_gradient_of_the_expected_reward():
     np.testing.assert_allclose(tape.gradient(gain, now), [[1.0, 1.0], [-0.5, -0.5]])
 
 
+@pytest.mark.parametrize("make", [PPO, Reinforce])
+def test_every_weight_of_the_controller_follows_adam(make):
+    """Two updates on one minibatch, with Adam written out (Kingma & Ba, end of section 2)."""
+    policy = make(SPACE, seed=2, learning_rate=0.01, entropy_weight=0.001, units=8)
+    tokens = tf.constant(policy.ask(6))
+    advantages = tf.constant([0.5, -0.2, 0.1, -0.4, 0.3, 0.2])
+    before = policy.controller.predict(tokens).log_probabilities
+    weights = policy.controller.weights
+    expected = [np.array(weight, np.float64) for weight in weights]
+    moments = [[np.zeros_like(w), np.zeros_like(w)] for w in expected]
+    for step in (1, 2):
+        with tf.GradientTape() as tape:
+            now = policy.controller.predict(tokens)
+            entropy = tf.reduce_mean(tf.reduce_sum(now.entropies, -1))
+            loss = -policy._gain(now.log_probabilities, before, advantages) - 0.001 * entropy
+        gradients = tape.gradient(loss, [weight.value for weight in weights])
+        policy._update(tokens, before, advantages)
+        for k, gradient in enumerate(gradients):
+            g = np.array(tf.convert_to_tensor(gradient), np.float64)
+            m, v = moments[k] = [0.9 * moments[k][0] + 0.1 * g, 0.999 * moments[k][1] + 0.001 * g * g]
+            rate = 0.01 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+            expected[k] -= rate * m / (np.sqrt(v) + 1e-7)
+            np.testing.assert_allclose(weights[k], expected[k], atol=2e-5, err_msg=weights[k].name)
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_restored_policy_goes_on_alike(name):
     policy, other = (POLICIES[name](SPACE, seed=3) for _ in range(2))
