@@ -32,11 +32,11 @@ from nasnet_zoo.export.official import check_backend
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_ours, write_text
 from nasnet_zoo.reports.pages import render
-from nasnet_zoo.search.folder import search_folder
 from nasnet_zoo.search.journal import Journal, Record
+from nasnet_zoo.search.nasnet.search import search_cells
+from nasnet_zoo.search.nasnet.settings import Budget, Settings
 from nasnet_zoo.search.report import report_values
 from nasnet_zoo.search.results import JOURNAL
-from nasnet_zoo.search.settings import Budget, Settings
 from nasnet_zoo.training import RECIPES, changed, train
 
 _TOLERANCE = 1e-4
@@ -100,7 +100,11 @@ class DemoResult:
     @property
     def winner(self) -> Genotype:
         """The best child's cells."""
-        return Genotype.from_dict(self.ranking[0].genotype)
+        return _genotype(self.ranking[0])
+
+
+def _genotype(record: Record) -> Genotype:
+    return Genotype.from_dict({"name": record.name, **record.architecture})
 
 
 def run_demo(
@@ -151,10 +155,10 @@ def run_demo(
     console.print(description, style="dim")
     with tempfile.TemporaryDirectory() as folder:
         with step("Search"):
-            ranking = search_folder(data, Path(folder) / "search", settings, children, console=console)
+            ranking = search_cells(data, Path(folder) / "search", settings, children, console=console)
         with closing(Journal(Path(folder) / "search" / JOURNAL)) as journal:
-            searched = report_values(journal)
-        winner = Genotype.from_dict(ranking[0].genotype)
+            searched = report_values(journal, settings.space)
+        winner = _genotype(ranking[0])
         recipe = changed(
             RECIPES["digits"],
             model={"genotype": winner, "image_size": settings.image_size},

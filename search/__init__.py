@@ -1,4 +1,4 @@
-"""The search for cells."""
+"""The search: one machine for every space. NASNet's cells are its first."""
 
 import lazy_loader
 

@@ -1,14 +1,60 @@
 from .controller import Controller
-from .policies import POLICIES, PPO, Policy, RandomSearch, RegularizedEvolution, Reinforce
-from .space import SearchSpace
+from .evaluator import Evaluator, Result, Trial
+from .executors.executor import Serial
+from .executors.processes import Processes
+from .folder import Retraining, search_folder
+from .journal import Journal, Record
+from .nasnet.search import search_cells
+from .nasnet.settings import Budget, Settings
+from .nasnet.space import NASNetSpace
+from .nasnet.tabular import TabularBenchmark
+from .policies import (
+    POLICIES,
+    PPO,
+    Experience,
+    Policy,
+    Proposal,
+    RandomSearch,
+    RegularizedEvolution,
+    Reinforce,
+)
+from .schedulers import Asynchronous, Synchronous
+from .search import Callback, run_search
+from .settings import ExecutorSettings, SearchSettings
+from .space import Actions, SequenceSpace, Space, Step
 
 __all__ = [
     "POLICIES",
     "PPO",
+    "Actions",
+    "Asynchronous",
+    "Budget",
+    "Callback",
     "Controller",
+    "Evaluator",
+    "ExecutorSettings",
+    "Experience",
+    "Journal",
+    "NASNetSpace",
     "Policy",
+    "Processes",
+    "Proposal",
     "RandomSearch",
+    "Record",
     "RegularizedEvolution",
     "Reinforce",
-    "SearchSpace",
+    "Result",
+    "Retraining",
+    "SearchSettings",
+    "SequenceSpace",
+    "Serial",
+    "Settings",
+    "Space",
+    "Step",
+    "Synchronous",
+    "TabularBenchmark",
+    "Trial",
+    "run_search",
+    "search_cells",
+    "search_folder",
 ]

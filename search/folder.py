@@ -1,77 +1,88 @@
-"""A search in a folder: what ``nasnet-zoo search`` does."""
+"""A search in a folder: journal, settings, best child and report, from which it goes on."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from nasnet_zoo.architecture import architecture_cost
-from nasnet_zoo.cells import Cost, Genotype
-from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
-from nasnet_zoo.data import ImageData, open_dataset
-from nasnet_zoo.data.arrays import split
-from nasnet_zoo.data.resizing import normalize
+from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.files import check_ours, locked, read_json, write_text
 
-from .child import Images
+from .evaluator import Evaluator
+from .executors.executor import Executor
+from .executors.processes import end_if_unguarded
 from .journal import Journal, Record, check_settings
-from .policies import Policy
 from .progress import Events, LiveProgress
 from .report import write_report
 from .results import JOURNAL, RETRAINED, ranked_retrained, read_retrained, rewarded
-from .search import Callback, Here, Workers, ranked, retrain, run_search
-from .settings import Budget, Settings
-from .sharing import SharedWeights, Sharing
-from .space import SearchSpace
+from .search import Callback, ranked, retrain, run_search
+from .settings import ExecutorSettings, SearchSettings
+from .space import Space
 from .stopping import QuantileStopping
-from .workers import LocalWorkers, end_if_unguarded
 
 _SETTINGS = "settings.json"
 # What a search that was killed before its journal was whole may leave.
 _UNBEGUN = {".lock", *(JOURNAL + suffix for suffix in ("", "-journal", "-wal", "-shm"))}
 
 
+@dataclass(frozen=True)
+class Retraining:
+    """Longer evaluation of the best children after a search ([N] section 4: 250 of them).
+
+    Args:
+        children: Number of children.
+        evaluator: Evaluator with a longer training.
+        about: What the evaluator does, as JSON. A retraining goes on only with the same.
+    """
+
+    children: int
+    evaluator: Evaluator
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
 @checked
 def search_folder(
-    data: ImageData | str | os.PathLike[str],
+    space: Space,
+    evaluator: Evaluator,
     out: str | os.PathLike[str],
-    settings: Settings = Settings(),
+    settings: SearchSettings = SearchSettings(),
     children: PositiveInt = 300,
     *,
-    retrain_best: NonNegativeInt = 0,
-    retrain_budget: Budget | None = None,
+    executor: ExecutorSettings = ExecutorSettings(),
+    about: Mapping[str, Any] | None = None,
+    retraining: Retraining | None = None,
     compare: str | os.PathLike[str] | None = None,
-    processes: PositiveInt | None = None,
     tensorboard: bool = False,
     console: Console | None = None,
 ) -> list[Record]:
-    """Search cells, or continue an earlier search in the same folder.
+    """Search a space, or continue an earlier search in the same folder.
 
     Scripts call it below ``if __name__ == "__main__":``, since worker processes import the script.
 
     The folder contains ``settings.json``, ``journal.sqlite`` (all children and the policy's state),
-    ``best.json`` (the best genotype so far), ``report.html``, and ``retrained.sqlite`` if the best
+    ``best.json`` (the best architecture so far), ``report.html``, and ``retrained.sqlite`` if the best
     children are retrained.
 
     Args:
-        data: Data set that fits into memory, see `nasnet_zoo.data.open_dataset`.
+        space: Search space.
+        evaluator: Evaluator of the children.
         out: Folder of the search. Created if it does not exist.
         settings: Settings of the search.
         children: Number of children to sample in all. A greater number continues a finished search.
-        retrain_best: Number of the best children to retrain after the search ([N]: 250).
-        retrain_budget: Budget of retraining. Default: the budget of the search with four times the
-            steps.
-        compare: Folder of a random search, to compare with in the report.
-        processes: Number of worker processes. Default: one for each core.
+        executor: What evaluates the children.
+        about: What else the search depends on, as JSON in one level, such as the name of the data. A
+            search goes on only with the same. Keys that begin with ``space.`` describe the space: a
+            search is compared only with one of the same. Default: the class of the space.
+        retraining: Retraining of the best children after the search. Default: none.
+        compare: Folder of a random search of the same space, to compare with in the report.
         tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``.
         console: Console to show progress on. Default: standard output.
 
@@ -80,9 +91,10 @@ def search_folder(
 
     Raises:
         ValueError: If an argument is out of range, ``out`` contains another search, other files or a
-            damaged journal, another search is running there, or no child can be trained.
+            damaged journal, another search is running there, the executor cannot run the evaluator, or
+            no child can be evaluated.
         OSError: If ``out`` cannot be written.
-        RuntimeError: If the calling script has no main guard, or the training of a child fails with a
+        RuntimeError: If the calling script has no main guard, or the evaluation of a child fails with a
             programming error.
         KeyboardInterrupt: After Ctrl-C. Finished children are kept, and the message says how to
             continue.
@@ -90,108 +102,77 @@ def search_folder(
     end_if_unguarded()
     out = Path(out)
     check_ours(out, JOURNAL, "a search")
-    policy = settings.make_policy()
-    random = None if compare is None else _compared(Path(compare), settings.space)
-    data = open_dataset(data, settings.image_size, settings.images).in_memory()
-    images = search_images(data, settings.held_out)
-    seen = {
-        "data": data.name,
-        "train_images": len(images.train_labels),
-        "held_out_images": len(images.held_out_labels),
+    noted = {
+        **({"space.class": type(space).__name__} if about is None else about),
+        **settings.to_dict(),
     }
-    if settings.shared_steps is not None:
-        shape = images.train_images.shape[1:]
-        shared = SharedWeights(shape, images.classes, settings.budget, settings.seed)
-        policy = Sharing(
-            policy, settings.space, shared, images, settings.shared_steps, seed=settings.seed
-        )
-    run = _Run(images, seen, settings, out, processes, console or Console())
+    random = None if compare is None else _compared(Path(compare), noted)
+    run = _Run(space, settings, noted, executor, out, console or Console(), random)
     with locked(out):
-        best = run.search(policy, children, random, tensorboard)
-        if retrain_best:
-            longer = retrain_budget or settings.budget.for_retraining()
-            return run.retrain(best[:retrain_best], longer, random)
+        best = run.search(evaluator, children, tensorboard)
+        if retraining and retraining.children:
+            return run.retrain(best[: retraining.children], retraining)
         return ranked_retrained(best, read_retrained(out)) or best
 
 
-def _compared(folder: Path, space: SearchSpace) -> Path:
+def _compared(folder: Path, noted: Mapping[str, Any]) -> Path:
     """The journal of a search of the same space, with a trained child."""
+
+    def of_space(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in settings.items() if name.startswith("space.")}
+
     with closing(Journal(folder / JOURNAL)) as journal:
-        fields = json.loads(json.dumps(dataclasses.asdict(space)))
-        begun = {name: journal.settings.get(f"space.{name}") for name in fields}
-        check_settings(journal.path, begun, fields)
+        expected = json.loads(json.dumps(of_space(noted)))
+        check_settings(journal.path, of_space(journal.settings), expected)
         rewarded(journal)
     return folder / JOURNAL
-
-
-def search_images(data: ImageData, held_out: float) -> Images:
-    """Split the training images of a data set for a search; its test images stay unseen.
-
-    Args:
-        data: Data set in memory.
-        held_out: Share of every class that children are evaluated on.
-
-    Raises:
-        ValueError: No class has enough images.
-    """
-    kept, held = split(data.train_labels, held_out)
-    if not len(held) or not len(kept):
-        raise ValueError(
-            f"{data.name}: expected enough images of a class to hold out {held_out:.0%} of them. "
-            f"Received: {np.bincount(data.train_labels).tolist()}"
-        )
-    images = normalize(data.train_images).numpy()
-    labels = data.train_labels.astype(np.int32)
-    return Images(images[kept], labels[kept], images[held], labels[held], len(data.class_names))
 
 
 @dataclass(frozen=True)
 class _Run:
     """The steps of `search_folder`."""
 
-    images: Images
-    seen: Mapping[str, Any]
-    settings: Settings
+    space: Space
+    settings: SearchSettings
+    noted: Mapping[str, Any]
+    executor: ExecutorSettings
     out: Path
-    processes: int | None
     console: Console
+    random: Path | None
 
-    def search(
-        self, policy: Policy, children: int, random: Path | None, tensorboard: bool
-    ) -> list[Record]:
-        settings, noted = self.settings, {**self.seen, **self.settings.to_dict()}
-        quantile = settings.early_stop_quantile
-        stopping = None if quantile is None else QuantileStopping(quantile)
+    def search(self, evaluator: Evaluator, children: int, tensorboard: bool) -> list[Record]:
+        settings, quantile = self.settings, self.settings.early_stop_quantile
+        policy = settings.make_policy(self.space)
         begun = any(path.name not in _UNBEGUN for path in self.out.iterdir())
         if begun:
             self._check_settings()
         retrained = read_retrained(self.out)
         with (
-            self._workers(policy, begun) as workers,
-            closing(Journal(self.out / JOURNAL, noted)) as journal,
+            self._executor(evaluator, begun) as executor,
+            closing(Journal(self.out / JOURNAL, self.noted)) as journal,
             _stoppable(journal, children),
             LiveProgress(self.console, journal, children) as progress,
         ):
-            write_text(self.out / _SETTINGS, json.dumps(noted, indent=2) + "\n")
+            write_text(self.out / _SETTINGS, json.dumps(self.noted, indent=2) + "\n")
             callbacks: list[Callback] = [progress, _Best(self.out, journal, retrained)]
             if tensorboard:
                 callbacks.append(Events(self.out / "tensorboard", journal))
             records = run_search(
                 policy,
-                settings.space,
-                workers,
+                self.space,
+                executor,
                 journal,
                 children,
-                settings.minibatch,
+                settings.make_scheduler(),
                 settings.seed,
-                self._cost(settings.budget),
-                stopping,
+                None if quantile is None else QuantileStopping(quantile),
                 callbacks,
-                remember=settings.shared_steps is None,
+                remember=not evaluator.serial_only,
+                retries=self.executor.retries,
             )
             best, again = ranked(records), ranked_retrained(records, retrained)
             self._save(again or best, records)
-            self._report(journal, random, again)
+            self._report(journal, again)
         return best
 
     def _check_settings(self) -> None:
@@ -208,49 +189,38 @@ class _Run:
                 )
 
     @contextmanager
-    def _workers(self, policy: Policy, begun: bool) -> Iterator[Workers]:
-        """Workers that evaluate the children of the search."""
-        if isinstance(policy, Sharing):
-            yield Here(policy.judge)
-            return
-        with LocalWorkers(self.images, self.settings.budget, self.processes) as workers:
+    def _executor(self, evaluator: Evaluator, begun: bool = True) -> Iterator[Executor]:
+        """The executor of an evaluator, closed in the end."""
+        with closing(self.executor.make(evaluator)) as executor:
             if not begun:
                 # A script without a main guard ends here, before anything is written.
-                workers.start()
-            yield workers
+                executor.start()
+            yield executor
 
-    def retrain(self, best: Sequence[Record], budget: Budget, random: Path | None) -> list[Record]:
-        noted = {**self.seen, "image_size": self.settings.image_size, **dataclasses.asdict(budget)}
+    def retrain(self, best: Sequence[Record], retraining: Retraining) -> list[Record]:
         with (
-            closing(Journal(self.out / RETRAINED, noted)) as journal,
+            closing(Journal(self.out / RETRAINED, retraining.about)) as journal,
             _stoppable(journal, len(best)),
-            LocalWorkers(self.images, budget, self.processes) as workers,
+            self._executor(retraining.evaluator) as executor,
             LiveProgress(self.console, journal, len(best), "retrain") as progress,
             closing(Journal(self.out / JOURNAL)) as search,
         ):
-            cost, space = self._cost(budget), self.settings.space
-            again = retrain(best, space, workers, journal, cost, [progress])
+            again = retrain(best, self.space, executor, journal, [progress])
             self._save(again, best)
-            self._report(search, random, again)
+            self._report(search, again)
         return again
 
-    def _report(self, journal: Journal, random: Path | None, again: Sequence[Record] = ()) -> None:
-        with nullcontext() if random is None else closing(Journal(random)) as other:
-            write_report(journal, self.out / "report.html", other, again)
-
-    def _cost(self, budget: Budget) -> Callable[[Genotype], Cost]:
-        _, size, _, channels = self.images.train_images.shape
-
-        def cost(genotype: Genotype) -> Cost:
-            return architecture_cost(budget.architecture(genotype, size, channels), self.images.classes)
-
-        return cost
+    def _report(self, journal: Journal, again: Sequence[Record] = ()) -> None:
+        with nullcontext() if self.random is None else closing(Journal(self.random)) as other:
+            write_report(journal, self.space, self.out / "report.html", other, again)
 
     def _save(self, best: Sequence[Record], children: Sequence[Record]) -> None:
         """Write the first of the best children to a file."""
         if not best:
-            errors = {(record.result or {}).get("error", "diverged") for record in children}
-            raise ValueError(f"Expected a child that can be trained. Received: {', '.join(errors)}")
+            messages = dict.fromkeys(record.message or record.state for record in children)
+            raise ValueError(
+                f"Expected a child that can be evaluated. Received: {', '.join(list(messages)[:5])}"
+            )
         _save(best[0], self.out)
 
 
@@ -258,17 +228,24 @@ class _Best(Callback):
     """Writes the best child so far after every minibatch."""
 
     def __init__(self, out: Path, journal: Journal, retrained: Sequence[Record]) -> None:
-        self._out, self._journal, self._retrained = out, journal, retrained
+        self._out, self._retrained = out, retrained
+        self._whole = {record.key: record for record in ranked(journal.children())}
 
-    def learned(self, round: int, metrics: Mapping[str, float]) -> None:  # noqa: A002
-        children = self._journal.children()
-        best = ranked_retrained(children, self._retrained) or ranked(children)
-        for record in best[:1]:
+    def rewarded(self, record: Record) -> None:
+        # As `ranked` does: of equal children the last counts.
+        if record.state == "finished" and record.same_as is None:
+            self._whole[record.key] = record
+
+    def learned(self, records: Sequence[Record], metrics: Mapping[str, float]) -> None:
+        best = ranked_retrained(list(self._whole.values()), self._retrained)
+        for record in (best or ranked(self._whole.values()))[:1]:
             _save(record, self._out)
 
 
 def _save(record: Record, out: Path) -> None:
-    Genotype.from_dict(record.genotype).save(out / "best.json")
+    write_text(
+        out / "best.json", json.dumps({"name": record.name, **record.architecture}, indent=2) + "\n"
+    )
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""The journal of a search: every child and the policy's state, in one SQLite file."""
+"""The journal of a search: every child and the policy's state, in one SQLite file.
+
+A commit is atomic: children that are asked for or told stand in it with the state of the policy
+that belongs to them. While a search runs nothing reads the whole journal.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +10,67 @@ import io
 import json
 import os
 import sqlite3
-import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from nasnet_zoo.checking import (
-    NonNegativeFloat,
-    NonNegativeInt,
-    Seed,
-    Share,
-    check,
-    check_fields,
-)
+from nasnet_zoo.checking import NonNegativeFloat, NonNegativeInt, Seed, check_fields
 
+#: Version of the tables, SQLite's ``user_version``. Journals of version 1 can be read.
+SCHEMA_VERSION = 2
 _SCHEMA = """
-create table run (id integer primary key check (id = 0), settings text not null);
+create table search (id integer primary key check (id = 0), settings text not null);
 create table children (
     number integer primary key,
-    round integer not null,
-    tokens text not null,
-    canonical text not null,
-    genotype text not null,
-    log_probability real,
+    actions text not null,
+    key text not null,
+    architecture text not null,
+    version integer not null,
     seed integer not null,
-    state text not null check (state in ('sampled', 'started', 'finished', 'failed')),
+    parent integer,
+    log_probabilities text,
+    costs text not null,
+    state text not null check (state in ('asked', 'finished', 'stopped', 'failed', 'lost')),
     reward real,
-    result text,
-    parameters integer,
-    mult_adds integer,
+    curve text not null,
+    metrics text not null,
+    message text,
     seconds real,
-    same_as integer references children (number)
+    same_as integer references children (number),
+    learned integer,
+    checksum integer
 );
-create index by_canonical on children (canonical);
-create table rounds (number integer primary key, told text not null);
-create table policy (
-    id integer primary key check (id = 0), rounds integer not null, state blob not null
-);
+create index by_learned on children (learned);
+create table minibatches (number integer primary key, metrics text not null, checksum integer);
+create table state (name text primary key, array blob not null, checksum integer);
+"""
+# What a journal of version 1 looks like in the tables of this version.
+_VERSION_1 = """
+create temp view search as select id, settings from main.run;
+create temp view children as select
+    number, tokens as actions, canonical as key, genotype as architecture, round as version, seed,
+    null as parent, null as log_probabilities,
+    json_object('parameters', parameters, 'mult_adds', mult_adds) as costs,
+    case
+        when state in ('sampled', 'started') then 'asked'
+        when part(result, 'worker_died') = 'true' then 'lost'
+        when state = 'finished' and part(result, 'stopped') = 'true' then 'stopped'
+        else state
+    end as state,
+    reward, coalesce(part(result, 'rewards'), '[]') as curve,
+    '{"losses": ' || coalesce(part(result, 'losses'), '[]') || '}' as metrics,
+    coalesce(
+        part(result, 'error') ->> '$', case when state = 'failed' then 'diverged' end
+    ) as message,
+    seconds, same_as, case when round in (select number from main.rounds) then round end as learned,
+    null as checksum
+from main.children;
+create temp view minibatches as select number, told as metrics, null as checksum from main.rounds;
 """
 
 
@@ -57,40 +80,62 @@ class Record:
 
     Args:
         number: Number from 0, in the order of sampling.
-        round: Minibatch in which it was sampled, from 0.
-        tokens: Sampled tokens.
-        canonical: Canonical tokens, see `SearchSpace.canonical`.
-        genotype: Genotype as a dict.
-        log_probability: Natural log-probability of the tokens when sampled; None under evolution.
-        seed: Seed of its training.
-        state: "sampled", "started", "finished" or "failed".
-        reward: None until it is finished or failed.
-        result: Further results of its training: rewards and losses by evaluation, or the error.
-        parameters: Number of trainable parameters.
-        mult_adds: Number of multiply-adds on one image.
-        seconds: Seconds that its training took; 0 if it has the reward of an earlier child.
+        actions: Sampled actions.
+        key: Key of the architecture, see `Space.key`.
+        architecture: The architecture as JSON.
+        version: Number of minibatches that the policy had learned from when it drew the child.
+        seed: Seed of its evaluation.
+        parent: Number of the child that it is a mutation of, or None.
+        log_probabilities: Natural log-probability of each draw, or None.
+        costs: Costs that are known before its evaluation, such as its parameters.
+        state: "asked" until it has a reward; then the status of its `Result`.
+        reward: None until it has been evaluated.
+        curve: Reward at each evaluation of its training.
+        metrics: Further results.
+        message: Reason why it failed or was lost, or None.
+        seconds: Seconds that its evaluation took; 0 if it has the reward of an earlier child.
         same_as: Number of the earlier child whose reward it has, or None.
+        learned: Number of the minibatch with which the policy has learned from it, or None before.
     """
 
     number: NonNegativeInt
-    round: NonNegativeInt
-    tokens: tuple[NonNegativeInt, ...]
-    canonical: tuple[NonNegativeInt, ...]
-    genotype: dict[str, Any]
-    log_probability: float | None
+    actions: tuple[int, ...]
+    key: str
+    architecture: dict[str, Any]
+    version: NonNegativeInt
     seed: Seed
-    state: Literal["sampled", "started", "finished", "failed"] = "sampled"
-    reward: Share | None = None
-    result: dict[str, Any] | None = None
-    parameters: NonNegativeInt | None = None
-    mult_adds: NonNegativeInt | None = None
+    parent: NonNegativeInt | None = None
+    log_probabilities: tuple[float, ...] | None = None
+    costs: dict[str, Any] = field(default_factory=dict)
+    state: Literal["asked", "finished", "stopped", "failed", "lost"] = "asked"
+    reward: float | None = None
+    curve: tuple[float, ...] = ()
+    metrics: dict[str, Any] = field(default_factory=dict)
+    message: str | None = None
     seconds: NonNegativeFloat | None = None
     same_as: NonNegativeInt | None = None
+    learned: NonNegativeInt | None = None
 
     @property
-    def worker_died(self) -> bool:
-        """Whether it failed since the process that trained it died."""
-        return bool((self.result or {}).get("worker_died"))
+    def name(self) -> str:
+        """Name of the child, such as "child 17"."""
+        return f"child {self.number}"
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether it was evaluated itself, to the end or until it was stopped."""
+        return self.same_as is None and self.state in ("finished", "stopped")
+
+
+class Outline(NamedTuple):
+    """The few fields of a child that a search remembers of all its children; see `Record`."""
+
+    number: int
+    key: str
+    state: str
+    reward: float | None
+    same_as: int | None
+    learned: int | None
 
 
 class Journal:
@@ -105,7 +150,7 @@ class Journal:
 
     Raises:
         ValueError: If the file is not a journal, is damaged, has other settings, or does not exist and
-            ``settings`` is not given.
+            ``settings`` is not given; or if a search of a journal of version 1 is to be continued.
         OSError: If it cannot be written.
     """
 
@@ -116,6 +161,7 @@ class Journal:
         name = os.fspath(path) if settings is not None else _to_read(path)
         with self._reading():
             self._database = sqlite3.connect(name, isolation_level=None, uri=settings is None)
+        self._written: dict[str, int] = {}
         try:
             self._open(settings)
         except BaseException:
@@ -125,32 +171,49 @@ class Journal:
 
     def _open(self, settings: Mapping[str, Any] | None) -> None:
         with self._reading():
-            if settings is not None:
-                self._database.execute("pragma journal_mode = wal")
             found = _schema(self._database)
-            if settings is not None and not found:
-                self._begin(json.dumps(settings, sort_keys=True))
-                found = _schema(self._database)
-            self._check_file(found)
-            ((text,),) = self._database.execute("select settings from run").fetchall() or [(None,)]
+            ((version,),) = self._database.execute("pragma user_version")
+            if version == 0 and "the table run" in found:
+                self._open_version_1(settings)
+            elif settings is not None:
+                self._database.execute("pragma journal_mode = wal")
+                if not found:
+                    self._begin(json.dumps(settings, sort_keys=True))
+                    version, found = SCHEMA_VERSION, _schema(self._database)
+                self._check_file(version, found)
+            else:
+                self._check_file(version, found)
+            ((text,),) = self._database.execute("select settings from search").fetchall() or [(None,)]
         #: What the search was begun with.
         self.settings: dict[str, Any] = self._parsed(text, "the settings of the search")
         if settings is not None:
             check_settings(self.path, self.settings, json.loads(json.dumps(settings)))
+
+    def _open_version_1(self, settings: Mapping[str, Any] | None) -> None:
+        if settings is not None:
+            raise self._error(
+                "a journal of version 1, which can be read but not continued",
+                f"the journal of a search of version {SCHEMA_VERSION}",
+            )
+        self._database.create_function("part", 2, _part)
+        self._database.executescript(_VERSION_1)
 
     def _begin(self, settings: str) -> None:
         """Create the tables, all or none."""
         with self._transaction():
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 self._database.execute(statement)
-            self._database.execute("insert into run values (0, ?)", (settings,))
+            self._database.execute("insert into search values (0, ?)", (settings,))
+            self._database.execute(f"pragma user_version = {SCHEMA_VERSION}")
 
-    def _check_file(self, found: Mapping[str, str]) -> None:
+    def _check_file(self, version: int, found: Mapping[str, str]) -> None:
+        if not found:
+            raise self._error("an empty one")
+        if version > SCHEMA_VERSION:
+            raise self._error(f"one of version {version}, of a later nasnet-zoo")
         with closing(sqlite3.connect(":memory:")) as new:
             new.executescript(_SCHEMA)
             expected = _schema(new)
-        if not found:
-            raise self._error("an empty one")
         for name in {**expected, **found}:
             if found.get(name) != expected.get(name):
                 kind = "without" if name not in found else "with another"
@@ -176,6 +239,12 @@ class Journal:
         """Close the file."""
         self._database.close()
 
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """Name the file in errors of the database."""
@@ -196,51 +265,103 @@ class Journal:
             if self._database.in_transaction:
                 self._database.execute("rollback")
 
-    # === Children ===
+    # === Writing ===
 
-    def add(self, children: list[Record]) -> None:
-        """Record sampled children, all or none."""
-        with self._transaction():
-            places = ", ".join("?" * len(Record.__dataclass_fields__))
-            self._database.executemany(f"insert into children values ({places})", map(_row, children))
-
-    def start(self, number: int) -> None:
-        """Record that a child's training begins."""
-        with self._transaction():
-            self._database.execute("update children set state = 'started' where number = ?", (number,))
-
-    def finish(
-        self,
-        number: int,
-        reward: float,
-        result: Mapping[str, Any],
-        seconds: float,
-        failed: bool = False,
-        same_as: int | None = None,
+    def commit_ask(
+        self, records: Sequence[Record], state: Mapping[str, np.ndarray] | None = None
     ) -> None:
-        """Record a child's reward."""
-        state = "failed" if failed else "finished"
-        values = (state, reward, json.dumps(result), seconds, same_as, number)
+        """Record new children and the state after they were asked for, all or nothing."""
         with self._transaction():
-            self._database.execute(
-                "update children set state = ?, reward = ?, result = ?, seconds = ?, same_as = ? "
-                "where number = ?",
-                values,
-            )
+            self._insert(records)
+            self._write_state(state or {})
 
-    def children(self, round: int | None = None) -> list[Record]:  # noqa: A002
-        """All children, or those of a round, by number."""
-        return self._records() if round is None else self._records("where round = ?", round)
+    def commit_results(self, records: Sequence[Record]) -> None:
+        """Record the results of children."""
+        with self._transaction():
+            self._insert(records)
+
+    def commit_tell(
+        self,
+        records: Sequence[Record],
+        state: Mapping[str, np.ndarray],
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Record that the policy has learned from children, its metrics and the state after that.
+
+        Args:
+            records: The children, with the number of the minibatch in ``learned``.
+            state: State after that.
+            metrics: Metrics of the policy.
+        """
+        text = json.dumps(metrics)
+        with self._transaction():
+            self._insert(records)
+            number = records[0].learned
+            row = (number, text, _checksum(number, text))
+            self._database.execute("insert into minibatches values (?, ?, ?)", row)
+            self._write_state(state)
+
+    def _insert(self, records: Sequence[Record]) -> None:
+        places = ", ".join("?" * (len(_COLUMNS) + 1))
+        rows = map(_row, records)
+        self._database.executemany(f"insert or replace into children values ({places})", rows)
+
+    def _write_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Write the arrays that have changed since they were written."""
+        for name, array in state.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            blob = buffer.getvalue()
+            checksum = _checksum(name, blob)
+            if self._written.get(name) != checksum:
+                row = (name, blob, checksum)
+                self._database.execute("insert or replace into state values (?, ?, ?)", row)
+                self._written[name] = checksum
+
+    # === Reading ===
+
+    def children(self) -> list[Record]:
+        """All children, by number."""
+        return self._records()
 
     def child(self, number: int) -> Record:
         """The child of a number that is in the journal."""
         return self._records("where number = ?", number)[0]
 
-    def rewarded(self, canonical: tuple[int, ...]) -> Record | None:
-        """The first child of this canonical form that has a reward, whose worker did not die of it."""
-        where = "where canonical = ? and reward is not null and same_as is null"
-        records = self._records(where, json.dumps(canonical))
-        return next((record for record in records if not record.worker_died), None)
+    def untold(self) -> list[Record]:
+        """The children that the policy has not learned from, by number."""
+        return self._records("where learned is null")
+
+    def curves(self) -> list[tuple[float, ...]]:
+        """The curves of the children that the policy has learned from, for `QuantileStopping`."""
+        records = self._records("where learned is not null")
+        return [record.curve for record in records if record.has_curve]
+
+    def minibatches(self) -> list[dict[str, float]]:
+        """The policy's metrics of each minibatch that it has learned from, such as its entropy."""
+        with self._reading():
+            rows = self._database.execute("select * from minibatches order by number").fetchall()
+        if [number for number, *_ in rows] != list(range(len(rows))):
+            raise self._error("minibatches that are not numbered from 0")
+        for number, text, checksum in rows:
+            if checksum is not None and checksum != _checksum(number, text):
+                raise self._error(f"a minibatch {number} that was changed")
+        return [self._parsed(text, "the metrics of a minibatch") for _, text, _ in rows]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The state that was committed last; empty before the first commit."""
+        with self._reading():
+            rows = self._database.execute("select name, array, checksum from state").fetchall()
+        found = {}
+        for name, blob, checksum in rows:
+            try:
+                if checksum != _checksum(name, blob):
+                    raise ValueError(f"a changed {name}")
+                found[name] = np.load(io.BytesIO(blob), allow_pickle=False)
+            except (ValueError, OSError, EOFError, TypeError) as error:
+                raise self._error(str(error), "the arrays of the policy's state") from None
+            self._written[name] = checksum
+        return found
 
     def _records(self, where: str = "", *values: Any) -> list[Record]:
         with self._reading():
@@ -248,104 +369,48 @@ class Journal:
             rows = self._database.execute(query, values).fetchall()
         records = []
         for row in rows:
+            if row[-1] is not None:
+                self._check_row(row)
             try:
-                record = _record(row)
-                check_fields(record)
+                records.append(_record(row))
             except ValueError as error:
                 raise ValueError(f"{self.path}: child {row[0]!r:.20}: {error}") from None
-            records.append(record)
         return records
 
-    # === The policy ===
+    def check(self) -> list[Outline]:
+        """Check that all rows are as they were written, and those of one search.
 
-    def save_policy(
-        self, rounds: int, state: Mapping[str, np.ndarray], told: Mapping[str, float] | None = None
-    ) -> None:
-        """Record the policy's state after so many rounds, and its metrics of the last of them."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **state)  # type: ignore[arg-type]
-        with self._transaction():
-            if told is not None:
-                self._database.execute(
-                    "insert or replace into rounds values (?, ?)", (rounds - 1, json.dumps(told))
-                )
-            self._database.execute(
-                "insert or replace into policy values (0, ?, ?)", (rounds, buffer.getvalue())
-            )
-
-    def policy(self) -> tuple[int, dict[str, np.ndarray]] | None:
-        """The rounds done and the policy's state after them; None before the first is done."""
-        with self._reading():
-            row = self._database.execute("select rounds, state from policy").fetchone()
-        if row is None:
-            return None
-        rounds, blob = row
-        try:
-            check("rounds", rounds, NonNegativeInt)
-            if not isinstance(blob, bytes) or not blob.startswith(b"PK"):
-                raise ValueError(f"{blob!r:.100}")
-            with np.load(io.BytesIO(blob), allow_pickle=False) as file:
-                return rounds, {name: file[name] for name in file.files}
-        except _NO_ARRAYS as error:
-            raise self._error(str(error), "the arrays of the policy's state") from None
-
-    def told(self) -> list[dict[str, float]]:
-        """What the policy told of each round that is done, such as its entropy."""
-        with self._reading():
-            rows = self._database.execute("select told from rounds order by number").fetchall()
-        return [self._parsed(told, "the figures of a minibatch") for (told,) in rows]
-
-    # === Going on ===
-
-    def check_children(self, derived: Callable[[Record], Mapping[str, Any]]) -> list[Record]:
-        """Check every child and return all.
-
-        Args:
-            derived: Function that returns the fields which follow from a child's number and tokens. It
-                raises a `ValueError` for invalid tokens.
+        Returns:
+            The outlines of all children, by number.
 
         Raises:
-            ValueError: If a child is wrong. The message names the child and the reason.
+            ValueError: If they are not. The message says what does not fit.
         """
-        by_number: dict[int, Record] = {}
-        for record in self._records():
-            by_number[record.number] = record
-            try:
-                _check_reward(record, by_number)
-                for name, value in derived(record).items():
-                    if getattr(record, name) != value:
-                        received = f"{getattr(record, name)!r:.100}"
-                        raise ValueError(f"Expected {name} as it follows. Received: {received}")
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{self.path}: child {record.number}: {error}") from None
-        return list(by_number.values())
-
-    def check_rounds(self, records: Sequence[Record]) -> None:
-        """Check that children and the policy's state are those of one search.
-
-        Raises:
-            ValueError: If they do not fit. The message says what does not fit.
-        """
-        saved = self.policy()
-        if saved is None:
-            if records:
-                raise self._error(f"{len(records)} children and no policy")
-            return
-        done, _ = saved
-        with self._reading():
-            numbers = [number for (number,) in self._database.execute("select number from rounds")]
-        if sorted(numbers) != list(range(done)) or len(self.told()) != done:
-            raise self._error(f"a policy after {done} minibatches, and figures of {len(numbers)}")
-        rounds = [record.round for record in records]
-        last = rounds[-1] if rounds else -1
-        if [record.number for record in records] != list(range(len(records))):
+        outlines = list(self._outlines())
+        if [outline.number for outline in outlines] != list(range(len(outlines))):
             raise self._error("children that are not numbered from 0")
-        if rounds != sorted(rounds) or set(rounds) != set(range(last + 1)):
-            raise self._error("children whose minibatches do not follow each other")
-        if last not in (done - 1, done):
-            raise self._error(f"a policy after {done} minibatches, and children of {last + 1}")
-        if any(record.reward is None and record.round < done for record in records):
-            raise self._error("a policy that has learned from children without a reward")
+        minibatches = len(self.minibatches())
+        learned = {outline.learned for outline in outlines} - {None}
+        if learned != set(range(minibatches)):
+            raise self._error(f"{minibatches} minibatches, and children of {len(learned)}")
+        if outlines and not self.state():
+            raise self._error(f"{len(outlines)} children and no policy")
+        return outlines
+
+    def _outlines(self) -> Iterator[Outline]:
+        places = [_COLUMNS.index(name) for name in Outline._fields]
+        with self._reading():
+            for row in self._database.execute("select * from children order by number"):
+                self._check_row(row)
+                yield Outline(*(row[place] for place in places))
+
+    def _check_row(self, row: tuple[Any, ...]) -> None:
+        *values, checksum = row
+        if checksum != _checksum(*values):
+            raise self._changed(row[0])
+
+    def _changed(self, number: Any) -> ValueError:
+        return self._error(f"a changed child {number!r:.20}", "the children as the search wrote them")
 
 
 def check_settings(
@@ -392,59 +457,45 @@ def _schema(database: sqlite3.Connection) -> dict[str, str]:
     return {f"the {kind} {name}": sql for name, kind, sql in rows}
 
 
-def _check_reward(record: Record, earlier: Mapping[int, Record]) -> None:
-    """Check that state, reward and result of a child agree."""
-    done = record.state in ("finished", "failed")
-    if done != (record.reward is not None):
-        raise ValueError(f"Expected a reward if it is done. Received: {record.state}, {record.reward}")
-    if not done:
-        return
-    if record.same_as is not None:
-        first = earlier.get(record.same_as)
-        if first is None or first is record or first.canonical != record.canonical:
-            raise ValueError(f"Expected same_as: an equal child. Received: {record.same_as}")
-        expected, state = first.reward, first.state
-    else:
-        result = record.result if isinstance(record.result, dict) else {}
-        curve, state = result.get("rewards"), record.state
-        check("rewards", curve, tuple[Share, ...])
-        expected = curve[-1] if curve and record.state == "finished" else 0.0
-    if (record.reward, record.state) != (expected, state):
-        raise ValueError(
-            f"Expected reward={expected}, {state}. Received: {record.reward}, {record.state}"
-        )
+def _checksum(*values: Any) -> int:
+    """Checksum of the values of a row."""
+    found = 0
+    for value in values:
+        found = zlib.crc32(value if isinstance(value, bytes) else repr(value).encode(), found)
+    return found
 
 
-# Raised by a file of arrays that is damaged.
-_NO_ARRAYS = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-_JSON = ("tokens", "canonical", "genotype", "result")
+def _part(text: str | None, name: str) -> str | None:
+    """A part of a JSON text as JSON, or None. SQLite's own function does not know NaN."""
+    found = json.loads(text or "{}").get(name)
+    return None if found is None else json.dumps(found)
+
+
+_COLUMNS = tuple(Record.__dataclass_fields__)
+_JSON = ("actions", "architecture", "log_probabilities", "costs", "curve", "metrics")
+_TUPLES = ("actions", "log_probabilities", "curve")
 
 
 def _row(record: Record) -> list[Any]:
-    return [
+    values = [
         json.dumps(value) if name in _JSON and value is not None else value
         for name, value in vars(record).items()
     ]
+    return [*values, _checksum(*values)]
 
 
 def _record(row: tuple[Any, ...]) -> Record:
-    fields = dict(zip(Record.__dataclass_fields__, row, strict=True))
+    *values, checksum = row
+    fields = dict(zip(_COLUMNS, values, strict=True))
     for name in _JSON:
         text = fields[name]
         try:
             fields[name] = None if text is None else json.loads(text)
         except (TypeError, ValueError, RecursionError):
             raise ValueError(f"Expected {name} in JSON. Received: {text!r:.60}") from None
-    for name in ("tokens", "canonical"):
-        if not isinstance(fields[name], list):
-            raise ValueError(f"Expected {name}: a list. Received: {fields[name]!r:.60}")
-        fields[name] = tuple(fields[name])
-    return Record(**fields)
+        if name in _TUPLES and isinstance(fields[name], list):
+            fields[name] = tuple(fields[name])
+    record = Record(**fields)
+    if checksum is None:
+        check_fields(record)
+    return record

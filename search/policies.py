@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
-from collections.abc import Mapping
-from typing import Annotated, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -17,29 +18,63 @@ from nasnet_zoo.checking import (
     PositiveInt,
     Seed,
     Share,
+    check,
     checked,
 )
+from nasnet_zoo.files import parse_json
 
 from .controller import Controller
-from .space import SearchSpace, Tokens
+from .space import Actions, SequenceSpace, Space
+
+
+class Proposal(NamedTuple):
+    """A child that a policy proposes.
+
+    Args:
+        actions: Its actions.
+        version: Number of minibatches that the policy had learned from when it drew the child.
+        log_probabilities: Natural log-probability of each draw, or None if the policy has none.
+        parent: Number of the child that it is a mutation of, or None.
+    """
+
+    actions: Actions
+    version: int
+    log_probabilities: tuple[float, ...] | None = None
+    parent: int | None = None
+
+
+class Experience(NamedTuple):
+    """What a policy learns from.
+
+    Args:
+        number: Number of the child.
+        proposal: What the policy proposed.
+        reward: Reward of the child.
+    """
+
+    number: int
+    proposal: Proposal
+    reward: float
 
 
 class Policy(Protocol):
-    """Interface of policies."""
+    """Interface of policies, which choose the next children.
 
-    def ask(self, count: int) -> Tokens:
-        """Return the next children to try: int32 (count, tokens)."""
+    ``version`` is the number of minibatches that the policy has learned from.
+    """
 
-    def log_probabilities(self, tokens: Tokens) -> np.ndarray | None:
-        """Return the natural log-probability (count,) of drawing each child now, or None if unknown."""
+    version: int
 
-    def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
-        """Learn from children (count, tokens) and their rewards (count,); return metrics."""
+    def ask(self, count: int) -> list[Proposal]:
+        """Return the next children to try."""
+
+    def tell(self, minibatch: Sequence[Experience]) -> dict[str, float]:
+        """Learn from children and their rewards; return metrics."""
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything that the next steps depend on, as arrays."""
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state.
 
         Raises:
@@ -90,39 +125,44 @@ class RandomSearch:
     """
 
     @checked
-    def __init__(self, space: SearchSpace, seed: Seed = 0) -> None:
-        self.space = space
+    def __init__(self, space: Space, seed: Seed = 0) -> None:
+        self.space, self.version = space, 0
         self._seed, self._asked = seed, 0
 
-    def ask(self, count: int) -> Tokens:
-        """The next children to try: int32 (count, tokens)."""
+    def ask(self, count: int) -> list[Proposal]:
+        """Return the next children to try."""
         self._asked += 1
-        return self.space.sample(np.random.default_rng([self._seed, self._asked]), count)
+        rng = np.random.default_rng([self._seed, self._asked])
+        return [Proposal(self.space.sample(rng), self.version) for _ in range(count)]
 
-    def log_probabilities(self, tokens: Tokens) -> np.ndarray:
-        """The same for every child."""
-        return np.full(len(tokens), -np.log(np.array(self.space.choices)).sum())
-
-    def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
+    def tell(self, minibatch: Sequence[Experience]) -> dict[str, float]:
         """Learn nothing."""
+        self.version += 1
         return {}
 
     def state(self) -> dict[str, np.ndarray]:
-        """How often it was asked."""
-        return {"asked": np.array(self._asked)}
+        """How often it was asked and told."""
+        return {"asked": np.array(self._asked), "version": np.array(self.version)}
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
         check_state(state, self.state())
-        self._asked = count_of(state["asked"], "asked")
+        self._asked, self.version = (count_of(state[name], name) for name in ("asked", "version"))
+
+
+class Member(NamedTuple):
+    """A member of the population of `RegularizedEvolution`: a child and its reward."""
+
+    number: int
+    actions: Actions
+    reward: float
 
 
 class RegularizedEvolution:
     """Aging evolution (Real et al., arXiv 1802.01548, algorithm 1).
 
     The first ``population`` children are drawn uniformly. Each later child is a mutation of the best of
-    ``sample`` members drawn from the population, of which the oldest dies. A mutation changes one token
-    to another value.
+    ``sample`` members drawn from the population, of which the oldest dies.
 
     Args:
         space: Search space.
@@ -137,7 +177,7 @@ class RegularizedEvolution:
     @checked
     def __init__(
         self,
-        space: SearchSpace,
+        space: Space,
         population: PositiveInt = 100,
         sample: PositiveInt = 25,
         seed: Seed = 0,
@@ -145,65 +185,76 @@ class RegularizedEvolution:
         if sample > population:
             raise ValueError(f"Expected sample: at most population={population}. Received: {sample=}")
         self.space, self.population, self.sample = space, population, sample
-        self._seed, self._asked, self._told = seed, 0, 0
-        self._members: deque[tuple[tuple[int, ...], float]] = deque(maxlen=population)
+        self.version, self._seed, self._asked, self._told = 0, seed, 0, 0
+        self._members: deque[Member] = deque(maxlen=population)
 
-    def ask(self, count: int) -> Tokens:
-        """The next children to try: int32 (count, tokens)."""
+    def ask(self, count: int) -> list[Proposal]:
+        """Return the next children to try."""
         self._asked += 1
         rng = np.random.default_rng([self._seed, self._asked])
         if self._told < self.population:
-            return self.space.sample(rng, count)
-        return np.stack([self._mutant(rng) for _ in range(count)])
+            return [Proposal(self.space.sample(rng), self.version) for _ in range(count)]
+        return [self._mutant(rng) for _ in range(count)]
 
-    def _mutant(self, rng: np.random.Generator) -> Tokens:
+    def _mutant(self, rng: np.random.Generator) -> Proposal:
         drawn = rng.choice(len(self._members), self.sample, replace=False)
-        parent, _ = max((self._members[k] for k in drawn), key=lambda member: member[1])
-        child = np.array(parent, np.int32)
-        choices = np.array(self.space.choices)
-        position = rng.choice(np.flatnonzero(choices > 1))
-        child[position] = (child[position] + rng.integers(1, choices[position])) % choices[position]
-        return child
+        parent = max((self._members[k] for k in drawn), key=lambda member: member.reward)
+        actions = self.space.mutate(parent.actions, rng)
+        return Proposal(actions, self.version, parent=parent.number)
 
-    def log_probabilities(self, tokens: Tokens) -> None:
-        """Return None: a child's probability is a sum over all the parents it may have."""
-
-    def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
+    def tell(self, minibatch: Sequence[Experience]) -> dict[str, float]:
         """Children join the population, and the oldest members die."""
-        for child, reward in zip(tokens, rewards, strict=True):
-            self._members.append((tuple(int(token) for token in child), float(reward)))
+        for number, proposal, reward in minibatch:
+            self._members.append(Member(number, proposal.actions, reward))
             self._told += 1
-        return {"population": float(np.mean([reward for _, reward in self._members]))}
+        self.version += 1
+        return {"population": float(np.mean([member.reward for member in self._members]))}
 
     def state(self) -> dict[str, np.ndarray]:
-        """The population in the order of its age, and the counts."""
-        return {
-            "asked": np.array(self._asked),
-            "told": np.array(self._told),
-            "tokens": np.array([m for m, _ in self._members], np.int32),
-            "rewards": np.array([reward for _, reward in self._members]),
-        }
+        """The population in the order of its age, as JSON, and the counts."""
+        members = json.dumps(list(self._members)).encode()
+        counts = {"asked": self._asked, "told": self._told, "version": self.version}
+        arrays = {name: np.array(count) for name, count in counts.items()}
+        return {**arrays, "members": np.frombuffer(members, np.uint8)}
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
-        counts = [count_of(state.get(name, np.array(-1)), name) for name in ("asked", "told")]
-        members = min(counts[1], self.population)
-        shape = (members, len(self.space.choices)) if members else (0,)
-        count, tokens = np.array(0), np.zeros(shape, np.int32)
-        rewards = np.zeros(members)
-        check_state(state, {"asked": count, "told": count, "tokens": tokens, "rewards": rewards})
-        for child in state["tokens"]:
-            self.space.check(child)
-        self._asked, self._told = counts
-        self._members.clear()
-        for child, reward in zip(state["tokens"], state["rewards"], strict=True):
-            self._members.append((tuple(int(token) for token in child), float(reward)))
+        members = state.get("members", np.zeros(0, np.uint8))
+        check_state(state, {**self.state(), "members": members})
+        asked, told, version = (count_of(state[name], name) for name in ("asked", "told", "version"))
+        expected = min(told, self.population)
+        found = parse_json(members.tobytes().decode(errors="replace"), "Expected members in JSON")
+        if not isinstance(found, list) or len(found) != expected:
+            raise ValueError(f"Expected {expected} members. Received: {found!r:.100}")
+        read = []
+        for member in found:
+            check("member", member, tuple[Any, Any, Any])
+            number, actions, reward = member
+            check("member's number", number, int)
+            check("member's reward", reward, float)
+            check("member's actions", actions, tuple[int, ...])
+            self.space.decode(actions)
+            read.append(Member(number, tuple(actions), float(reward)))
+        self._asked, self._told, self.version = asked, told, version
+        self._members = deque(read, maxlen=self.population)
+
+
+#: How an update treats a child that an earlier version of the policy drew (`_ControllerPolicy`).
+Correction = Literal["naive", "ratio", "decoupled"]
+_LARGEST_WEIGHT = 2.0
 
 
 class _ControllerPolicy:
     """What the policies that train a controller share.
 
     A subclass defines `_gain`, which `tell` maximises.
+
+    In an asynchronous search a child may come back when the policy has learned from other children
+    since it drew it. ``correction`` says how an update treats it: "naive" as if the policy drew it
+    now; "ratio" compares with the probabilities that it was drawn with, as importance sampling
+    does; "decoupled" is naive, but weights each draw by its probability now over that when it was
+    drawn, at most 2 (Hilton et al., arXiv 2110.00641, section 3). The three are the same for
+    children of the present version.
     """
 
     epochs = 1
@@ -211,79 +262,108 @@ class _ControllerPolicy:
     @checked
     def __init__(
         self,
-        space: SearchSpace,
+        space: SequenceSpace,
         seed: Seed = 0,
         units: PositiveInt = 100,
         learning_rate: PositiveFloat = 0.00035,
         entropy_weight: NonNegativeFloat = 0.00001,
         baseline_weight: Share = 0.95,
+        correction: Correction = "ratio",
     ) -> None:
-        self.space = space
+        self.space, self.version, self.correction = space, 0, correction
         self.controller = Controller(space, units, seed=seed)
         self.entropy_weight, self.baseline_weight = entropy_weight, baseline_weight
         self.optimizer = keras.optimizers.Adam(learning_rate)
         self.optimizer.build(self.controller.weights)
         self._baseline = np.nan
 
-    def ask(self, count: int) -> Tokens:
-        """The next children to try: int32 (count, tokens)."""
-        return self.controller.sample(tf.constant(count)).tokens.numpy()
+    def ask(self, count: int) -> list[Proposal]:
+        """Return the next children to try."""
+        drawn = self.controller.sample(tf.constant(count))
+        logs = drawn.log_probabilities.numpy().tolist()
+        return [
+            Proposal(tuple(actions), self.version, tuple(log))
+            for actions, log in zip(drawn.actions.numpy().tolist(), logs, strict=True)
+        ]
 
-    def log_probabilities(self, tokens: Tokens) -> np.ndarray:
-        """Of drawing children (count, tokens) now: natural, (count,)."""
-        predictions = self.controller.predict(tf.constant(tokens, tf.int32))
-        return predictions.log_probabilities.numpy().sum(-1)
-
-    def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
-        """Train the controller on a minibatch of children (count, tokens), rewards (count,).
+    def tell(self, minibatch: Sequence[Experience]) -> dict[str, float]:
+        """Train the controller on a minibatch of children.
 
         Returns:
-            The baseline before, and the mean entropy in nats of what a child's tokens were drawn
-            from.
+            The baseline before, the mean entropy in nats of what a child's actions are drawn from, and
+            the mean number of minibatches that the policy has learned from since it drew the children.
         """
-        rewards = np.asarray(rewards, np.float64)
+        proposals = [experience.proposal for experience in minibatch]
+        rewards = np.array([experience.reward for experience in minibatch], np.float64)
         baseline = float(rewards.mean()) if np.isnan(self._baseline) else self._baseline
         keep = self.baseline_weight
         self._baseline = keep * baseline + (1 - keep) * float(rewards.mean())
         advantages = tf.constant(rewards - baseline, tf.float32)
-        before = self.controller.predict(tf.constant(tokens, tf.int32))
+        actions = tf.constant([proposal.actions for proposal in proposals], tf.int32)
+        lags = np.array([self.version - proposal.version for proposal in proposals])
+        predictions = self.controller.predict(actions)
+        now = predictions.log_probabilities
+        drawn = tf.constant([proposal.log_probabilities for proposal in proposals], tf.float32)
+        # Sampled and predicted probabilities of one version differ by rounding alone.
+        drawn = tf.where((lags > 0)[:, None], drawn, now)
+        before, weights = self._corrected(now, drawn)
         for _ in range(self.epochs):
-            self._update(before.tokens, before.log_probabilities, advantages)
-        entropy = float(tf.reduce_mean(tf.reduce_sum(before.entropies, -1)))
-        return {"baseline": baseline, "entropy": entropy}
+            self._update(actions, before, weights, advantages)
+        self.version += 1
+        entropy = float(tf.reduce_mean(tf.reduce_sum(predictions.entropies, -1)))
+        return {"baseline": baseline, "entropy": entropy, "lag": float(lags.mean())}
+
+    def _corrected(self, now: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The log-probabilities that `_gain` compares with, and its weights, of each draw.
+
+        Args:
+            now: Log-probabilities (children, steps) before the update.
+            drawn: Log-probabilities (children, steps) that the children were drawn with.
+        """
+        if self.correction == "ratio":
+            return drawn, tf.ones_like(now)
+        if self.correction == "decoupled":
+            return now, tf.minimum(tf.exp(now - drawn), _LARGEST_WEIGHT)
+        return now, tf.ones_like(now)
 
     @tf.function(reduce_retracing=True)
-    def _update(self, tokens: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> None:
-        weights = self.controller.weights
+    def _update(
+        self, actions: tf.Tensor, before: tf.Tensor, weights: tf.Tensor, advantages: tf.Tensor
+    ) -> None:
+        variables = self.controller.weights
         with tf.GradientTape() as tape:
-            now = self.controller.predict(tokens)
-            gain = self._gain(now.log_probabilities, before, advantages)
-            entropy = tf.reduce_mean(tf.reduce_sum(now.entropies, -1))
+            found = self.controller.predict(actions)
+            gain = self._gain(found.log_probabilities, before, weights, advantages)
+            entropy = tf.reduce_mean(tf.reduce_sum(found.entropies, -1))
             loss = -gain - self.entropy_weight * entropy
-        gradients = tape.gradient(loss, [weight.value for weight in weights])
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
         # Gathered weights have sparse gradients, whose repeated rows Keras's optimizers do not sum.
-        self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], weights)
+        self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], variables)
 
-    def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
+    def _gain(
+        self, now: tf.Tensor, before: tf.Tensor, weights: tf.Tensor, advantages: tf.Tensor
+    ) -> tf.Tensor:
         """What is maximised besides the entropy.
 
         Args:
-            now: Log-probabilities (children, tokens) of the controller that is trained.
-            before: Log-probabilities of the controller that drew the children.
+            now: Log-probabilities (children, steps) of the controller that is trained.
+            before: Log-probabilities (children, steps) to compare with.
+            weights: Weights (children, steps) of the draws.
             advantages: (children,).
         """
         raise NotImplementedError
 
     def state(self) -> dict[str, np.ndarray]:
-        """Weights, optimizer, random state and baseline."""
+        """Weights, optimizer, random state, baseline and version."""
         variables = [*self.controller.weights, *self.optimizer.variables]
         return {
             **{f"{k:02}": np.asarray(variable) for k, variable in enumerate(variables)},
             "random": self.controller.generator.state.numpy(),
             "baseline": np.array(self._baseline),
+            "version": np.array(self.version),
         }
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
         check_state(state, {**self.state(), "baseline": np.array(np.nan)})
         variables = [*self.controller.weights, *self.optimizer.variables]
@@ -291,6 +371,7 @@ class _ControllerPolicy:
             variable.assign(state[f"{k:02}"])
         self.controller.generator.state.assign(state["random"])
         self._baseline = float(state["baseline"])
+        self.version = count_of(state["version"], "version")
 
 
 class Reinforce(_ControllerPolicy):
@@ -303,10 +384,18 @@ class Reinforce(_ControllerPolicy):
         learning_rate: Learning rate of Adam.
         entropy_weight: Weight of the entropy bonus.
         baseline_weight: Decay of the moving average of rewards, in [0, 1].
+        correction: Treatment of children that an earlier version drew: "naive", "ratio" or "decoupled".
     """
 
-    def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(advantages * tf.reduce_sum(now, -1))
+    def _corrected(self, now: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        before, weights = super()._corrected(now, drawn)
+        # The gradient of a ratio of probabilities is that of the log-probability times the ratio.
+        return before, weights * tf.exp(now - before)
+
+    def _gain(
+        self, now: tf.Tensor, before: tf.Tensor, weights: tf.Tensor, advantages: tf.Tensor
+    ) -> tf.Tensor:
+        return tf.reduce_mean(advantages * tf.reduce_sum(weights * now, -1))
 
 
 class PPO(_ControllerPolicy):
@@ -319,36 +408,42 @@ class PPO(_ControllerPolicy):
         learning_rate: Learning rate of Adam.
         entropy_weight: Weight of the entropy bonus.
         baseline_weight: Decay of the moving average of rewards, in [0, 1].
-        clip: Ratios of a token's probabilities are clipped to ``1 - clip .. 1 + clip``, in (0, 1).
+        correction: Treatment of children that an earlier version drew: "naive", "ratio" or "decoupled".
+        clip: Ratios of a draw's probabilities are clipped to ``1 - clip .. 1 + clip``, in (0, 1).
         epochs: Updates on every minibatch.
     """
 
     @checked
     def __init__(
         self,
-        space: SearchSpace,
+        space: SequenceSpace,
         seed: Seed = 0,
         units: PositiveInt = 100,
         learning_rate: PositiveFloat = 0.00035,
         entropy_weight: NonNegativeFloat = 0.00001,
         baseline_weight: Share = 0.95,
+        correction: Correction = "ratio",
         *,
         clip: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
         epochs: PositiveInt = 4,
     ) -> None:
-        super().__init__(space, seed, units, learning_rate, entropy_weight, baseline_weight)
+        super().__init__(space, seed, units, learning_rate, entropy_weight, baseline_weight, correction)
         self.clip, self.epochs = clip, epochs
 
-    def _gain(self, now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
-        return clipped_gain(now, before, advantages, self.clip)
+    def _gain(
+        self, now: tf.Tensor, before: tf.Tensor, weights: tf.Tensor, advantages: tf.Tensor
+    ) -> tf.Tensor:
+        return clipped_gain(now, before, weights, advantages, self.clip)
 
 
-def clipped_gain(now: tf.Tensor, before: tf.Tensor, advantages: tf.Tensor, clip: float) -> tf.Tensor:
-    """PPO's clipped surrogate: the sum over a child's tokens, the mean over children."""
+def clipped_gain(
+    now: tf.Tensor, before: tf.Tensor, weights: tf.Tensor, advantages: tf.Tensor, clip: float
+) -> tf.Tensor:
+    """PPO's clipped surrogate: the weighted sum over a child's draws, the mean over children."""
     ratios = tf.exp(now - before)
     clipped = tf.clip_by_value(ratios, 1.0 - clip, 1.0 + clip)
     advantages = advantages[:, None]
-    gains = tf.minimum(ratios * advantages, clipped * advantages)
+    gains = weights * tf.minimum(ratios * advantages, clipped * advantages)
     return tf.reduce_mean(tf.reduce_sum(gains, -1))
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -29,7 +28,7 @@ class LiveProgress(Callback):
     def __init__(
         self, console: Console, journal: Journal, children: int, title: str = "search"
     ) -> None:
-        self._console, self._journal, self._children = console, journal, children
+        self._console, self._children = console, children
         rewards = [r.reward for r in journal.children() if r.reward is not None]
         self._done, self._best = len(rewards), max(rewards, default=0.0)
         self._before, self._begun = self._done, time.monotonic()
@@ -59,13 +58,15 @@ class LiveProgress(Callback):
         note = f"best {self._best:.4f}{self._learned}{self._speed()}"
         self._progress.update(self._task, completed=self._done, note=note)
 
-    def learned(self, round: int, metrics: Mapping[str, float]) -> None:  # noqa: A002
+    def learned(self, records: Sequence[Record], metrics: Mapping[str, float]) -> None:
         """Print a line for a minibatch."""
-        mean = mean_reward(self._journal.children(round))
+        number = records[0].learned
+        assert number is not None
+        mean = mean_reward(records)
         entropy = f", entropy {metrics['entropy']:.2f}" if "entropy" in metrics else ""
         self._learned = f", mean {mean:.4f}{entropy}"
         self._console.print(
-            f"minibatch {round + 1}: best so far {self._best:.4f}{self._learned}{self._speed()}",
+            f"minibatch {number + 1}: best so far {self._best:.4f}{self._learned}{self._speed()}",
             highlight=False,
             soft_wrap=True,
         )
@@ -93,28 +94,33 @@ class Events(Callback):
 
     def __init__(self, folder: str | os.PathLike[str], journal: Journal) -> None:
         import_extra("tensorboard", "train")
-        self._journal = journal
+        import tensorflow as tf
+
+        rewards = [r.reward for r in journal.children() if r.reward is not None]
+        self._best, self._done = max(rewards, default=0.0), len(rewards)
         self._writer = tf.summary.create_file_writer(os.fspath(folder))
 
     def rewarded(self, record: Record) -> None:
         """Write a child's reward and the seconds that it took."""
+        assert record.reward is not None
+        self._best, self._done = max(self._best, record.reward), self._done + 1
         self._write({"child/reward": record.reward, "child/seconds": record.seconds}, record.number)
 
-    def learned(self, round: int, metrics: Mapping[str, float]) -> None:  # noqa: A002
+    def learned(self, records: Sequence[Record], metrics: Mapping[str, float]) -> None:
         """Write the figures of a minibatch, at the number of children so far."""
-        records = self._journal.children()
-        best = max(record.reward for record in records if record.reward is not None)
-        figures = {"best": best, "mean": mean_reward(self._journal.children(round)), **metrics}
-        self._write({f"search/{name}": value for name, value in figures.items()}, len(records))
+        figures = {"best": self._best, "mean": mean_reward(records), **metrics}
+        self._write({f"search/{name}": value for name, value in figures.items()}, self._done)
         self._writer.flush()
 
     def _write(self, figures: Mapping[str, float | None], step: int) -> None:
+        import tensorflow as tf
+
         with self._writer.as_default(step=step):
             for name, value in figures.items():
                 tf.summary.scalar(name, value)
 
 
-def mean_reward(records: list[Record]) -> float:
+def mean_reward(records: Sequence[Record]) -> float:
     """Of children that have one."""
     rewards = [record.reward for record in records if record.reward is not None]
     return sum(rewards) / len(rewards)

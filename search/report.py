@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.cells import Genotype
-from nasnet_zoo.cells.draw import genotype_svg
 from nasnet_zoo.files import write_text
 from nasnet_zoo.reports.charts import Series, chart
 from nasnet_zoo.reports.pages import render
@@ -20,6 +17,7 @@ from nasnet_zoo.reports.pages import render
 from .journal import Journal, Record
 from .results import rewarded
 from .search import ranked
+from .space import Space
 
 #: What [N] compares with random search in Figure 6: the best, and averages of the best so many.
 AVERAGED = (1, 5, 25)
@@ -30,6 +28,7 @@ _COLOURS, _LINES = ("#2f80d0", "#d9772b"), ("-", "--", ":")
 
 def write_report(
     journal: Journal,
+    space: Space,
     path: str | os.PathLike[str],
     random: Journal | None = None,
     retrained: Sequence[Record] = (),
@@ -37,7 +36,8 @@ def write_report(
     """Write the report on a search; an existing file is replaced atomically.
 
     Args:
-        journal: Journal of the search.
+        journal: Journal of a search.
+        space: Search space, which draws and describes the children.
         path: Path of the HTML file.
         random: Journal of a random search of the same space, to compare with at an equal number of
             children.
@@ -46,12 +46,15 @@ def write_report(
     Raises:
         ValueError: If no child of a journal was trained to the end.
     """
-    values = report_values(journal, random, retrained)
+    values = report_values(journal, space, random, retrained)
     write_text(path, render("nasnet_zoo.search/report.html.j2", **values))
 
 
 def report_values(
-    journal: Journal, random: Journal | None = None, retrained: Sequence[Record] = ()
+    journal: Journal,
+    space: Space,
+    random: Journal | None = None,
+    retrained: Sequence[Record] = (),
 ) -> dict[str, Any]:
     """The values of the variables of ``report.html.j2``; see `write_report`."""
     records = rewarded(journal)
@@ -70,19 +73,17 @@ def report_values(
         "averages_chart": _averages_chart(searches),
         "retrained_table": _retrained_table(retrained, best),
         "ranking_table": ranking_table(best),
-        "rounds_charts": _rounds_charts(searches, journal.told()),
-        "cost_charts": _cost_charts([record for record in best if record.parameters is not None]),
-        "operations_table": _operations_table(best),
-        "cells": [
-            (
-                record.genotype["name"],
-                f"{record.reward:.4f}{_cost(record)}",
-                genotype_svg(Genotype.from_dict(record.genotype)),
-            )
+        "minibatches_charts": _minibatches_charts(searches, journal.minibatches()),
+        "cost_charts": _cost_charts(best),
+        "features_table": _features_table(best, space),
+        "legend": space.legend,
+        "pictures": [
+            (record.name, f"{record.reward:.4f}{_cost(record)}", picture)
             for record in top
+            if (picture := space.draw(space.from_json(record.architecture)))
         ],
         "settings": [(name, str(value)) for name, value in journal.settings.items()],
-        "winner": json.dumps(top[0].genotype, indent=2),
+        "winner": json.dumps({"name": top[0].name, **top[0].architecture}, indent=2),
     }
 
 
@@ -92,19 +93,34 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]], Sequence[float] | None]
 
 def ranking_table(best: Sequence[Record]) -> Table:
     """The best children, as many as are averaged at most."""
+    names = _cost_names(best)
     best = best[: AVERAGED[-1]]
     rows = [
         (
             str(place),
-            record.genotype["name"],
+            record.name,
             f"{record.reward:.4f}",
-            *_costs(record),
+            *(format_cost(record.costs.get(name)) for name in names),
             f"{record.seconds or 0.0:.0f}",
         )
         for place, record in enumerate(best, 1)
     ]
-    columns = ("", "child", "reward", "parameters", "mult-adds", "seconds")
+    columns = ("", "child", "reward", *map(title, names), "seconds")
     return columns, rows, [record.reward or 0.0 for record in best]
+
+
+def format_cost(value: float | None) -> str:
+    """Format a cost: in full up to a million, then in millions."""
+    if value is None:
+        return "-"
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:,.2f} M"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def title(name: str) -> str:
+    """The title of a cost by its name."""
+    return name.replace("_", "-")
 
 
 def averages(records: Sequence[Record], count: int) -> list[float]:
@@ -122,25 +138,22 @@ def averages(records: Sequence[Record], count: int) -> list[float]:
     return found
 
 
-def frequencies(records: Sequence[Record], cell: str) -> dict[str, float]:
-    """The share of each operation in a cell, "normal" or "reduction", of children."""
-    names = Counter(
-        name
-        for record in records
-        for block in record.genotype[cell]["blocks"]
-        for name in block["operations"]
-    )
-    return {name: count / names.total() for name, count in names.items()}
+def mean_features(records: Sequence[Record], space: Space) -> dict[str, float]:
+    """The mean of each feature of the space over children; a child without one counts as 0."""
+    found: dict[str, float] = {}
+    for record in records:
+        for name, value in space.features(space.from_json(record.architecture)).items():
+            found[name] = found.get(name, 0.0) + value / len(records)
+    return found
 
 
-def _costs(record: Record) -> tuple[str, str]:
-    if record.parameters is None or record.mult_adds is None:
-        return "-", "-"
-    return f"{record.parameters:,}", f"{record.mult_adds / 1e6:.2f} M"
+def _cost_names(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(n for r in records for n, value in r.costs.items() if value is not None))
 
 
 def _cost(record: Record) -> str:
-    return ", {} parameters, {} mult-adds".format(*_costs(record))
+    names = _cost_names([record])
+    return "".join(f", {format_cost(record.costs[name])} {title(name)}" for name in names)
 
 
 def _averages_table(searches: dict[str, list[Record]]) -> Table:
@@ -156,16 +169,17 @@ def _averages_table(searches: dict[str, list[Record]]) -> Table:
 
 def _retrained_table(retrained: Sequence[Record], best: Sequence[Record]) -> Table:
     before = {record.number: f"{record.reward:.4f}" for record in best}
+    names = _cost_names(retrained)
     rows = [
         (
-            record.genotype["name"],
+            record.name,
             before.get(record.number, "-"),
             f"{record.reward:.4f}",
-            *_costs(record),
+            *(format_cost(record.costs.get(name)) for name in names),
         )
         for record in retrained
     ]
-    columns = ("child", "reward in the search", "reward retrained", "parameters", "mult-adds")
+    columns = ("child", "reward in the search", "reward retrained", *map(title, names))
     return columns, rows, None
 
 
@@ -185,18 +199,20 @@ def _averages_chart(searches: dict[str, list[Record]]) -> str:
     return chart(series, "children", "reward")
 
 
-def _rounds_charts(searches: dict[str, list[Record]], told: Sequence[dict[str, float]]) -> str:
+def _minibatches_charts(searches: dict[str, list[Record]], metrics: Sequence[dict[str, float]]) -> str:
     series = []
     for (name, records), colour in zip(searches.items(), _COLOURS, strict=False):
-        rounds: dict[int, list[float]] = {}
+        minibatches: dict[int, list[float]] = {}
         for record in records:
-            assert record.reward is not None
-            rounds.setdefault(record.round, []).append(record.reward)
-        ends = np.cumsum([len(rewards) for rewards in rounds.values()]).tolist()
-        means = [float(np.mean(rewards)) for rewards in rounds.values()]
+            if record.learned is not None:
+                assert record.reward is not None
+                minibatches.setdefault(record.learned, []).append(record.reward)
+        in_order = [minibatches[number] for number in sorted(minibatches)]
+        ends = np.cumsum([len(rewards) for rewards in in_order]).tolist()
+        means = [float(np.mean(rewards)) for rewards in in_order]
         series.append(Series(name, ends, means, colour))
     drawn = chart(series, "children", "mean reward of a minibatch")
-    entropies = [one["entropy"] for one in told if "entropy" in one]
+    entropies = [one["entropy"] for one in metrics if "entropy" in one]
     if entropies:
         ends = series[0].x[: len(entropies)]
         one = Series("entropy", ends, entropies[: len(ends)], _COLOURS[0])
@@ -205,25 +221,26 @@ def _rounds_charts(searches: dict[str, list[Record]], told: Sequence[dict[str, f
 
 
 def _cost_charts(records: Sequence[Record]) -> str:
-    if not records:
-        return ""
-    names = [f"{record.genotype['name']}: {record.reward:.4f}{_cost(record)}" for record in records]
+    names = [f"{record.name}: {record.reward:.4f}{_cost(record)}" for record in records]
     rewards = [record.reward or 0.0 for record in records]
-    parameters = [(record.parameters or 0) / 1e3 for record in records]
-    mult_adds = [(record.mult_adds or 0) / 1e6 for record in records]
-    return "".join(
-        chart([Series("children", costs, rewards, _COLOURS[0], names=names)], title, "reward")
-        for title, costs in (("thousand parameters", parameters), ("million mult-adds", mult_adds))
-    )
+    drawn = ""
+    for cost in _cost_names(records):
+        values = [record.costs.get(cost) or 0.0 for record in records]
+        unit, scale = next(
+            (unit, scale)
+            for unit, scale in (("million ", 1e6), ("thousand ", 1e3), ("", 1))
+            if max(values) >= scale or scale == 1
+        )
+        series = Series("children", [v / scale for v in values], rewards, _COLOURS[0], names=names)
+        drawn += chart([series], unit + title(cost), "reward")
+    return drawn
 
 
-def _operations_table(best: Sequence[Record]) -> Table:
+def _features_table(best: Sequence[Record], space: Space) -> Table | None:
+    """The means of the space's features, those that are greatest among the best first."""
     chosen = best[: AVERAGED[-1]]
-    rows, shares = [], []
-    for cell in ("normal", "reduction"):
-        among_best, among_all = frequencies(chosen, cell), frequencies(best, cell)
-        for name, share in sorted(among_all.items(), key=lambda pair: -among_best.get(pair[0], 0.0)):
-            shares.append(among_best.get(name, 0.0))
-            rows.append((f"{cell} cell", name, f"{shares[-1]:.1%}", f"{share:.1%}"))
-    columns = ("cell", "operation", f"among the best {len(chosen)}", f"among all {len(best):,}")
-    return columns, rows, shares
+    among_best, among_all = mean_features(chosen, space), mean_features(best, space)
+    names = sorted(among_all, key=lambda name: -among_best.get(name, 0.0))
+    rows = [(name, f"{among_best.get(name, 0.0):.4g}", f"{among_all[name]:.4g}") for name in names]
+    columns = ("feature", f"mean of the best {len(chosen)}", f"mean of all {len(best):,}")
+    return (columns, rows, None) if rows else None

@@ -7,51 +7,19 @@ import functools
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from nasnet_zoo.cells import Genotype
 from nasnet_zoo.checking import PositiveInt, checked
+from nasnet_zoo.files import write_text
 
 from .journal import Journal, Record, is_begun
 from .search import ranked
 
 JOURNAL, RETRAINED = "journal.sqlite", "retrained.sqlite"
-
-Order = Literal["reward", "number", "parameters"]
-
-
-class Row(NamedTuple):
-    """A child in a table of children.
-
-    Args:
-        number: Number of the child, from 0.
-        state: "sampled", "started", "finished" or "failed".
-        reward: Reward in the search.
-        parameters: Number of trainable parameters.
-        mult_adds: Number of multiply-adds on one image.
-        seconds: Seconds that the training took.
-        round: Minibatch in which the child was sampled, from 0.
-        same_as: Number of the earlier equal child whose reward it has, or None.
-        stopped: Whether its training was stopped early.
-        error: Reason why it failed, or None.
-        retrained_reward: Reward after retraining, or None.
-    """
-
-    number: int
-    state: str
-    reward: float | None
-    parameters: int | None
-    mult_adds: int | None
-    seconds: float | None
-    round: int
-    same_as: int | None
-    stopped: bool
-    error: str | None
-    retrained_reward: float | None
 
 
 def ranked_retrained(children: Sequence[Record], retrained: Sequence[Record]) -> list[Record]:
@@ -68,9 +36,9 @@ def ranked_retrained(children: Sequence[Record], retrained: Sequence[Record]) ->
         The retrained children, best first, or an empty list.
     """
     done = all(record.reward is not None for record in retrained)
-    chosen = {record.canonical for record in retrained}
+    chosen = {record.key for record in retrained}
     best = ranked(children)[:1]
-    return ranked(retrained) if done and best and best[0].canonical in chosen else []
+    return ranked(retrained) if done and best and best[0].key in chosen else []
 
 
 @dataclass(frozen=True)
@@ -79,11 +47,13 @@ class SearchResults:
 
     Args:
         folder: Folder of the search.
+        settings: Settings of the search.
         children: All sampled children, by number.
         retrained: Children that were retrained or are going to be, by number.
     """
 
     folder: Path
+    settings: Mapping[str, Any]
     children: Sequence[Record]
     retrained: Sequence[Record]
 
@@ -120,64 +90,54 @@ class SearchResults:
         done = (r for r in self.retrained if r.number == number and r.reward is not None)
         return next(done, None)
 
-    def result(self, record: Record) -> dict[str, Any]:
-        """Return the result of the training that gave a child of the search its reward."""
-        first = record if record.same_as is None else self.child(record.same_as)
-        return first.result or {}
+    def evaluated(self, record: Record) -> Record:
+        """Return the child that was evaluated to give a child its reward: itself or an equal one."""
+        return record if record.same_as is None else self.child(record.same_as)
 
-    def error(self, record: Record) -> str | None:
-        """Return the reason why a child of the search failed, or None."""
-        return self.result(record).get("error", "diverged") if record.state == "failed" else None
-
-    def genotype(self, record: Record) -> Genotype:
-        """Return the genotype of a child.
-
-        Raises:
-            ValueError: If it is invalid, for example if its operations are not registered. The message
-                names the child.
-        """
-        try:
-            return Genotype.from_dict(record.genotype)
-        except ValueError as error:
-            raise ValueError(f"{self.folder}: child {record.number}: {error}") from None
+    @functools.cached_property
+    def columns(self) -> list[str]:
+        """The columns of `rows`: a cost has one of its own."""
+        costs = dict.fromkeys(name for record in self.children for name in record.costs)
+        after = ("seconds", "version", "parent", "same_as", "retrained_reward", "message")
+        return ["number", "state", "reward", *costs, *after]
 
     @checked
-    def rows(self, order: Order = "reward", top: PositiveInt | None = None) -> list[Row]:
+    def rows(self, order: str = "reward", top: PositiveInt | None = None) -> list[dict[str, Any]]:
         """Return the children as a table.
 
         Args:
-            order: "reward", best first; "number"; or "parameters", fewest first. Children without the
-                value come last.
+            order: "reward", best first; "number"; or the name of a cost, least first. Children
+                without the value come last.
             top: Maximum number of children. Default: all.
+
+        Returns:
+            By child: number, state, reward, each cost, seconds, version (number of minibatches that the
+            policy had learned from when it drew the child), parent, same_as (number of the earlier
+            equal child whose reward it has), retrained_reward and message (reason why it failed).
+
+        Raises:
+            ValueError: If no child has such a cost.
         """
-        return [self._row(record) for record in sorted(self.children, key=_KEYS[order])[:top]]
+        costs = self.columns[3:-6]
+        orders = ("reward", "number", *costs)
+        if order not in orders:
+            raise ValueError(f"Expected sort: one of {', '.join(orders)}. Received: {order}")
+        rows = [self._row(record) for record in self.children]
+        if order == "reward":
+            rows.sort(key=lambda row: (row["reward"] is None, -(row["reward"] or 0.0)))
+        elif order != "number":
+            rows.sort(key=lambda row: (row[order] is None, row[order] or 0.0))
+        return rows[:top]
 
-    def _row(self, record: Record) -> Row:
+    def _row(self, record: Record) -> dict[str, Any]:
         retrained = self.retrained_child(record.number)
-        return Row(
-            record.number,
-            record.state,
-            record.reward,
-            record.parameters,
-            record.mult_adds,
-            record.seconds,
-            record.round,
-            record.same_as,
-            bool(self.result(record).get("stopped")),
-            self.error(record),
-            retrained.reward if retrained else None,
-        )
-
-
-def _by_reward(record: Record) -> tuple[Any, ...]:
-    return record.reward is None, -(record.reward or 0.0), record.number
-
-
-def _by_parameters(record: Record) -> tuple[Any, ...]:
-    return record.parameters is None, record.parameters or 0, record.number
-
-
-_KEYS = {"reward": _by_reward, "number": lambda r: r.number, "parameters": _by_parameters}
+        values = {
+            **vars(record),
+            **record.costs,
+            "retrained_reward": retrained.reward if retrained else None,
+            "message": self.evaluated(record).message,
+        }
+        return {name: values.get(name) for name in self.columns}
 
 
 def read_results(folder: str | os.PathLike[str]) -> SearchResults:
@@ -196,23 +156,17 @@ def read_results(folder: str | os.PathLike[str]) -> SearchResults:
             f"{folder}: expected the folder of a search (with {JOURNAL}). "
             f"Received: {kinds.get(True, 'a file')}"
         )
-    return SearchResults(folder, read_children(folder / JOURNAL), read_retrained(folder))
+    with closing(Journal(folder / JOURNAL)) as journal:
+        return SearchResults(folder, journal.settings, journal.children(), read_retrained(folder))
 
 
 def read_retrained(folder: Path) -> list[Record]:
     """Read the retrained children of a search's folder; an empty list before there are any."""
     path = folder / RETRAINED
-    return read_children(path) if path.exists() and is_begun(path) else []
-
-
-def read_children(path: Path) -> list[Record]:
-    """Read the children of a journal, by number.
-
-    Raises:
-        ValueError: If the file is not a journal, or the reward and the state of a child do not fit.
-    """
+    if not path.exists() or not is_begun(path):
+        return []
     with closing(Journal(path)) as journal:
-        return journal.check_children(lambda record: {})
+        return journal.children()
 
 
 def rewarded(journal: Journal) -> list[Record]:
@@ -227,13 +181,38 @@ def rewarded(journal: Journal) -> list[Record]:
     return records
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     """Format rows as CSV with a header. Missing values are empty cells."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([Row._fields, *rows])
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def as_json(rows: Sequence[Row]) -> str:
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format rows as a JSON list of objects."""
-    return json.dumps([row._asdict() for row in rows], indent=2) + "\n"
+    return json.dumps(list(rows), indent=2) + "\n"
+
+
+#: Formats of `export_children`.
+Format = Literal["csv", "jsonl"]
+
+
+def export_children(journal: Journal, path: str | os.PathLike[str], kind: Format) -> None:
+    """Write all that a journal holds of its children to a file.
+
+    Args:
+        journal: Journal of the search.
+        path: Path of the file; an existing file is replaced atomically.
+        kind: "csv", with lists and objects as JSON in their cells, or "jsonl", an object a line.
+    """
+    rows = [vars(record) for record in journal.children()]
+    if kind == "jsonl":
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        return
+    cells = [
+        {name: json.dumps(v) if isinstance(v, tuple | dict) else v for name, v in row.items()}
+        for row in rows
+    ]
+    write_text(path, as_csv(list(Record.__dataclass_fields__), cells))

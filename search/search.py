@@ -1,98 +1,28 @@
-"""The search: a policy asks for children, workers train them, the journal keeps everything."""
+"""The search: a policy asks for children, an executor evaluates them, the journal keeps everything."""
 
 from __future__ import annotations
 
-import itertools
-import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+import dataclasses
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasnet_zoo.cells import Cost, Genotype
-from nasnet_zoo.checking import PositiveInt, Seed, checked
+from nasnet_zoo.checking import NonNegativeInt, PositiveInt, Seed, checked
 
-from .child import ChildError, Trained
+from .evaluator import Result, Trial
+from .executors.executor import Executor, Outcome
 from .journal import Journal, Record
-from .policies import Policy
-from .space import SearchSpace, Tokens
+from .policies import Experience, Policy, Proposal
+from .schedulers import Load, Scheduler, Synchronous
+from .space import Space
 from .stopping import QuantileStopping
 
-
-class Job(NamedTuple):
-    """A child to train.
-
-    Args:
-        number: Number in the journal.
-        genotype: Genotype of the child.
-        seed: Seed of its training.
-        thresholds: Rewards below which it stops early, see `train_child`.
-    """
-
-    number: int
-    genotype: Genotype
-    seed: int
-    thresholds: tuple[float, ...] = ()
-
-
-class Outcome(NamedTuple):
-    """The result of a job.
-
-    Args:
-        number: Number of the job.
-        trained: Result of the training, a failed one after an error.
-        seconds: Seconds that the training took.
-        error: Reason why the child could not be trained.
-        worker_died: Whether the process that trained the child died or ran out of memory. That may
-            happen to any child, so equal children of later minibatches are tried again.
-    """
-
-    number: int
-    trained: Trained
-    seconds: float
-    error: str | None = None
-    worker_died: bool = False
-
-
-class Workers(Protocol):
-    """Interface of executors that train children, such as `LocalWorkers`."""
-
-    def run(self, jobs: Iterable[Job], started: Callable[[int], None]) -> Iterator[Outcome]:
-        """Train children and yield their outcomes as they come.
-
-        Args:
-            jobs: Children to train.
-            started: Function that is called with the number of each job when its training begins.
-
-        Raises:
-            Exception: Errors other than the outcomes of a child's training: it diverges, its images are
-                too small, its worker dies or runs out of memory.
-        """
-
-
-class Here:
-    """Trains children one after the other in this process.
-
-    Args:
-        train: Function from a job to the result of its training. It raises `ChildError` for a child
-            that cannot be trained.
-    """
-
-    def __init__(self, train: Callable[[Job], Trained]) -> None:
-        self._train = train
-
-    def run(self, jobs: Iterable[Job], started: Callable[[int], None]) -> Iterator[Outcome]:
-        """See `Workers`."""
-        for job in jobs:
-            started(job.number)
-            begun = time.perf_counter()
-            trained, error = Trained((), (), failed=True), None
-            try:
-                trained = self._train(job)
-            except ChildError as raised:
-                error = str(raised)
-            yield Outcome(job.number, trained, time.perf_counter() - begun, error)
+#: How often a child is tried again whose worker was lost, which is not the child's fault.
+RETRIES = 2
+#: How often a child is tried again that ran out of memory.
+_MEMORY_RETRIES = 1
 
 
 class Callback:
@@ -101,43 +31,39 @@ class Callback:
     def rewarded(self, record: Record) -> None:
         """Called when a child has its reward."""
 
-    def learned(self, round: int, metrics: Mapping[str, float]) -> None:  # noqa: A002
-        """Called when the policy has learned from a minibatch, with its metrics."""
+    def learned(self, records: Sequence[Record], metrics: Mapping[str, float]) -> None:
+        """Called when the policy has learned from a minibatch of children, with its metrics."""
 
 
 @checked
 def run_search(
     policy: Policy,
-    space: SearchSpace,
-    workers: Workers,
+    space: Space,
+    executor: Executor,
     journal: Journal,
     children: PositiveInt,
-    minibatch: PositiveInt = 20,
+    scheduler: Scheduler = Synchronous(),
     seed: Seed = 0,
-    cost: Callable[[Genotype], Cost] | None = None,
     stopping: QuantileStopping | None = None,
     callbacks: Sequence[Callback] = (),
     remember: bool = True,
+    retries: NonNegativeInt = RETRIES,
 ) -> list[Record]:
     """Search, or continue the search of the same journal.
-
-    Synchronous: the policy learns from a whole minibatch before it samples the next, and children are
-    stopped early by earlier minibatches alone, so a search that was killed and resumed is the one that
-    was not, child by child.
 
     Args:
         policy: New policy, which is restored from the journal.
         space: Search space.
-        workers: Executor that trains the children.
+        executor: Executor that evaluates the children.
         journal: Journal of the search.
         children: Number of children to sample in all, including those in the journal.
-        minibatch: Number of children sampled together ([N]: 20).
-        seed: Seed from which the seed of every child's training is derived.
-        cost: Function from a genotype to its parameters and multiply-adds, to record them.
+        scheduler: When the policy is asked and told: `Synchronous`, exact, or `Asynchronous`.
+        seed: Seed from which the seed of every child's evaluation is derived.
         stopping: Rule of early stopping. Default: no child is stopped.
         callbacks: Callbacks.
-        remember: Whether a child whose canonical form already has a reward gets that reward and is not
-            trained. Equal children of a minibatch are trained once in any case.
+        remember: Whether a child that equals one with a reward gets that reward and is not evaluated.
+            Children that equal one which is being evaluated share its result in any case.
+        retries: How often a child is tried again whose worker was lost.
 
     Returns:
         All children, by number.
@@ -145,170 +71,296 @@ def run_search(
     Raises:
         ValueError: If the journal is not that of a search of this space and policy, or an argument is
             out of range.
+        RuntimeError: If an evaluation raises an error of the program in a worker.
     """
-
-    def derived(record: Record) -> dict[str, Any]:
-        return _derived(record.tokens, record.number, space, seed)
-
-    journal.check_rounds(journal.check_children(derived))
-    done = 0
-    if (saved := journal.policy()) is not None:
-        done, state = saved
-        try:
-            policy.restore(state)
-        except ValueError as error:
-            raise ValueError(f"{journal.path}: the policy's state: {error}") from None
-    else:
-        journal.save_policy(0, policy.state())
-    for number in itertools.count(done):
-        earlier = [record for record in journal.children() if record.round < number]
-        records = journal.children(number)
-        count = len(records) or min(minibatch, children - len(earlier))
-        if count < 1:
-            break
-        tokens = policy.ask(count)
-        if not records:
-            records = _sampled(tokens, policy, number, len(earlier), space, seed, cost)
-            journal.add(records)
-        thresholds = stopping.thresholds(earlier) if stopping else ()
-        train_records(records, space, workers, journal, thresholds, callbacks, remember)
-        records = journal.children(number)
-        rewards = np.array([record.reward for record in records], np.float64)
-        metrics = policy.tell(np.array([record.tokens for record in records], np.int32), rewards)
-        journal.save_policy(number + 1, policy.state(), metrics)
-        for callback in callbacks:
-            callback.learned(number, metrics)
-    return journal.children()
+    search = _Search(policy, space, executor, journal, seed, stopping, callbacks, remember, retries)
+    while True:
+        load = search.load(children)
+        if told := scheduler.tells(load):
+            search.tell(told)
+        elif asked := scheduler.asks(load):
+            search.ask(asked)
+        elif load.under_way:
+            search.evaluate()
+        else:
+            return journal.children()
 
 
-def _sampled(
-    tokens: Tokens,
-    policy: Policy,
-    round: int,  # noqa: A002
-    first: int,
-    space: SearchSpace,
-    seed: int,
-    cost: Callable[[Genotype], Cost] | None,
-) -> list[Record]:
-    records = []
-    logs = policy.log_probabilities(tokens)
-    for k, child in enumerate(tokens):
-        derived = _derived(child, first + k, space, seed)
-        found = cost(Genotype.from_dict(derived["genotype"])) if cost else None
-        records.append(
-            Record(
-                number=first + k,
-                round=round,
-                tokens=tuple(int(token) for token in child),
-                log_probability=None if logs is None else float(logs[k]),
-                **derived,
-                parameters=found.parameters if found else None,
-                mult_adds=found.mult_adds if found else None,
+class _Search:
+    """The state of a search between two decisions of its scheduler; see `run_search`."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        space: Space,
+        executor: Executor,
+        journal: Journal,
+        seed: int,
+        stopping: QuantileStopping | None,
+        callbacks: Sequence[Callback],
+        remember: bool,
+        retries: int,
+    ) -> None:
+        self.policy, self.space, self.executor, self.journal = policy, space, executor, journal
+        self.seed, self.stopping, self.callbacks, self.remember = seed, stopping, callbacks, remember
+        self.evaluation = Evaluation(space, executor, journal, retries)
+        #: Of each key the first child that was evaluated, to give others its reward.
+        self.known: dict[str, _Known] = {}
+        #: Children with a reward that the policy has not learned from, in the order of the rewards.
+        self.untold: list[Record] = []
+        self.curves: list[tuple[float, ...]] = []
+        self.asked = 0
+        self._restore()
+
+    def _restore(self) -> None:
+        outlines = self.journal.check()
+        self.asked = len(outlines)
+        if state := self.journal.state():
+            try:
+                self.policy.restore(_part(state, "policy."))
+                self.executor.evaluator.restore(_part(state, "evaluator."))
+            except ValueError as error:
+                raise ValueError(f"{self.journal.path}: the policy's state: {error}") from None
+        versions = len(self.journal.minibatches())
+        if self.policy.version != versions:
+            raise ValueError(
+                f"{self.journal.path}: expected a policy after {versions} minibatches. "
+                f"Received: one after {self.policy.version}"
             )
+        for outline in outlines:
+            if outline.reward is not None and outline.same_as is None:
+                self._know(outline.key, _Known(outline.number, outline.reward, outline.state))
+        for record in self.journal.untold():
+            self._check(record)
+            if record.reward is None:
+                self.evaluation.add(record)
+            else:
+                self.untold.append(record)
+        if self.stopping:
+            self.curves = self.journal.curves()
+
+    def _check(self, record: Record) -> None:
+        """Check that a child is one of this space and search."""
+        place = f"{self.journal.path}: {record.name}"
+        try:
+            expected = self._sampled(Proposal(record.actions, record.version), record.number)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+        for name in ("key", "architecture", "seed"):
+            if getattr(record, name) != getattr(expected, name):
+                received = f"{getattr(record, name)!r:.100}"
+                raise ValueError(f"{place}: Expected {name} as it follows. Received: {received}")
+
+    def load(self, children: int) -> Load:
+        """What the scheduler decides by, for so many children in all."""
+        left = max(children - self.asked, 0)
+        return Load(self.executor.capacity, self.evaluation.under_way, len(self.untold), left)
+
+    def ask(self, count: int) -> None:
+        """Ask the policy for children; those that equal known ones have their rewards."""
+        self.executor.evaluator.before_ask(self.policy)
+        records = []
+        for number, proposal in enumerate(self.policy.ask(count), self.asked):
+            record = self._sampled(proposal, number)
+            if first := self.known.get(record.key):
+                record = _as(record, first)
+            records.append(record)
+        self.journal.commit_ask(records, self._state())
+        self.asked += len(records)
+        for record in records:
+            if record.reward is None:
+                self.evaluation.add(record)
+            else:
+                self._rewarded(record)
+
+    def _sampled(self, proposal: Proposal, number: int) -> Record:
+        architecture = self.space.decode(proposal.actions)
+        key = self.space.key(architecture)
+        return Record(
+            number=number,
+            actions=proposal.actions,
+            key=key,
+            architecture=self.space.to_json(architecture),
+            version=proposal.version,
+            seed=self.space.seed(key, self.seed),
+            parent=proposal.parent,
+            log_probabilities=proposal.log_probabilities,
+            costs=dict(self.executor.evaluator.cost(architecture)),
         )
-    return records
+
+    def _state(self) -> dict[str, np.ndarray]:
+        states = {"policy.": self.policy.state(), "evaluator.": self.executor.evaluator.state()}
+        return {prefix + name: array for prefix, s in states.items() for name, array in s.items()}
+
+    def evaluate(self) -> None:
+        """Wait for children and take their rewards."""
+        thresholds = self.stopping.thresholds(self.curves) if self.stopping else ()
+        for record in self.evaluation.evaluate(thresholds):
+            if record.same_as is None:
+                assert record.reward is not None
+                self._know(record.key, _Known(record.number, record.reward, record.state))
+            self._rewarded(record)
+
+    def _know(self, key: str, first: _Known) -> None:
+        if self.remember and first.state != "lost":
+            self.known.setdefault(key, first)
+
+    def _rewarded(self, record: Record) -> None:
+        self.untold.append(record)
+        for callback in self.callbacks:
+            callback.rewarded(record)
+
+    def tell(self, count: int) -> None:
+        """Let the policy learn from the first children; of lost ones there is nothing to learn."""
+        batch = sorted(self.untold[:count], key=lambda record: record.number)
+        experiences = [_experience(record) for record in batch if record.state != "lost"]
+        number = self.policy.version
+        metrics = self.policy.tell(experiences) if experiences else {}
+        self.policy.version = number + 1
+        records = [dataclasses.replace(record, learned=number) for record in batch]
+        self.journal.commit_tell(records, self._state(), metrics)
+        del self.untold[:count]
+        if self.stopping:
+            self.curves += [record.curve for record in records if record.has_curve]
+        for callback in self.callbacks:
+            callback.learned(records, metrics)
 
 
-def _derived(
-    tokens: Sequence[int] | Tokens, number: int, space: SearchSpace, seed: int
-) -> dict[str, Any]:
-    """The fields of a record that follow from a child's tokens and number."""
-    canonical = space.canonical(tokens)
+class _Known(NamedTuple):
+    """A child that was evaluated."""
+
+    number: int
+    reward: float
+    state: Any
+
+
+def _as(record: Record, first: _Known) -> Record:
+    """A child with the reward of an earlier one."""
+    return dataclasses.replace(
+        record, state=first.state, reward=first.reward, same_as=first.number, seconds=0.0
+    )
+
+
+def _part(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {
-        "canonical": canonical,
-        "genotype": space.genotype(canonical, f"child {number}").to_dict(),
-        "seed": zlib.crc32(np.array([seed, *canonical], np.uint32).tobytes()),
+        name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)
     }
 
 
-def train_records(
-    records: Iterable[Record],
-    space: SearchSpace,
-    workers: Workers,
-    journal: Journal,
-    thresholds: tuple[float, ...] = (),
-    callbacks: Sequence[Callback] = (),
-    remember: bool = True,
-) -> None:
-    """Train the children of a journal that have no reward yet; equal ones once.
+def _experience(record: Record) -> Experience:
+    assert record.reward is not None
+    proposal = Proposal(record.actions, record.version, record.log_probabilities, record.parent)
+    return Experience(record.number, proposal, record.reward)
+
+
+class Evaluation:
+    """Evaluates children of a journal that have no reward, equal ones once, and records their results.
+
+    A child whose worker is lost, or runs out of memory, is tried again; the others are not concerned.
 
     Args:
-        records: Children in the journal.
         space: Search space.
-        workers: Executor that trains them.
-        journal: Journal that gets their rewards.
-        thresholds: See `train_child`.
-        callbacks: Callbacks.
-        remember: See `run_search`.
+        executor: Executor that evaluates them.
+        journal: Journal that gets their results.
+        retries: How often a child is tried again whose worker was lost.
     """
-    waiting: dict[tuple[int, ...], list[Record]] = {}
-    for record in records:
-        if record.reward is None:
-            waiting.setdefault(record.canonical, []).append(record)
 
-    def note(record: Record, *found: Any) -> Record:
-        journal.finish(record.number, *found)
-        rewarded = journal.child(record.number)
-        for callback in callbacks:
-            callback.rewarded(rewarded)
-        return rewarded
+    def __init__(
+        self, space: Space, executor: Executor, journal: Journal, retries: int = RETRIES
+    ) -> None:
+        self._space, self._executor, self._journal = space, executor, journal
+        self._retries = retries
+        self._waiting: deque[Record] = deque()
+        self._running: dict[int, Record] = {}
+        #: Children that wait for the result of an equal one, by key.
+        self._equal: dict[str, list[Record]] = {}
+        self._failures: Counter[int] = Counter()
 
-    def repeat(others: list[Record], earlier: Record) -> None:
-        for other in others:
-            assert earlier.reward is not None
-            failed = earlier.state == "failed"
-            note(other, earlier.reward, {}, 0.0, failed, earlier.number)
+    @property
+    def under_way(self) -> int:
+        """Number of children that are evaluated or wait for it."""
+        return len(self._waiting) + len(self._running)
 
-    jobs = []
-    for canonical, same in list(waiting.items()):
-        earlier = journal.rewarded(canonical) if remember else None
-        if earlier is None:
-            number, seed = same[0].number, same[0].seed
-            jobs.append(Job(number, space.genotype(canonical, f"child {number}"), seed, thresholds))
+    def add(self, record: Record) -> None:
+        """Add a child of the journal."""
+        if record.key in self._equal:
+            self._equal[record.key].append(record)
         else:
-            repeat(waiting.pop(canonical), earlier)
-    by_number = {same[0].number: same for same in waiting.values()}
-    for outcome in workers.run(jobs, journal.start):
-        first, *others = by_number[outcome.number]
-        trained = outcome.trained
-        result = {"rewards": trained.rewards, "losses": trained.losses, "stopped": trained.stopped}
-        if outcome.error:
-            result["error"] = outcome.error
-        if outcome.worker_died:
-            result["worker_died"] = True
-        repeat(others, note(first, trained.reward, result, outcome.seconds, trained.failed))
+            self._equal[record.key] = []
+            self._waiting.append(record)
+
+    def evaluate(self, thresholds: tuple[float, ...] = ()) -> list[Record]:
+        """Begin to evaluate what there is room for; wait for results and return their children.
+
+        Args:
+            thresholds: See `Trial`.
+        """
+        while self._waiting and self._has_room():
+            record = self._waiting.popleft()
+            child = self._executor.evaluator.prepare(self._space.from_json(record.architecture))
+            self._executor.submit(Trial(record.number, child, record.seed, thresholds))
+            self._running[record.number] = record
+        records = [r for outcome in self._executor.completed() for r in self._finished(outcome)]
+        if records:
+            self._journal.commit_results(records)
+        return records
+
+    def _has_room(self) -> bool:
+        """A child that failed for want of memory, or was killed for it, is tried again by itself."""
+        under_way = [self._waiting[0].number, *self._running]
+        alone = self._executor.shares_memory and any(self._failures[number] for number in under_way)
+        return len(self._running) < (1 if alone else self._executor.capacity)
+
+    def _finished(self, outcome: Outcome) -> list[Record]:
+        """A child and its equals with their result; none if it is tried again."""
+        record, result = self._running.pop(outcome.number), outcome.result
+        allowed = self._retries if result.status == "lost" else _MEMORY_RETRIES * outcome.out_of_memory
+        self._failures[record.number] += 1
+        if self._failures[record.number] <= allowed:
+            self._waiting.append(record)
+            return []
+        tries = self._failures.pop(record.number)
+        if tries > 1 and result.message:
+            result = dataclasses.replace(result, message=f"{result.message} ({tries} tries)")
+        first = _with(record, result, outcome.seconds)
+        known = _Known(first.number, result.reward, first.state)
+        return [first, *(_as(other, known) for other in self._equal.pop(record.key))]
+
+
+def _with(record: Record, result: Result, seconds: float) -> Record:
+    return dataclasses.replace(
+        record,
+        state=result.status,
+        reward=result.reward,
+        curve=result.curve,
+        metrics=dict(result.metrics),
+        message=result.message,
+        seconds=seconds,
+    )
 
 
 def ranked(records: Iterable[Record]) -> list[Record]:
-    """The different children that were trained to the end, best first; of equal ones the last."""
-    whole = {
-        record.canonical: record
-        for record in records
-        if record.state == "finished"
-        and record.same_as is None
-        and not (record.result or {}).get("stopped")
-    }
+    """The different children that were evaluated to the end, best first; of equal ones the last."""
+    whole = {r.key: r for r in records if r.state == "finished" and r.same_as is None}
     return sorted(whole.values(), key=lambda record: (-(record.reward or 0.0), record.number))
 
 
 def retrain(
     best: Sequence[Record],
-    space: SearchSpace,
-    workers: Workers,
+    space: Space,
+    executor: Executor,
     journal: Journal,
-    cost: Callable[[Genotype], Cost] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> list[Record]:
-    """Retrain the best children of a search at the budget of ``workers`` ([N] section 4).
+    """Evaluate the best children of a search again, with a longer training ([N] section 4).
 
-    Called again with the same journal, it trains those that have no reward there yet.
+    Called again with the same journal, it evaluates those that have no reward there yet.
 
     Args:
         best: Different children of the search, as `ranked` returns them.
         space: Search space.
-        workers: Executor that trains them.
+        executor: Executor that evaluates them.
         journal: Journal of the retraining. Children keep their numbers in it.
-        cost: See `run_search`.
         callbacks: Callbacks.
 
     Returns:
@@ -317,30 +369,32 @@ def retrain(
     Raises:
         ValueError: If the journal is damaged, or contains other children.
     """
-    searched = {record.number: record for record in best}
-    names = ("tokens", "canonical", "genotype", "seed")
-
-    def derived(record: Record) -> dict[str, Any]:
-        same = searched.get(record.number, record)
-        return {name: getattr(same, name) for name in names}
-
-    there = {record.number for record in journal.check_children(derived)}
-    new = [record for record in best if record.number not in there]
-    journal.add([_retrained(record, cost) for record in new])
-    train_records(journal.children(), space, workers, journal, callbacks=callbacks)
+    there = {record.number: record for record in journal.children()}
+    new = []
+    for record in best:
+        architecture = space.from_json(record.architecture)
+        again = Record(
+            number=record.number,
+            actions=record.actions,
+            key=record.key,
+            architecture=record.architecture,
+            version=record.version,
+            seed=record.seed,
+            costs=dict(executor.evaluator.cost(architecture)),
+        )
+        if record.number not in there:
+            new.append(again)
+        elif there[record.number].key != record.key:
+            raise ValueError(
+                f"{journal.path}: {record.name}: expected the child of the search. Received: another"
+            )
+    journal.commit_ask(new)
+    evaluation = Evaluation(space, executor, journal)
+    for record in [*there.values(), *new]:
+        if record.reward is None:
+            evaluation.add(record)
+    while evaluation.under_way:
+        for record in evaluation.evaluate():
+            for callback in callbacks:
+                callback.rewarded(record)
     return ranked(journal.children())
-
-
-def _retrained(record: Record, cost: Callable[[Genotype], Cost] | None) -> Record:
-    found = cost(Genotype.from_dict(record.genotype)) if cost else None
-    return Record(
-        number=record.number,
-        round=record.round,
-        tokens=record.tokens,
-        canonical=record.canonical,
-        genotype=record.genotype,
-        log_probability=record.log_probability,
-        seed=record.seed,
-        parameters=found.parameters if found else None,
-        mult_adds=found.mult_adds if found else None,
-    )

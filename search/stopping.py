@@ -11,8 +11,6 @@ from annotated_types import Interval
 
 from nasnet_zoo.checking import PositiveInt, check_fields
 
-from .journal import Record
-
 
 @dataclass(frozen=True)
 class QuantileStopping:
@@ -39,13 +37,11 @@ class QuantileStopping:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def thresholds(self, earlier: Sequence[Record]) -> tuple[float, ...]:
-        """Least reward at each evaluation to go on; shorter where too few children got so far."""
-        curves = [
-            record.result["rewards"]
-            for record in earlier
-            if record.state == "finished" and record.same_as is None and record.result
-        ]
+    def thresholds(self, curves: Sequence[Sequence[float]]) -> tuple[float, ...]:
+        """Least reward at each evaluation to go on, by the curves of earlier children.
+
+        It is shorter where too few children got so far.
+        """
         found = []
         for evaluation in range(max(map(len, curves), default=0)):
             rewards = [curve[evaluation] for curve in curves if len(curve) > evaluation]

@@ -341,12 +341,11 @@ def namespace() -> dict[str, Any]:
     from nasnet_zoo.detection import prediction as detections
     from nasnet_zoo.detection import training as detection
     from nasnet_zoo.export import benchmark
-    from nasnet_zoo.search import child, controller, folder, journal, settings, stopping
+    from nasnet_zoo.search import stopping
     from nasnet_zoo.training import recipes as training_recipes
 
     modules = (data, evaluation, export, search, training, operations, coco, faster_rcnn, detections)
-    modules += (recipes, detection, benchmark, child, controller, folder, journal, settings, stopping)
-    modules += (training_recipes,)
+    modules += (recipes, detection, benchmark, stopping, training_recipes)
     names = {
         name: getattr(module, name) for module in modules for name in {*vars(module), *dir(module)}
     }

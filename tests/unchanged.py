@@ -160,18 +160,18 @@ def exports() -> Digests:
 
 def tabular() -> Digests:
     """Searches in the tabular benchmark: children and rewards, by policy and seed."""
-    from nasnet_zoo.search import POLICIES
-    from nasnet_zoo.search.tabular import TabularBenchmark
+    from nasnet_zoo.search import POLICIES, Experience, TabularBenchmark
 
     table, found = TabularBenchmark.load(), {}
     for name, make in POLICIES.items():
         for seed in range(3):
             policy, parts = make(table.space, seed=seed), []
             for _ in range(10):
-                children = policy.ask(20)
-                rewards = np.array([table.final[table.row(child)] for child in children])
-                policy.tell(children, rewards)
-                parts += [children, rewards]
+                proposals = policy.ask(20)
+                rewards = [table.final[table.row(proposal.actions)] for proposal in proposals]
+                policy.tell([Experience(0, *pair) for pair in zip(proposals, rewards, strict=True)])
+                children = [proposal.actions for proposal in proposals]
+                parts += [np.array(children, np.int32), np.array(rewards)]
             found[f"{name} {seed}"] = digest(*parts)
     return found
 
@@ -180,10 +180,14 @@ def search() -> Digests:
     """Searches that train children: genotypes, seeds, rewards, losses and the policy's last weights."""
     from rich.console import Console
 
-    from nasnet_zoo.search import SearchSpace
-    from nasnet_zoo.search.folder import search_folder
-    from nasnet_zoo.search.journal import Journal
-    from nasnet_zoo.search.settings import Budget, Settings
+    from nasnet_zoo.search import (
+        Budget,
+        ExecutorSettings,
+        Journal,
+        NASNetSpace,
+        Settings,
+        search_cells,
+    )
 
     kinds = {
         "ppo": {"options": {"learning_rate": 0.01}},
@@ -197,9 +201,7 @@ def search() -> Digests:
         settings = Settings(
             **{
                 "policy": name.partition(",")[0],
-                "space": SearchSpace(
-                    blocks=2, cells=1, operations=("identity", "sep_3x3", "max_3x3")
-                ),
+                "space": NASNetSpace(blocks=2, cells=1, operations=("identity", "sep_3x3", "max_3x3")),
                 "budget": Budget(steps=12, filters=4, stem_filters=4, batch_size=32),
                 "minibatch": 3,
                 "images": 300,
@@ -210,18 +212,25 @@ def search() -> Digests:
         children = 30 if name == "evolution" else 9
         with folder() as out:
             console = Console(file=io.StringIO())
-            best = search_folder(
-                "digits", out, settings, children, retrain_best=1, processes=1, console=console
+            executor = ExecutorSettings(processes=None if settings.shared_steps else 1)
+            best = search_cells(
+                "digits",
+                out,
+                settings,
+                children,
+                executor=executor,
+                retrain_best=1,
+                console=console,
             )
-            with contextlib.closing(Journal(out / "journal.sqlite")) as journal:
-                records = sorted(journal.children(), key=lambda child: child.number)
-                _, state = journal.policy()
-        found[f"{name}: genotypes"] = digest([record.genotype for record in records])
+            with Journal(out / "journal.sqlite") as journal:
+                records, state = journal.children(), journal.state()
+        genotypes = [{"name": record.name, **record.architecture} for record in records]
+        found[f"{name}: genotypes"] = digest(genotypes)
         found[f"{name}: seeds"] = digest([record.seed for record in records])
         found[f"{name}: rewards"] = [record.reward for record in records]
-        found[f"{name}: curves"] = digest([curves(record.result) for record in records])
+        found[f"{name}: curves"] = digest([curves(record) for record in records])
         found[f"{name}: retrained"] = [best[0].number, best[0].reward]
-        weights = {part.removeprefix("policy."): array for part, array in state.items()}
+        weights = {part.partition(".")[2]: array for part, array in state.items()}
         if trained := [weights[part] for part in sorted(weights) if part.isdigit()]:
             found[f"{name}: controller"] = digest(*trained)
         if name.endswith("shared weights"):
@@ -229,8 +238,8 @@ def search() -> Digests:
     return found
 
 
-def curves(result: Mapping[str, Any]) -> list:
-    return [list(result.get(part, ())) for part in ("rewards", "losses")]
+def curves(record: Any) -> list:
+    return [list(record.curve), list(record.metrics.get("losses", ()))]
 
 
 def training() -> Digests:

@@ -117,7 +117,12 @@ def read(command: Callable[..., None], words: Sequence[str], prog: str) -> Calla
             for name, parameter in signature.parameters.items()
         ]
     )
-    return _cli(bind, words, prog)
+    try:
+        return _cli(bind, words, prog)
+    except UsageError:
+        raise
+    except ValueError as error:  # of a dataclass whose fields do not fit each other
+        raise UsageError(prog, str(error)) from None
 
 
 def defaults_from(defaults: Callable[[Sequence[str]], dict[str, Any]]) -> Callable[[F], F]:
@@ -187,7 +192,7 @@ def _spec(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     if kinds[0] is Genotype:
         metavar, read = "FILE", lambda texts: Genotype.load(texts[0])
     elif origin is Mapping:
-        nargs, metavar, read = "*", "NAME=NUMBER ...", lambda texts: dict(map(_pair, texts))
+        nargs, metavar, read = "*", "NAME=VALUE ...", lambda texts: dict(map(_pair, texts))
     elif origin is tuple and parts[-1] is ...:
         nargs, metavar = "*", f"{_metavar(parts[0])} ..."
         read = functools.partial(_parts, itertools.repeat(parts[0]))
@@ -216,9 +221,10 @@ def _metavar(annotation: Any) -> str:
     return _NAMES.get(kind) or "{" + ",".join(map(str, typing.get_args(kind))) + "}"
 
 
-def _pair(text: str) -> tuple[str, float]:
+def _pair(text: str) -> tuple[str, float | str]:
+    """A name and its value, a number if it can be read as one."""
     name, _, value = text.partition("=")
-    return name, parse(name, value, int | float)
+    return name, parse(name, value, int | float | str)
 
 
 def _parts(kinds: Iterable[Any], texts: list[str]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,17 +26,16 @@ def best_child(folder: Folder, /, *, out: str | None = None) -> None:
     """Show the best child of a search so far.
 
     Args:
-        out: JSON file for its genotype.
+        out: JSON file for its architecture, such as a genotype.
     """
     from nasnet_zoo.search.results import read_results
 
     results = read_results(folder)
     _check_written(out, results)
     best = results.best()
-    genotype = results.genotype(best)
-    _print_child(results, results.child(best.number), genotype)
+    _print_child(results, results.child(best.number))
     if out:
-        genotype.save(out)
+        write_text(out, json.dumps({"name": best.name, **best.architecture}, indent=2) + "\n")
 
 
 def list_children(
@@ -43,7 +43,7 @@ def list_children(
     /,
     *,
     top: PositiveInt | None = None,
-    sort: Literal["reward", "number", "parameters"] = "reward",
+    sort: str = "reward",
     csv: str | None = None,
     json: str | None = None,
 ) -> None:
@@ -51,36 +51,40 @@ def list_children(
 
     Args:
         top: Largest number of children to list. Default: all.
-        sort: Order of the list: by reward, best first, by number, or by parameters, fewest first.
+        sort: Order of the list: reward, best first; number; or the name of a cost, such as parameters,
+            least first.
         csv: CSV file for the list.
         json: JSON file for the list.
     """
     from nasnet_zoo.reports.tables import print_table
+    from nasnet_zoo.search.report import format_cost, title
     from nasnet_zoo.search.results import as_csv, as_json, read_results
 
     results = read_results(folder)
     for path in (csv, json):
         _check_written(path, results)
     rows = results.rows(sort, top)
-    table = Table(*_COLUMNS, box=None)
-    for column in table.columns[2:9]:
-        column.justify = "right"
+    texts = ("state", "message")
+    table = Table(box=None)
+    for name in results.columns:
+        justify: Literal["left", "right"] = "left" if name in texts else "right"
+        table.add_column(_TITLES.get(name, title(name)), justify=justify)
     for row in rows:
+        shown = {
+            "reward": _reward(row["reward"]),
+            "retrained_reward": _reward(row["retrained_reward"]),
+            "seconds": _seconds(row["seconds"]),
+        }
         table.add_row(
-            str(row.number),
-            f"{row.state}, stopped early" if row.stopped else row.state,
-            _reward(row.reward),
-            _reward(row.retrained_reward),
-            _count(row.parameters),
-            _millions(row.mult_adds),
-            _seconds(row.seconds),
-            str(row.round),
-            _count(row.same_as),
-            " ".join((row.error or "").split()),
+            *(
+                shown.get(name)
+                or (" ".join((value or "").split()) if name in texts else format_cost(value))
+                for name, value in row.items()
+            )
         )
     print_table(table)
     if csv:
-        write_text(csv, as_csv(rows))
+        write_text(csv, as_csv(results.columns, rows))
     if json:
         write_text(json, as_json(rows))
 
@@ -92,7 +96,6 @@ def show_child(folder: Folder, number: NonNegativeInt, /, *, picture: str | None
         number: Number of the child.
         picture: SVG file for a drawing of its cells.
     """
-    from nasnet_zoo.cells.draw import genotype_svg
     from nasnet_zoo.search.results import read_results
 
     results = read_results(folder)
@@ -100,16 +103,23 @@ def show_child(folder: Folder, number: NonNegativeInt, /, *, picture: str | None
         raise ValueError(f"{picture}: expected a picture of type svg. Received: {picture}")
     _check_written(picture, results)
     record = results.child(number)
-    genotype = results.genotype(record)
-    _print_child(results, record, genotype)
-    if picture:
+    genotype = _genotype(results, record)
+    if picture and genotype is None:
+        raise ValueError(f"{folder}: expected a search for cells to draw one. Received: another search")
+    _print_child(results, record)
+    if picture and genotype:
+        from nasnet_zoo.cells.draw import genotype_svg
+
         write_text(picture, genotype_svg(genotype))
 
 
-_COLUMNS = (
-    *("child", "state", "reward", "retrained", "parameters", "mult-adds", "seconds", "minibatch"),
-    *("same as", "error"),
-)
+_TITLES = {
+    "number": "child",
+    "retrained_reward": "retrained",
+    "version": "minibatch",
+    "same_as": "same as",
+    "message": "error",
+}
 
 
 def _check_written(path: str | None, results: SearchResults) -> None:
@@ -117,52 +127,60 @@ def _check_written(path: str | None, results: SearchResults) -> None:
         check_writable(path, results.folder.iterdir())
 
 
-def _print_child(results: SearchResults, record: Record, genotype: Genotype) -> None:
+def _genotype(results: SearchResults, record: Record) -> Genotype | None:
+    """The genotype of a child; None if the search was not for cells."""
+    from nasnet_zoo.cells.genotype import Genotype
+
+    if "space.blocks" not in results.settings:
+        return None
+    try:
+        return Genotype.from_dict({"name": record.name, **record.architecture})
+    except ValueError as error:
+        raise ValueError(f"{results.folder}: {record.name}: {error}") from None
+
+
+def _print_child(results: SearchResults, record: Record) -> None:
     """Print a child of the search in full."""
     from nasnet_zoo.reports.tables import print_table
+    from nasnet_zoo.search.report import format_cost, title
 
-    result, retrained = results.result(record), results.retrained_child(record.number)
+    genotype = _genotype(results, record)
+    evaluated, retrained = results.evaluated(record), results.retrained_child(record.number)
     facts = {
         "child": str(record.number),
         "state": record.state,
         "reward": _reward(record.reward),
-        "parameters": _count(record.parameters),
-        "mult-adds": _millions(record.mult_adds),
+        **{title(name): format_cost(value) for name, value in record.costs.items()},
         "seconds": _seconds(record.seconds),
-        "minibatch": str(record.round),
+        "minibatch": str(record.version),
         "seed": str(record.seed),
+        "parent": None if record.parent is None else f"child {record.parent}",
         "same as": None if record.same_as is None else f"child {record.same_as}",
-        "error": results.error(record),
-        "learning curve": _curve(result),
-        "stopped early": "yes" if result.get("stopped") else None,
+        "error": evaluated.message,
+        "learning curve": _curve(evaluated),
     }
     if retrained:
         facts |= {
             "retrained": _reward(retrained.reward),
             "retraining seconds": _seconds(retrained.seconds),
-            "retraining curve": _curve(retrained.result or {}),
+            "retraining curve": _curve(retrained),
         }
     for name, value in facts.items():
         if value:
             print(f"{name:20} {' '.join(value.split())}")
     print()
-    print_table(_blocks(genotype))
+    if genotype:
+        print_table(_blocks(genotype))
+    else:
+        print(json.dumps(record.architecture, indent=2))
 
 
-def _curve(result: dict) -> str:
-    return ", ".join(map(_reward, result.get("rewards", ())))
+def _curve(record: Record) -> str:
+    return ", ".join(map(_reward, record.curve))
 
 
 def _reward(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
-
-
-def _millions(value: int | None) -> str:
-    return "-" if value is None else f"{value / 1e6:,.2f} M"
 
 
 def _seconds(value: float | None) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt
-from nasnet_zoo.search.settings import Budget, Settings
+from nasnet_zoo.search.nasnet.settings import Budget, Settings
+from nasnet_zoo.search.settings import ExecutorSettings
 
 from .options import defaults_from, read_some
 from .shared import Data
@@ -25,11 +26,12 @@ def search(
     out: str,
     children: PositiveInt = 300,
     settings: Annotated[Settings, arg(name="")] = Settings(),
+    executor: Annotated[ExecutorSettings, arg(name="")] = ExecutorSettings(),
     retrain: NonNegativeInt = 0,
     retrain_budget: Budget,
     compare: str | None = None,
-    processes: PositiveInt | None = None,
     tensorboard: bool = False,
+    export: Literal["csv", "jsonl"] | None = None,
 ) -> None:
     """Search cells for a data set.
 
@@ -42,26 +44,34 @@ def search(
         out: Folder for the journal, the settings, best.json and the report.
         children: Number of children to sample in all.
         settings: Settings of the search.
+        executor: What trains the children.
         retrain: Number of the best children to train again after the search. The best of them becomes
             best.json.
         retrain_budget: Training of these children. Default: --budget with four times the steps.
         compare: Folder of a random search, to compare with in the report.
-        processes: Number of worker processes. Default: one for each core.
         tensorboard: Whether to write events to OUT/tensorboard.
+        export: Format of a file with all that is known of every child, OUT/children.csv or .jsonl.
+            Default: no file.
     """
     from nasnet_zoo.quiet import start_backend
-    from nasnet_zoo.search.folder import search_folder
+    from nasnet_zoo.search.journal import Journal
+    from nasnet_zoo.search.nasnet.search import search_cells
+    from nasnet_zoo.search.results import JOURNAL, export_children
 
     start_backend()
-    best, *_ = search_folder(
+    best, *_ = search_cells(
         data,
         out,
         settings,
         children,
+        executor=executor,
         retrain_best=retrain,
         retrain_budget=retrain_budget,
         compare=compare,
-        processes=processes,
         tensorboard=tensorboard,
     )
-    print(f"Wrote {out}/best.json: child {best.number}, {best.reward:.2%} of held-out images")
+    print(f"Wrote {out}/best.json: {best.name}, {best.reward:.2%} of held-out images")
+    if export:
+        with Journal(f"{out}/{JOURNAL}") as journal:
+            export_children(journal, f"{out}/children.{export}", export)
+        print(f"Wrote {out}/children.{export}")

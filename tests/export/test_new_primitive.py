@@ -14,11 +14,8 @@ from nasnet_zoo.cells.draw import cell_svg
 from nasnet_zoo.cells.operations import import_operations
 from nasnet_zoo.export import export
 from nasnet_zoo.network import architecture_of
-from nasnet_zoo.search import SearchSpace
-from nasnet_zoo.search.child import Images
-from nasnet_zoo.search.search import Job
-from nasnet_zoo.search.settings import Budget
-from nasnet_zoo.search.workers import LocalWorkers
+from nasnet_zoo.search import Budget, NASNetSpace, Processes, Trial
+from nasnet_zoo.search.nasnet.child import FastChild, Images
 
 pytestmark = pytest.mark.tensorflow
 
@@ -90,13 +87,17 @@ def test_a_new_primitive_and_operation_in_25_lines(module, tmp_path):
     assert cost.mult_adds > without.mult_adds
     assert ">rectify<" in cell_svg(CellGenotype((Block((0, 1), ("rectify", "identity")),)), "new")
 
-    space = SearchSpace(1, ("rectify", "identity"), ("add",), cells=1)
+    space = NASNetSpace(1, ("rectify", "identity"), ("add",), cells=1)
     images = Images(x[:8], y[:8], x[8:], y[8:], 4)
     budget = Budget(filters=2, stem_filters=2, steps=2, batch_size=4, evaluations=1)
-    with LocalWorkers(images, budget, processes=2) as workers:
-        jobs = [Job(k, space.genotype([0, 1, 0, k, 0]), k) for k in range(2)]
-        outcomes = list(workers.run(jobs, lambda number: None))
-    assert [outcome.trained.failed for outcome in outcomes] == [False, False]
+    evaluator, outcomes = FastChild(images, budget), []
+    with Processes(evaluator, 2) as executor:
+        for k in range(2):
+            child = evaluator.prepare(space.genotype([0, 1, 0, k, 0]))
+            executor.submit(Trial(k, child, seed=k))
+        while len(outcomes) < 2:
+            outcomes += executor.completed()
+    assert [outcome.result.status for outcome in outcomes] == ["finished", "finished"]
 
     for name in ("model.tflite", "model.onnx", "saved"):
         result = export(loaded, tmp_path / name, images=x)

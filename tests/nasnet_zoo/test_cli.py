@@ -15,7 +15,7 @@ from nasnet_zoo.cli import COMMANDS, command_function, main
 from nasnet_zoo.cli.options import UsageError, read
 from nasnet_zoo.models import NASNetA_1_384_FashionMNIST
 from nasnet_zoo.quiet import quiet_stderr
-from nasnet_zoo.search.settings import Budget
+from nasnet_zoo.search.nasnet.settings import Budget
 from nasnet_zoo.training.recipes import RECIPES, changed
 
 BACKENDS = ("keras", "tensorflow", "jax", "torch")

@@ -31,7 +31,7 @@ def imports_no_backend(code):
         "from nasnet_zoo.presets import PRESETS",
         "from nasnet_zoo.training import RECIPES",
         "import nasnet_zoo.detection.recipes",
-        "from nasnet_zoo.search.settings import Budget",
+        "from nasnet_zoo.search.nasnet.settings import Budget",
         "from nasnet_zoo.export import ExportSettings",
     ],
 )

@@ -5,10 +5,10 @@ import tensorflow as tf
 
 from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR, OPERATIONS, Block, CellGenotype, Genotype
+from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.models import from_architecture
-from nasnet_zoo.search import SearchSpace
-from nasnet_zoo.search.child import Child, Images, train_child
-from nasnet_zoo.search.settings import Budget
+from nasnet_zoo.search import Budget, NASNetSpace, Trial
+from nasnet_zoo.search.nasnet.child import Child, FastChild, Images, network_inputs
 
 pytestmark = pytest.mark.tensorflow
 
@@ -28,9 +28,14 @@ def all_operations():
 
 def genotypes(count):
     """Drawn from the whole space: the 13 operations, both combinations, five blocks a cell."""
-    space = SearchSpace()
-    drawn = space.sample(np.random.default_rng(0), count)
-    return [space.genotype(tokens) for tokens in drawn]
+    space = NASNetSpace()
+    rng = np.random.default_rng(0)
+    return [space.genotype(space.sample(rng)) for _ in range(count)]
+
+
+def train(genotype, images, budget, **fields):
+    evaluator = FastChild(images, budget)
+    return evaluator.evaluate(Trial(0, evaluator.prepare(genotype), **{"seed": 0, **fields}))
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -119,17 +124,39 @@ def images():
     return Images(*quadrants(256, rng), *quadrants(100, rng), 4)
 
 
+def test_a_network_reads_pixels_as_everything_else_does():
+    pixels = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    expected = normalize(pixels).numpy()
+    np.testing.assert_array_equal(network_inputs(pixels), expected)
+    np.testing.assert_array_equal(tf.function(network_inputs)(tf.constant(pixels)), expected)
+    np.testing.assert_array_equal(network_inputs(expected), expected)
+
+
+def test_a_child_of_pixels_is_that_of_the_numbers_they_stand_for(images):
+    """To the bit, though the numbers take four times the memory."""
+    budget = Budget(filters=2, stem_filters=4, steps=12, batch_size=16, evaluations=2)
+    rng = np.random.default_rng(1)
+    pixels = [rng.integers(0, 256, (count, 8, 8, 1), np.uint8) for count in (64, 50)]
+    labels = images.train_labels[:64], images.held_out_labels[:50]
+    numbers = [normalize(part).numpy() for part in pixels]
+    found, expected = (
+        train(genotypes(1)[0], Images(parts[0], labels[0], parts[1], labels[1], 4), budget, seed=2)
+        for parts in (pixels, numbers)
+    )
+    assert found == expected
+
+
 def test_a_child_learns_and_stops_below_a_threshold(images):
     budget = Budget(filters=2, stem_filters=4, steps=60, batch_size=16, evaluations=2)
     genotype = genotypes(1)[0]
-    trained = train_child(genotype, images, budget, seed=3)
-    assert trained.reward >= 0.9
-    assert trained.losses[1] < trained.losses[0]
-    assert (len(trained.rewards), trained.failed, trained.stopped) == (2, False, False)
-    stopped = train_child(genotype, images, budget, seed=3, thresholds=[1.01])
-    assert stopped.stopped
-    assert len(stopped.rewards) == 1
-    assert stopped.losses == pytest.approx(trained.losses[:1], rel=1e-3)
+    trained = train(genotype, images, budget, seed=3)
+    assert trained.reward == trained.curve[-1] >= 0.9
+    losses = trained.metrics["losses"]
+    assert losses[1] < losses[0]
+    assert (len(trained.curve), trained.status) == (2, "finished")
+    stopped = train(genotype, images, budget, seed=3, thresholds=(1.01,))
+    assert (len(stopped.curve), stopped.status) == (1, "stopped")
+    assert stopped.metrics["losses"] == pytest.approx(losses[:1], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +178,5 @@ def test_a_budget_out_of_range_is_refused(field, value):
 
 def test_a_diverging_child_fails_with_no_reward(images):
     budget = Budget(filters=2, stem_filters=2, steps=6, batch_size=8, evaluations=2, learning_rate=1e30)
-    trained = train_child(genotypes(1)[0], images, budget)
-    assert trained.failed
-    assert trained.reward == 0.0
+    trained = train(genotypes(1)[0], images, budget)
+    assert (trained.status, trained.message, trained.reward) == ("failed", "diverged", 0.0)

@@ -7,21 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples
 
-from nasnet_zoo.search import Controller, SearchSpace
+from nasnet_zoo.search import Controller, NASNetSpace
 
 pytestmark = pytest.mark.tensorflow
 
-TINY = SearchSpace(blocks=1, operations=("identity", "sep_3x3", "max_3x3"), combinations=("add",))
-SMALL = SearchSpace(blocks=3, operations=("identity", "sep_3x3"), cells=1)
+TINY = NASNetSpace(blocks=1, operations=("identity", "sep_3x3", "max_3x3"), combinations=("add",))
+SMALL = NASNetSpace(blocks=3, operations=("identity", "sep_3x3"), cells=1)
 
 
 def test_log_probabilities_of_given_children_are_those_at_sampling():
-    controller = Controller(SearchSpace(), seed=1)
+    controller = Controller(NASNetSpace(), seed=1)
     drawn = controller.sample(tf.constant(20))
-    again = controller.predict(drawn.tokens)
+    again = controller.predict(drawn.actions)
     np.testing.assert_allclose(again.log_probabilities, drawn.log_probabilities, atol=1e-5)
     np.testing.assert_allclose(again.entropies, drawn.entropies, atol=1e-5)
-    np.testing.assert_array_equal(again.tokens, drawn.tokens)
+    np.testing.assert_array_equal(again.actions, drawn.actions)
 
 
 def test_probabilities_over_a_tiny_space_sum_to_one():
@@ -35,7 +35,7 @@ def test_probabilities_over_a_tiny_space_sum_to_one():
 
 def test_children_are_drawn_as_often_as_predicted():
     controller = Controller(TINY, units=8, initial=1.5)
-    drawn = controller.sample(tf.constant(20_000)).tokens.numpy()
+    drawn = controller.sample(tf.constant(20_000)).actions.numpy()
     children, counts = np.unique(drawn, axis=0, return_counts=True)
     logs = controller.predict(tf.constant(children)).log_probabilities.numpy().sum(-1)
     expected = 20_000 * np.exp(logs)
@@ -48,7 +48,7 @@ def test_children_are_drawn_as_often_as_predicted():
 def test_only_what_exists_is_drawn_and_entropy_is_bounded(seed, initial):
     controller = Controller(SMALL, units=8, initial=initial, seed=seed)
     drawn = controller.sample(tf.constant(200))
-    assert np.all(drawn.tokens.numpy() < SMALL.choices)
+    assert np.all(drawn.actions.numpy() < SMALL.choices)
     most = np.log(SMALL.choices)
     entropies = drawn.entropies.numpy()
     assert np.all(entropies >= -1e-5)
@@ -57,16 +57,16 @@ def test_only_what_exists_is_drawn_and_entropy_is_bounded(seed, initial):
 
 
 def test_a_controller_at_rest_is_uniform():
-    controller = Controller(SearchSpace(), initial=0.0)
+    controller = Controller(NASNetSpace(), initial=0.0)
     drawn = controller.sample(tf.constant(3))
-    expected = np.broadcast_to(np.log(SearchSpace().choices), (3, 50))
+    expected = np.broadcast_to(np.log(NASNetSpace().choices), (3, 50))
     np.testing.assert_allclose(drawn.entropies, expected, atol=1e-5)
     np.testing.assert_allclose(drawn.log_probabilities, -expected, atol=1e-5)
 
 
 def test_gradients_are_the_numerical_ones():
     controller = Controller(SMALL, units=5, initial=0.8)
-    tokens = controller.sample(tf.constant(4)).tokens
+    tokens = controller.sample(tf.constant(4)).actions
 
     def value():
         found = controller.predict(tokens)
@@ -91,19 +91,19 @@ def test_gradients_are_the_numerical_ones():
 
 
 def test_neighbouring_seeds_draw_other_children():
-    space = SearchSpace(2, ("identity", "sep_3x3", "conv_3x3", "max_3x3"), ("add",))
+    space = NASNetSpace(2, ("identity", "sep_3x3", "conv_3x3", "max_3x3"), ("add",))
     # Of 40 draws and 40 others some two are the same once in 50,000 times.
     assert space.size > 80e6
     drawn = []
     for seed in range(3):
         controller = Controller(space, seed=seed)
-        drawn.append(set(map(bytes, controller.sample(tf.constant(40)).tokens.numpy())))
+        drawn.append(set(map(bytes, controller.sample(tf.constant(40)).actions.numpy())))
     assert all(a.isdisjoint(b) for a, b in itertools.combinations(drawn, 2))
 
 
 def test_each_function_is_traced_once():
     controller = Controller(SMALL, units=8)
     for batch in (20, 20, 20):
-        controller.predict(controller.sample(tf.constant(batch)).tokens)
+        controller.predict(controller.sample(tf.constant(batch)).actions)
     assert controller.sample.experimental_get_tracing_count() == 1
     assert controller.predict.experimental_get_tracing_count() == 1

@@ -18,8 +18,7 @@ from nasnet_zoo import NASNet
 from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cli import main
 from nasnet_zoo.files import locked
-from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.settings import Settings
+from nasnet_zoo.search import Journal, Settings
 
 pytestmark = pytest.mark.tensorflow
 
@@ -48,8 +47,9 @@ def children(out):
     """What the children are and became, and the policy's state; None before there is a journal."""
     try:
         with closing(journal_of(out)) as journal:
-            keys = ("number", "tokens", "log_probability", "seed", "state", "reward", "same_as")
-            return [[getattr(r, key) for key in keys] for r in journal.children()], journal.policy()
+            keys = ("number", "actions", "log_probabilities", "seed", "state", "reward", "same_as")
+            records = [[getattr(r, key) for key in keys] for r in journal.children()]
+            return records, (len(journal.minibatches()), journal.state())
     except (OSError, ValueError):
         return None
 
@@ -96,9 +96,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
     assert (rounds, {child[4] for child in after}) == (minibatches, {"finished"})
     with closing(journal_of(out)) as journal:
         best = max(journal.children(), key=lambda record: (record.reward, -record.number))
-        assert len(journal.told()) == minibatches
+        assert len(journal.minibatches()) == minibatches
     genotype = Genotype.load(out / "best.json")
-    assert genotype == Genotype.from_dict(best.genotype)
+    assert genotype.to_dict() == {"name": best.name, **best.architecture}
     report = (out / "report.html").read_text()
     assert f"<b>{genotype.name}</b> did best with a reward of {best.reward:.4f}" in report
     assert "random search" in report
@@ -143,17 +143,16 @@ def test_the_best_retrained_are_in_the_report_and_the_winner_is_best_json(tmp_pa
     with closing(Journal(out / "retrained.sqlite")) as journal:
         records = journal.children()
         winner, other = sorted(records, key=lambda record: (-record.reward, record.number))
-    assert winner.genotype == Genotype.load(out / "best.json").to_dict()
+    assert Genotype.load(out / "best.json").to_dict() == {"name": winner.name, **winner.architecture}
     report = (out / "report.html").read_text()
-    assert (
-        f"the winner is <b>{winner.genotype['name']}</b> with a reward of {winner.reward:.4f}" in report
-    )
+    assert f"the winner is <b>{winner.name}</b> with a reward of {winner.reward:.4f}" in report
     assert f"{other.reward:.4f}" in report
     assert any((out / "tensorboard").iterdir())
 
 
 def test_a_search_by_shared_weights_goes_on_and_trains_its_best_from_scratch(tmp_path):
-    command = ["search", *TINY, "--shared-steps", "3"]
+    one = TINY.index("--processes")
+    command = ["search", *TINY[:one], *TINY[one + 2 :], "--shared-steps", "3"]
     parts, whole = tmp_path / "parts", tmp_path / "whole"
     assert main([*command, "--out", str(parts), "--children", "2"]) == 0
     assert main([*command, "--out", str(parts), "--children", "4", "--retrain", "1"]) == 0
@@ -161,18 +160,25 @@ def test_a_search_by_shared_weights_goes_on_and_trains_its_best_from_scratch(tmp
     (found, (rounds, state)), (expected, (_, expected_state)) = children(parts), children(whole)
     assert rounds == 2
     assert found == expected
-    np.testing.assert_array_equal(state["weights"], expected_state["weights"])
+    name = "evaluator.weights"
+    np.testing.assert_array_equal(state[name], expected_state[name])
     with closing(sqlite3.connect(parts / "retrained.sqlite")) as retrained:
-        ((number, result),) = retrained.execute("select number, result from children")
+        ((number, curve),) = retrained.execute("select number, curve from children")
     # The one with the greatest reward, trained for several parts.
     assert found[number][5] == max(child[5] for child in found)
-    assert len(json.loads(result)["rewards"]) == 2
+    assert len(json.loads(curve)) == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--options", "speed=3"], "Expected options of the policy ppo: .*clip.* Received: speed"),
+        (["--options", "clip=x"], "Expected clip: a finite number .* Received: clip='x'"),
+        (
+            ["--options", "learning_rate=nan"],
+            "Expected learning_rate: .* Received: learning_rate='nan'",
+        ),
+        (["--options", "correction=none"], "Expected correction: one of naive, ratio, decoupled"),
         (["--options", "seed=3"], "Expected options of the policy ppo: .* Received: seed"),
         (["--options", "clip=-1"], "Expected clip: .* above 0 and below 1. Received: clip=-1"),
         (["--options", "learning_rate=0"], "Expected learning_rate: a finite number above 0"),
@@ -184,6 +190,10 @@ def test_a_search_by_shared_weights_goes_on_and_trains_its_best_from_scratch(tmp
         ),
         (["--import", "no_such_module"], "the name of a Python module .* Received: 'no_such_module'"),
         (["--import", "no_such.py"], "no_such.py: expected a Python file. Received: no such file"),
+        (
+            ["--shared-steps", "2", "--executor", "processes"],
+            "Expected executor=serial for SharedEvaluator, .* Received: executor=processes",
+        ),
         (["--compare", "no-such-folder"], "no-such-folder/journal.sqlite: expected the journal"),
         (["--images", "10"], "expected enough images of a class to hold out"),
     ],
@@ -217,8 +227,14 @@ def test_what_cannot_be_searched_is_told_in_one_line_and_leaves_nothing(
             "--early-stop-quantile 2",
             "--early-stop-quantile: expected .* above 0 and below 1 or none. Rec",
         ),
-        ("--options clip=x", "--options: Expected clip: .*number. Received: 'x'"),
-        ("--options learning_rate=nan", "--options: Expected learning_rate: .*number. Received: 'nan'"),
+        ("--shared-steps 9 --asynchronous", "Expected asynchronous=False with shared_steps"),
+        (
+            "--executor serial --processes 2",
+            "Expected options of the executor serial: none. Received: pro",
+        ),
+        ("--executor grid", "--executor: expected one of"),
+        ("--child-timeout 0", "--child-timeout: expected a finite number above 0"),
+        ("--retries -1", "Expected retries: an int of at least 0"),
         ("--space.operations conv_9x9", "Expected operations of .* Received: .'conv_9x9'"),
         ("--space.operations identity identity", "each once. Received: identity, identity"),
         ("--space.blocks 13", "Expected blocks: an int of at least 1 and of at most 12"),
@@ -319,20 +335,20 @@ def test_a_search_does_not_start_over_its_results(searched, tmp_path, name, capf
 def test_a_search_of_another_space_is_no_comparison(searched, tmp_path, capfd):
     command = ["search", "--data", "digits", "--compare", str(searched), "--out", str(tmp_path / "out")]
     assert main(command) == 1
-    assert "blocks=1, which the search in this folder has. Received: blocks=5" in capfd.readouterr().err
+    assert (
+        "space.blocks=1, which the search in this folder has. Received: space.blocks=5"
+        in capfd.readouterr().err
+    )
     assert not (tmp_path / "out").exists()
 
 
 SCRIPT = """
-from nasnet_zoo.search import SearchSpace
-from nasnet_zoo.search.settings import Budget
-from nasnet_zoo.search.folder import search_folder
-from nasnet_zoo.search.settings import Settings
+from nasnet_zoo.search import Budget, ExecutorSettings, NASNetSpace, Settings, search_cells
 
 budget = Budget(steps=4, filters=2, stem_filters=2, batch_size=16, evaluations=2)
-space = SearchSpace(1, ("identity", "max_3x3"), cells=1)
+space = NASNetSpace(1, ("identity", "max_3x3"), cells=1)
 settings = Settings("random", space=space, budget=budget, images=200)
-search_folder("digits", "out", settings, 1, processes=2)
+search_cells("digits", "out", settings, 1, executor=ExecutorSettings(processes=2))
 """
 
 

@@ -1,18 +1,29 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from evaluators import experiences
 
-from nasnet_zoo.search import POLICIES, PPO, RegularizedEvolution, Reinforce, SearchSpace
+from nasnet_zoo.search import (
+    POLICIES,
+    PPO,
+    NASNetSpace,
+    RandomSearch,
+    RegularizedEvolution,
+    Reinforce,
+)
 from nasnet_zoo.search.policies import clipped_gain
 
 pytestmark = pytest.mark.tensorflow
 
-SPACE = SearchSpace(blocks=2, operations=("identity", "sep_3x3", "max_3x3"), cells=1)
+SPACE = NASNetSpace(blocks=2, operations=("identity", "sep_3x3", "max_3x3"), cells=1)
 
 
-def reward(tokens):
-    """The share of tokens that are 1: the best child is known, and there is one of it."""
-    return (np.asarray(tokens) == 1).mean(-1)
+def reward(proposals):
+    """The share of actions that are 1: the best child is known, and there is one of it."""
+    return (np.array([proposal.actions for proposal in proposals]) == 1).mean(-1)
+
+
+ONES = tf.ones((2, 2))
 
 
 def test_clipping_worked_by_hand():
@@ -20,7 +31,7 @@ def test_clipping_worked_by_hand():
     now = tf.math.log([[0.75, 0.5], [0.25, 0.55]])
     # Ratios 1.5, 1 and 0.5, 1.1; clipped at 0.2 they are 1.2, 1 and 0.8, 1.1.
     # Advantage 2: min(3, 2.4) + 2 = 4.4. Advantage -1: min(-0.5, -0.8) + -1.1 = -1.9.
-    gain = clipped_gain(now, before, tf.constant([2.0, -1.0]), 0.2)
+    gain = clipped_gain(now, before, ONES, tf.constant([2.0, -1.0]), 0.2)
     assert float(gain) == pytest.approx((4.4 - 1.9) / 2, abs=1e-5)
 
 
@@ -28,15 +39,16 @@ def test_a_clipped_token_has_no_gradient():
     before = tf.math.log([[0.5, 0.5]])
     now = tf.Variable(tf.math.log([[0.9, 0.55]]))
     with tf.GradientTape() as tape:
-        gain = clipped_gain(now, before, tf.constant([1.0]), 0.2)
+        gain = clipped_gain(now, before, ONES[:1], tf.constant([1.0]), 0.2)
     # d ratio / d log p = ratio, where it is not clipped.
     np.testing.assert_allclose(tape.gradient(gain, now), [[0.0, 1.1]], atol=1e-5)
 
 
 def test_the_baseline_is_a_moving_average_of_earlier_rewards():
     policy = Reinforce(SPACE, baseline_weight=0.9)
-    tokens = policy.ask(2)
-    told = [policy.tell(tokens, np.array(r))["baseline"] for r in ((1, 3), (4, 6), (0, 0))]
+    proposals = policy.ask(2)
+    rewards = ((1, 3), (4, 6), (0, 0))
+    told = [policy.tell(experiences(proposals, r))["baseline"] for r in rewards]
     assert told == pytest.approx([2.0, 2.0, 0.9 * 2 + 0.1 * 5])
 
 
@@ -45,7 +57,7 @@ def test_reinforce_climbs_the_gradient_of_the_expected_reward():
     policy = Reinforce(SPACE, entropy_weight=0.0)
     now = tf.Variable([[-1.0, -2.0], [-0.5, -0.1]])
     with tf.GradientTape() as tape:
-        gain = policy._gain(now, now, tf.constant([2.0, -1.0]))
+        gain = policy._gain(now, now, ONES, tf.constant([2.0, -1.0]))
     np.testing.assert_allclose(tape.gradient(gain, now), [[1.0, 1.0], [-0.5, -0.5]])
 
 
@@ -53,19 +65,19 @@ def test_reinforce_climbs_the_gradient_of_the_expected_reward():
 def test_every_weight_of_the_controller_follows_adam(make):
     """Two updates on one minibatch, with Adam written out (Kingma & Ba, end of section 2)."""
     policy = make(SPACE, seed=2, learning_rate=0.01, entropy_weight=0.001, units=8)
-    tokens = tf.constant(policy.ask(6))
+    tokens = tf.constant([proposal.actions for proposal in policy.ask(6)])
     advantages = tf.constant([0.5, -0.2, 0.1, -0.4, 0.3, 0.2])
     before = policy.controller.predict(tokens).log_probabilities
-    weights = policy.controller.weights
+    weights, ones = policy.controller.weights, tf.ones_like(before)
     expected = [np.array(weight, np.float64) for weight in weights]
     moments = [[np.zeros_like(w), np.zeros_like(w)] for w in expected]
     for step in (1, 2):
         with tf.GradientTape() as tape:
             now = policy.controller.predict(tokens)
             entropy = tf.reduce_mean(tf.reduce_sum(now.entropies, -1))
-            loss = -policy._gain(now.log_probabilities, before, advantages) - 0.001 * entropy
+            loss = -policy._gain(now.log_probabilities, before, ones, advantages) - 0.001 * entropy
         gradients = tape.gradient(loss, [weight.value for weight in weights])
-        policy._update(tokens, before, advantages)
+        policy._update(tokens, before, ones, advantages)
         for k, gradient in enumerate(gradients):
             g = np.array(tf.convert_to_tensor(gradient), np.float64)
             m, v = moments[k] = [0.9 * moments[k][0] + 0.1 * g, 0.999 * moments[k][1] + 0.001 * g * g]
@@ -80,27 +92,64 @@ def test_a_restored_policy_goes_on_alike(name):
     if name == "evolution":
         policy, other = (RegularizedEvolution(SPACE, 10, 3, seed=3) for _ in range(2))
     for _ in range(4):
-        tokens = policy.ask(5)
-        policy.tell(tokens, reward(tokens))
+        proposals = policy.ask(5)
+        policy.tell(experiences(proposals, reward(proposals)))
     other.restore(policy.state())
     for _ in range(3):
-        tokens = policy.ask(5)
-        np.testing.assert_array_equal(other.ask(5), tokens)
-        assert policy.tell(tokens, reward(tokens)) == other.tell(tokens, reward(tokens))
+        proposals = policy.ask(5)
+        assert other.ask(5) == proposals
+        told = experiences(proposals, reward(proposals))
+        assert policy.tell(told) == other.tell(told)
 
 
 def test_evolution_lets_the_oldest_die_and_changes_one_token():
     policy = RegularizedEvolution(SPACE, population=4, sample=4, seed=0)
     first = policy.ask(4)
-    policy.tell(first, np.array([9.0, 1.0, 2.0, 3.0]))
+    policy.tell(experiences(first, [9.0, 1.0, 2.0, 3.0]))
     for child in policy.ask(20):
-        assert (child != first[0]).sum() == 1
-        SPACE.check(child)
+        assert child.parent == 0
+        assert (np.array(child.actions) != first[0].actions).sum() == 1
+        SPACE.check(child.actions)
     newcomer = policy.ask(1)
-    policy.tell(newcomer, np.array([0.0]))
+    policy.tell(experiences(newcomer, [0.0], first=4))
     # The best was the oldest: its rule is over.
     for child in policy.ask(20):
-        assert (child != first[3]).sum() == 1
+        assert child.parent == 3
+        assert (np.array(child.actions) != first[3].actions).sum() == 1
+
+
+def stale(policy):
+    """A minibatch of which half was drawn before an update; log-probabilities drawn and present."""
+    old = policy.ask(3)
+    policy.tell(experiences(policy.ask(20), np.linspace(0, 1, 20)))
+    minibatch = old + policy.ask(3)
+    drawn = np.array([proposal.log_probabilities for proposal in minibatch])
+    actions = tf.constant([proposal.actions for proposal in minibatch])
+    return minibatch, drawn, policy.controller.predict(actions).log_probabilities.numpy()
+
+
+@pytest.mark.parametrize("correction", ["naive", "ratio", "decoupled"])
+@pytest.mark.parametrize("make", [PPO, Reinforce])
+def test_the_correction_of_stale_children_by_hand(make, correction, monkeypatch):
+    policy = make(SPACE, seed=1, learning_rate=0.2, correction=correction)
+    minibatch, drawn, now = stale(policy)
+    assert [policy.version - proposal.version for proposal in minibatch] == [1, 1, 1, 0, 0, 0]
+    ratios = np.exp(now - drawn)
+    assert ratios[:3].max() > 2
+    found = []
+    monkeypatch.setattr(policy, "_update", lambda *tensors: found.append([t.numpy() for t in tensors]))
+    assert policy.tell(experiences(minibatch, range(6)))["lag"] == 0.5
+    _, before, weights, _ = found[0]
+    # What an update maximises first has the gradient of weights * ratios to ``before``.
+    factors = weights * (1 if make is Reinforce else np.exp(now - before))
+    expected = {"naive": 1, "ratio": ratios, "decoupled": np.minimum(ratios, 2)}[correction]
+    expected = np.broadcast_to(expected, ratios.shape).copy()
+    expected[3:] = 1
+    np.testing.assert_allclose(factors, expected, rtol=1e-5)
+    # PPO clips around the drawing policy, or around the present one.
+    center = drawn if correction == "ratio" and make is PPO else now
+    if make is PPO:
+        np.testing.assert_allclose(before[:3], center[:3], rtol=1e-5)
 
 
 def learnt(policy, learning_rate, seeds):
@@ -113,10 +162,10 @@ def learnt(policy, learning_rate, seeds):
         learner.restore(start.state())
         best = 0.0
         for _ in range(80):
-            tokens = learner.ask(20)
-            rewards = reward(tokens)
+            proposals = learner.ask(20)
+            rewards = reward(proposals)
             best = max(best, rewards.max())
-            learner.tell(tokens, rewards)
+            learner.tell(experiences(proposals, rewards))
         yield reward(learner.ask(200)).mean(), best == 1.0
 
 
@@ -125,7 +174,7 @@ def learnt(policy, learning_rate, seeds):
 @pytest.mark.parametrize("seeds", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_the_known_best_is_found_where_random_search_fails(policy, learning_rate, seeds):
     means, found = zip(*learnt(policy, learning_rate, seeds), strict=True)
-    random = [reward(SPACE.sample(np.random.default_rng(seed), 1600)) for seed in range(seeds)]
+    random = [reward(RandomSearch(SPACE, seed).ask(1600)) for seed in range(seeds)]
     random_found = np.mean([rewards.max() == 1.0 for rewards in random])
     print(
         f"{policy.__name__}, {seeds} seeds: mean reward after 1,600 children {np.mean(means):.4f}, "

@@ -3,22 +3,28 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
+from evaluators import Function
 
-from nasnet_zoo.cells import Cost, Genotype, register_operation
+from nasnet_zoo.cells import Genotype, register_operation
 from nasnet_zoo.cells.operations import OPERATIONS
 from nasnet_zoo.demo import DemoResult, ExportedFile
 from nasnet_zoo.demo import report_html as demo_html
-from nasnet_zoo.search import SearchSpace
-from nasnet_zoo.search.child import Trained
-from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.report import averages, frequencies, report_values, write_report
-from nasnet_zoo.search.search import Here, ranked, run_search
+from nasnet_zoo.search import (
+    Journal,
+    NASNetSpace,
+    Proposal,
+    Result,
+    Serial,
+    Synchronous,
+    run_search,
+)
+from nasnet_zoo.search.report import averages, mean_features, report_values, write_report
+from nasnet_zoo.search.search import ranked
 
 pytestmark = pytest.mark.tensorflow
 
-SPACE = SearchSpace(blocks=1, operations=("identity", "sep_3x3"), combinations=("add",), cells=2)
+SPACE = NASNetSpace(blocks=1, operations=("identity", "sep_3x3"), combinations=("add",), cells=2)
 # Operation, operation of the normal and of the reduction cell; one child comes twice.
 CHILDREN = [(0, 0, 0, 0), (1, 1, 0, 0), (0, 1, 0, 0), (1, 1, 1, 1), (0, 1, 0, 0), (1, 1, 0, 1)]
 REWARDS = [0.5, 0.8, 0.6, 0.9, 0.6, 0.7]
@@ -28,17 +34,14 @@ class Listed:
     """A policy that asks for given children, and tells an entropy."""
 
     def __init__(self, children):
-        self.children, self.asked = children, 0
+        self.children, self.asked, self.version = children, 0, 0
 
     def ask(self, count):
         self.asked += count
         rows = self.children[self.asked - count : self.asked]
-        return np.array([[0, 0, a, b, 0, 0, 0, c, d, 0] for a, b, c, d in rows], np.int32)
+        return [Proposal((0, 0, a, b, 0, 0, 0, c, d, 0), self.version) for a, b, c, d in rows]
 
-    def log_probabilities(self, tokens):
-        return None
-
-    def tell(self, tokens, rewards):
+    def tell(self, minibatch):
         return {"entropy": 7.0 - self.asked}
 
     def state(self):
@@ -46,18 +49,16 @@ class Listed:
 
 
 def searched(path, children=CHILDREN, **settings):
-    rewards = {
-        SPACE.canonical(Listed([c]).ask(1)[0]): r for c, r in zip(CHILDREN, REWARDS, strict=True)
-    }
+    keys = [SPACE.key(SPACE.decode(Listed([c]).ask(1)[0].actions)) for c in CHILDREN]
+    rewards = dict(zip(keys, REWARDS, strict=True))
 
-    def train(job):
-        return Trained((rewards[SPACE.canonical(SPACE.tokens(job.genotype))],), (1.0,))
+    def train(trial):
+        return Result(rewards[SPACE.key(trial.child)])
 
-    def cost(genotype):
-        return Cost(1000 + len(genotype.name), 10, 2_500_000)
-
+    cost = {"parameters": 1007, "mult_adds": 2_500_000}
+    executor = Serial(Function(train, lambda genotype: cost))
     journal = Journal(path, settings)
-    run_search(Listed(children), SPACE, Here(train), journal, len(children), minibatch=2, cost=cost)
+    run_search(Listed(children), SPACE, executor, journal, len(children), Synchronous(2))
     return journal
 
 
@@ -72,12 +73,17 @@ def test_averages_of_the_best_different_children_by_hand(tmp_path):
     assert averages(records, 5) == pytest.approx([nan] * 5 + [mean], nan_ok=True)
 
 
-def test_frequencies_of_operations_by_hand(tmp_path):
+def test_shares_of_operations_by_hand(tmp_path):
     best = ranked(searched(tmp_path / "j.sqlite").children())
     assert [record.reward for record in best] == [0.9, 0.8, 0.7, 0.6, 0.5]
-    assert frequencies(best[:2], "normal") == {"sep_3x3": 1.0}
-    assert frequencies(best[:2], "reduction") == {"sep_3x3": 0.5, "identity": 0.5}
-    assert frequencies(best, "normal") == {"sep_3x3": 0.7, "identity": 0.3}
+    assert mean_features(best[:2], SPACE) == {
+        "normal cell: sep_3x3": 1.0,
+        "reduction cell: sep_3x3": 0.5,
+        "reduction cell: identity": 0.5,
+    }
+    whole = mean_features(best, SPACE)
+    assert whole["normal cell: sep_3x3"] == pytest.approx(0.7)
+    assert whole["normal cell: identity"] == pytest.approx(0.3)
 
 
 class Page(HTMLParser):
@@ -115,7 +121,7 @@ class Page(HTMLParser):
 
 
 def written(path, *arguments, **options):
-    write_report(*arguments[:1], path, *arguments[1:], **options)
+    write_report(arguments[0], SPACE, path, *arguments[1:], **options)
     html = path.read_text(encoding="utf-8")
     page = Page(html)
     page.check_refers_to_nothing()
@@ -131,7 +137,7 @@ def test_the_report_shows_what_the_journal_holds(tmp_path):
         assert row(html, name) == [name, "4", "0.9000", "-", "-"]
     assert "best 25" not in page.text[page.text.index("reward against children") :]
     assert row(html, "1") == ["1", "child 3", "0.9000", "1,007", "2.50 M", "0"]
-    assert row(html, "normal cell") == ["normal cell", "sep_3x3", "70.0%", "70.0%"]
+    assert row(html, "normal cell: sep_3x3") == ["normal cell: sep_3x3", "0.7", "0.7"]
     assert row(html, "seed") == ["seed", "5"]
     assert "Out of 6 children, 5 of them different, <b>child 3</b> did best" in html
     # Under the pointer, of both costs, and under the cell.
@@ -153,7 +159,9 @@ def test_the_winner_is_the_best_of_those_that_were_retrained(tmp_path):
     assert row(html, "child 1") == ["child 1", "0.8000", "0.9500", "1,007", "2.50 M"]
     assert page.tags.count("figure") == 2
     (shown,) = re.findall(r"<summary>The winner as JSON</summary><pre>(.*?)</pre>", html, re.DOTALL)
-    assert Genotype.from_json(unescape(shown)) == Genotype.from_dict(retrained[0].genotype)
+    winner = Genotype.from_json(unescape(shown))
+    assert winner.name == "child 1"
+    assert winner.to_dict() == {"name": "child 1", **retrained[0].architecture}
 
 
 def row(html, first):
@@ -169,12 +177,12 @@ def test_names_are_text(tmp_path):
         journal = searched(tmp_path / "j.sqlite", policy=odd, data="a<b>&amp;")
         record = ranked(journal.children())[0]
         block = {"inputs": [0, 1], "operations": [odd, "identity"], "combination": "add"}
-        cell = {**record.genotype["normal"], "blocks": [block]}
-        retrained = [replace(record, genotype={"name": odd, "normal": cell, "reduction": cell})]
+        cell = {**record.architecture["normal"], "blocks": [block]}
+        retrained = [replace(record, architecture={"normal": cell, "reduction": cell})]
         html, page = written(tmp_path / "report.html", journal, retrained=retrained)
     finally:
         del OPERATIONS[odd]
-    assert page.text.count(odd) >= 5
+    assert page.text.count(odd) >= 4
     assert "a<b>&amp;" in page.text
     assert "<script" not in html
 
@@ -186,7 +194,7 @@ def test_the_demos_report_is_the_searchs_with_the_winners_files(tmp_path):
         data="Data set <a&b>: 12 images.",
         training="Trained.",
         ranking=tuple(ranked(journal.children())),
-        search=report_values(journal),
+        search=report_values(journal, SPACE),
         accuracy=0.934,
         exports=(onnx,),
         steps=(("train", 61.0), ("export", 59.0)),
@@ -198,14 +206,14 @@ def test_the_demos_report_is_the_searchs_with_the_winners_files(tmp_path):
     assert row(html, "export") == ["export", "59.0 s"]
     for text in ("93.4%", "2.0 minutes", "Trained.", "<a&b>", "child 3 did best"):
         assert text in page.text
-    write_report(journal, tmp_path / "report.html")
+    write_report(journal, SPACE, tmp_path / "report.html")
     headings = re.findall("<h2>.*?</h2>", (tmp_path / "report.html").read_text(encoding="utf-8"))
     assert re.findall("<h2>.*?</h2>", html) == ["<h2>The winner's files</h2>", *headings]
 
 
 def test_a_report_needs_a_trained_child(tmp_path):
     with pytest.raises(ValueError, match="j.sqlite: expected a search with a trained child"):
-        report_values(Journal(tmp_path / "j.sqlite", {}))
+        report_values(Journal(tmp_path / "j.sqlite", {}), SPACE)
 
 
 def test_a_journal_opens_with_the_settings_it_was_begun_with(tmp_path):

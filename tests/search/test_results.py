@@ -1,6 +1,7 @@
 """The commands `search best`, `list` and `show` beside what the journal and the folder hold."""
 
 import csv
+import itertools
 import json
 import re
 import shutil
@@ -12,16 +13,23 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from evaluators import Function
 
-from nasnet_zoo.cells import Cost, Genotype
+from nasnet_zoo.cells import Genotype
 from nasnet_zoo.cells.draw import genotype_svg
 from nasnet_zoo.cli import main
 from nasnet_zoo.files import locked
-from nasnet_zoo.search import RandomSearch, SearchSpace
-from nasnet_zoo.search.child import ChildError, Trained
-from nasnet_zoo.search.journal import Journal
+from nasnet_zoo.search import (
+    Journal,
+    NASNetSpace,
+    RandomSearch,
+    Result,
+    Serial,
+    Synchronous,
+    run_search,
+)
 from nasnet_zoo.search.results import ranked_retrained, read_results
-from nasnet_zoo.search.search import Here, ranked, run_search
+from nasnet_zoo.search.search import ranked
 
 pytestmark = pytest.mark.tensorflow
 
@@ -102,17 +110,20 @@ def test_the_best_child_is_that_of_best_json(fixture, request, tmp_path, capfd):
 
 def test_the_list_holds_what_the_journal_holds(retrained, tmp_path, capfd):
     before = contents(retrained)
-    names = ("number", "state", "reward", "parameters", "mult_adds", "seconds", "round", "same_as")
+    names = ("number", "state", "reward", "seconds", "version", "parent", "same_as")
     out = run(capfd, "list", retrained, "--sort", "number", "--json", tmp_path / "l.json")
     run(capfd, "list", retrained, "--sort", "number", "--csv", tmp_path / "l.csv")
     assert contents(retrained) == before
     rows = json.loads((tmp_path / "l.json").read_text())
     with closing(sqlite3.connect(retrained / "journal.sqlite")) as database:
-        query = f"select {', '.join(names)} from children order by number"
+        query = f"select {', '.join(names)}, costs from children order by number"
         expected = database.execute(query).fetchall()
     with closing(sqlite3.connect(retrained / "retrained.sqlite")) as database:
         rewards = dict(database.execute("select number, reward from children"))
-    assert [tuple(row[name] for name in names) for row in rows] == expected
+    found = [tuple(row[name] for name in names) for row in rows]
+    assert found == [child[:-1] for child in expected]
+    for row, (*_, costs) in zip(rows, expected, strict=True):
+        assert json.loads(costs) == {name: row[name] for name in ("parameters", "mult_adds")}
     assert {r["number"]: r["retrained_reward"] for r in rows if r["retrained_reward"]} == rewards
     with (tmp_path / "l.csv").open() as file:
         read = list(csv.DictReader(file))
@@ -178,32 +189,38 @@ def test_the_winner_is_one_of_the_retrained_while_they_are_the_best(real):
     ]
     assert ranked_retrained(best, []) == []
     assert ranked_retrained(best, [replace(first, reward=0.3), replace(second, reward=None)]) == []
-    better = replace(first, number=99, canonical=(9,), reward=1.0)
+    better = replace(first, number=99, key="[9]", reward=1.0)
     assert ranked_retrained([*best, better], again) == []
 
 
 # === A search of which we know what it found ===
 
-SPACE = SearchSpace(2, ("identity", "sep_3x3", "max_3x3"), ("add",), cells=2)
+SPACE = NASNetSpace(2, ("identity", "sep_3x3", "max_3x3"), ("add",), cells=2)
 WHY = "images too small\nfor this child"
 
 
 def sampled(folder, children):
     """Searches; of the children every third cannot be trained, and every sixth is stopped."""
+    numbers = itertools.count()
 
-    def train(job):
-        if job.number % 3 == 2:
-            raise ChildError(WHY)
-        reward = (7 * job.number % 10) / 10
-        return Trained((reward / 2, reward), (2.0, 1.0), stopped=job.number % 6 == 1)
+    def train(trial):
+        if trial.number % 3 == 2:
+            raise ValueError(WHY)
+        reward = (7 * trial.number % 10) / 10
+        status = "stopped" if trial.number % 6 == 1 else "finished"
+        return Result(reward, (reward / 2, reward), status)
 
     def cost(genotype):
-        number = int(genotype.name.split()[1])
-        return Cost(10_000 - (number // 2) * 1000, 0, 2_500_000)
+        return {"parameters": 10_000 - (next(numbers) // 2) * 1000, "mult_adds": 2_500_000}
 
-    journal = Journal(folder / "journal.sqlite", {"policy": "random"})
-    run_search(RandomSearch(SPACE), SPACE, Here(train), journal, children, minibatch=5, cost=cost)
+    journal = Journal(folder / "journal.sqlite", {"policy": "random", "space.blocks": 2})
+    executor = Serial(Function(train, cost))
+    run_search(RandomSearch(SPACE), SPACE, executor, journal, children, Synchronous(5))
     return journal
+
+
+def untrained(record, number):
+    return replace(record, number=number, state="asked", reward=None, curve=(), message=None)
 
 
 @pytest.fixture(scope="module")
@@ -211,9 +228,8 @@ def known(tmp_path_factory):
     folder = tmp_path_factory.mktemp("known")
     journal = sampled(folder, 10)
     # The twelfth is the third again, and the last waits for its turn.
-    eleven, twelve = (replace(journal.child(k), number=10 + k, round=2) for k in (0, 2))
-    journal.add([replace(r, state="sampled", reward=None, result=None) for r in (eleven, twelve)])
-    journal.finish(12, 0.0, {}, 0.0, failed=True, same_as=2)
+    third, last = replace(journal.child(2), number=12, same_as=2, message=None), journal.child(0)
+    journal.commit_ask([untrained(last, 10), third])
     journal.close()
     return folder
 
@@ -226,12 +242,12 @@ def folder(known):
 def test_a_child_that_failed_is_shown_with_its_reason(folder, tmp_path, capfd):
     out = run(capfd, "list", folder, "--sort", "number", "--json", tmp_path / "l.json")
     rows = {row["number"]: row for row in json.loads((tmp_path / "l.json").read_text())}
-    failed = {number for number, row in rows.items() if row["error"]}
+    failed = {number for number, row in rows.items() if row["message"]}
     assert failed == {2, 5, 8, 12} == {n for n, row in rows.items() if row["state"] == "failed"}
-    assert {rows[number]["error"] for number in failed} == {WHY}
+    assert {rows[number]["message"] for number in failed} == {" ".join(WHY.split())}
     line = next(line for line in out.splitlines() if line.split()[0] == "2")
     assert line.rstrip().endswith("  images too small for this child")
-    assert {number for number, row in rows.items() if row["stopped"]} == {1, 7}
+    assert {number for number, row in rows.items() if row["state"] == "stopped"} == {1, 7}
     for number in (2, 12):
         told = facts(run(capfd, "show", folder, number))
         assert (told["state"], told["error"]) == ("failed", "images too small for this child")
@@ -244,8 +260,8 @@ def test_a_child_in_full(folder, tmp_path, capfd):
     told = facts(out)
     assert (told["reward"], told["learning curve"]) == ("0.9000", "0.4500, 0.9000")
     assert (told["parameters"], told["mult-adds"], told["minibatch"]) == ("7,000", "2.50 M", "1")
-    assert (told["seed"], told["stopped early"]) == (str(record.seed), "yes")
-    genotype = Genotype.from_dict(record.genotype)
+    assert (told["seed"], told["state"]) == (str(record.seed), "stopped")
+    genotype = Genotype.from_dict({"name": "child 7", **record.architecture})
     assert (tmp_path / "child.svg").read_text(encoding="utf-8") == genotype_svg(genotype)
     lines = [re.split(r"\s{2,}", line.strip()) for line in out.split("\n\n")[1].splitlines()[1:]]
     states = ("h_i", "h_i-1", "2", "3")
@@ -296,13 +312,13 @@ def test_a_search_is_read_while_it_runs(tmp_path, capfd):
             assert after[name] == before[name]
         assert after.keys() == before.keys()
         # It goes on, and what it adds is seen.
-        journal.add([replace(journal.child(0), number=5, state="sampled", reward=None, result=None)])
+        journal.commit_ask([untrained(journal.child(0), 5)])
         assert len(run(capfd, "list", tmp_path).splitlines()) == 7
 
 
 KILLED = """
 import os, pathlib, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_results import sampled
 sampled(pathlib.Path({folder!r}), 5)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -310,7 +326,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_a_killed_search_left_in_its_log_is_read_and_stays_there(tmp_path, request, capfd):
-    code = KILLED.format(tests=str(request.path.parent), folder=str(tmp_path))
+    code = KILLED.format(tests=list(map(str, request.path.parents[:2])), folder=str(tmp_path))
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     before = contents(tmp_path)
     assert before["journal.sqlite-wal"]
@@ -345,6 +361,10 @@ def test_what_cannot_be_shown_or_written_is_told_in_one_line(folder, tmp_path, c
         (["show", folder, "0", "--picture", tmp_path / "a.png"], "a picture of type svg"),
         (["show", folder, "0", "--picture", tmp_path / "no/a.svg"], "in an existing folder"),
         (["best", folder, "--out", journal], "expected the name of a file of its own"),
+        (
+            ["list", folder, "--sort", "x"],
+            "Expected sort: one of reward, number, parameters, mult_adds. Received: x",
+        ),
         (["list", folder, "--csv", journal], "expected the name of a file of its own"),
         (["list", folder, "--json", journal], "expected the name of a file of its own"),
     ]:
@@ -367,7 +387,6 @@ def test_a_search_without_a_trained_child_has_no_best(tmp_path, capfd):
         (["unknown"], "expected the options of this command. Received: unknown"),
         (["--data", "digits", "best", "folder"], "Received: best folder"),
         (["list", "folder", "--top", "0"], "--top: expected an int of at least 1 or none"),
-        (["list", "folder", "--sort", "x"], "--sort: expected one of reward, number, parameters"),
         (["show", "folder", "-1"], "Expected number: an int of at least 0"),
     ],
 )

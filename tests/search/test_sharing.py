@@ -1,22 +1,25 @@
-from contextlib import closing
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR
-from nasnet_zoo.search import RegularizedEvolution, SearchSpace
-from nasnet_zoo.search.child import Child, Images
-from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.search import Here, run_search
-from nasnet_zoo.search.settings import Budget
-from nasnet_zoo.search.sharing import SharedWeights, Sharing, _cosine
+from nasnet_zoo.search import (
+    Budget,
+    Journal,
+    NASNetSpace,
+    RegularizedEvolution,
+    Serial,
+    Synchronous,
+    run_search,
+)
+from nasnet_zoo.search.nasnet.child import Child, Images
+from nasnet_zoo.search.nasnet.sharing import SharedEvaluator, SharedWeights, _cosine
 
 pytestmark = pytest.mark.tensorflow
 
 OPERATIONS = ("identity", "conv_1x1", "conv_3x3")
-SPACE = SearchSpace(2, OPERATIONS, ("add",), cells=1)
+SPACE = NASNetSpace(2, OPERATIONS, ("add",), cells=1)
 BUDGET = Budget(filters=3, stem_filters=3, steps=4, batch_size=8, learning_rate=0.03)
 SHAPE = (8, 8, 1)
 
@@ -26,8 +29,8 @@ def batch(seed, count=8):
     return rng.normal(size=(count, *SHAPE)).astype("float32"), rng.integers(0, 3, count, np.int32)
 
 
-def genotype(*tokens):
-    return SPACE.genotype(tokens)
+def genotype(*actions):
+    return SPACE.genotype(actions)
 
 
 FIRST = genotype(0, 0, 1, 0, 0, 0, 1, 0, 2, 0)
@@ -94,14 +97,13 @@ def easy_images():
 
 def search(path, children):
     """A search of four children a minibatch by new objects; its records and weights."""
-    space = SearchSpace(1, ("conv_1x1", "conv_3x3"), ("add",), cells=1)
+    space = NASNetSpace(1, ("conv_1x1", "conv_3x3"), ("add",), cells=1)
     shared = SharedWeights(SHAPE, 2, BUDGET)
-    evolution = RegularizedEvolution(space, population=8, sample=2)
-    policy = Sharing(evolution, space, shared, easy_images(), steps=16)
-    with closing(Journal(path, {})) as journal:
-        judges = Here(policy.judge)
-        records = run_search(policy, space, judges, journal, children, minibatch=4, remember=False)
-        return records, journal.told(), shared.weights
+    policy = RegularizedEvolution(space, population=8, sample=2)
+    executor = Serial(SharedEvaluator(space, shared, easy_images(), steps=16))
+    with Journal(path, {}) as journal:
+        records = run_search(policy, space, executor, journal, children, Synchronous(4), remember=False)
+        return records, journal.minibatches(), shared.weights
 
 
 @pytest.fixture(scope="module")
@@ -116,22 +118,42 @@ def test_weights_and_policy_learn_in_turn(searched):
     # What the policy learnt from are the children of all rounds.
     assert told[-1]["population"] == pytest.approx(rewards[1:].mean())
     # A child that comes again is judged again, by other weights.
-    rounds = {}
+    versions = {}
     for record in records:
         if record.same_as is None:
-            rounds.setdefault(record.canonical, set()).add(record.round)
-    assert max(map(len, rounds.values())) > 1
+            versions.setdefault(record.key, set()).add(record.version)
+    assert max(map(len, versions.values())) > 1
 
 
 def test_a_stopped_search_by_shared_weights_goes_on_as_if_it_was_not(searched, tmp_path):
     whole, _, weights = searched
     search(tmp_path / "parts.sqlite", 4)
     parts, _, weights_of_parts = search(tmp_path / "parts.sqlite", 12)
-    assert [(r.tokens, r.reward) for r in parts] == [(r.tokens, r.reward) for r in whole]
+    assert [(r.actions, r.reward) for r in parts] == [(r.actions, r.reward) for r in whole]
+    np.testing.assert_array_equal(weights_of_parts, weights)
+
+
+def test_a_search_that_was_stopped_within_a_minibatch_uses_the_same_images_again(searched, tmp_path):
+    """The images of a minibatch's rewards are drawn when the policy is asked."""
+
+    class Stopped(SharedEvaluator):
+        def evaluate(self, trial):
+            if trial.number in (5, 6, 7):
+                raise KeyboardInterrupt
+            return super().evaluate(trial)
+
+    space = NASNetSpace(1, ("conv_1x1", "conv_3x3"), ("add",), cells=1)
+    shared = SharedWeights(SHAPE, 2, BUDGET)
+    stopped = Serial(Stopped(space, shared, easy_images(), steps=16))
+    policy = RegularizedEvolution(space, population=8, sample=2)
+    with Journal(tmp_path / "j.sqlite", {}) as journal, pytest.raises(KeyboardInterrupt):
+        run_search(policy, space, stopped, journal, 12, Synchronous(4), remember=False)
+    (whole, _, weights), (parts, _, weights_of_parts) = searched, search(tmp_path / "j.sqlite", 12)
+    assert [(r.actions, r.reward) for r in parts] == [(r.actions, r.reward) for r in whole]
     np.testing.assert_array_equal(weights_of_parts, weights)
 
 
 def test_the_learning_rate_falls_in_periods_of_10_20_40_minibatches():
-    found = [_cosine(rounds) for rounds in (0, 5, 10, 20, 30, 50, 70)]
+    found = [_cosine(minibatches) for minibatches in (0, 5, 10, 20, 30, 50, 70)]
     assert found == pytest.approx([1, 0.51, 1, 0.51, 1, 0.51, 1])
     assert _cosine(10 - 1e-9) == pytest.approx(0.02)

@@ -15,8 +15,8 @@ from nasnet_zoo.cells import (
     Genotype,
     cell_graph,
 )
-from nasnet_zoo.search import SearchSpace
-from nasnet_zoo.search.space import MOST_BLOCKS
+from nasnet_zoo.search import NASNetSpace
+from nasnet_zoo.search.nasnet.space import MOST_BLOCKS
 
 # A chi-square statistic of k degrees of freedom has mean k and variance 2k; beyond six standard
 # deviations a uniform draw is refuted.
@@ -29,32 +29,33 @@ def _is_uniform(counts):
     return ((counts - expected) ** 2 / expected).sum() < degrees + 6 * np.sqrt(2 * degrees)
 
 
+def sampled(space, seed, count):
+    rng = np.random.default_rng(seed)
+    return np.array([space.sample(rng) for _ in range(count)])
+
+
 def test_the_papers_space():
-    space = SearchSpace()
+    space = NASNetSpace()
     # 2 cells of 5 blocks, 5 choices each; 13 operations and 2 combinations.
-    assert (len(space.kinds), len(SEARCH_OPERATIONS), len(SEARCH_COMBINATIONS)) == (50, 13, 2)
+    assert (len(space.steps), len(SEARCH_OPERATIONS), len(SEARCH_COMBINATIONS)) == (50, 13, 2)
     assert space.choices[:10] == (2, 2, 13, 13, 2, 3, 3, 13, 13, 2)
     states = (2 * 3 * 4 * 5 * 6) ** 2
     assert space.size == (states * 13**10 * 2**5) ** 2
 
 
 def test_every_choice_is_uniform_and_a_seed_fixes_it():
-    space = SearchSpace()
-    drawn = space.sample(np.random.default_rng(0), 4000)
+    space = NASNetSpace()
+    drawn = sampled(space, 0, 4000)
     for column, choices in zip(drawn.T, space.choices, strict=True):
         assert _is_uniform(np.bincount(column, minlength=choices))
     pairs = drawn[:, 5] * 3 + drawn[:, 6]
     assert _is_uniform(np.bincount(pairs, minlength=9))
-    assert np.array_equal(drawn, space.sample(np.random.default_rng(0), 4000))
-    assert not np.array_equal(drawn, space.sample(np.random.default_rng(1), 4000))
-
-
-def test_the_bound_refutes_a_biased_draw():
-    assert not _is_uniform([400, 300, 300])
+    assert np.array_equal(drawn, sampled(space, 0, 4000))
+    assert not np.array_equal(drawn, sampled(space, 1, 4000))
 
 
 spaces = st.builds(
-    SearchSpace,
+    NASNetSpace,
     blocks=st.integers(1, 5),
     operations=st.sets(st.sampled_from(sorted(OPERATIONS)), min_size=1).map(sorted),
     combinations=st.sets(st.sampled_from(sorted(COMBINATIONS)), min_size=1).map(sorted),
@@ -63,11 +64,32 @@ spaces = st.builds(
 
 
 @given(spaces, st.integers(0, 2**32))
-def test_tokens_and_genotypes_are_one_to_one(space, seed):
-    tokens = space.sample(np.random.default_rng(seed), 1)[0]
-    genotype = space.genotype(tokens, "drawn")
+def test_a_mutation_changes_one_action_and_json_brings_a_child_back(space, seed):
+    if max(space.choices) == 1:
+        return
+    rng = np.random.default_rng(seed)
+    actions = space.sample(rng)
+    mutant = space.mutate(actions, rng)
+    assert space.check(mutant) == mutant
+    assert sum(a != b for a, b in zip(actions, mutant, strict=True)) == 1
+    genotype = space.decode(actions)
+    assert space.key(space.from_json(space.to_json(genotype))) == space.key(genotype)
+    shares = {"normal": 0.0, "reduction": 0.0}
+    for name, share in space.features(genotype).items():
+        shares[name.split()[0]] += share
+    assert list(shares.values()) == pytest.approx([1.0, 1.0])
+
+
+def test_the_bound_refutes_a_biased_draw():
+    assert not _is_uniform([400, 300, 300])
+
+
+@given(spaces, st.integers(0, 2**32))
+def test_actions_and_genotypes_are_one_to_one(space, seed):
+    actions = space.sample(np.random.default_rng(seed))
+    genotype = space.genotype(actions, "drawn")
     assert Genotype.from_json(genotype.to_json()) == genotype
-    np.testing.assert_array_equal(space.tokens(genotype), tokens)
+    assert space.actions(genotype) == actions
     assert (space.cells == 2) or genotype.normal == genotype.reduction
     for cell in (genotype.normal, genotype.reduction):
         read = {state for block in cell.blocks for state in block.inputs}
@@ -75,7 +97,7 @@ def test_tokens_and_genotypes_are_one_to_one(space, seed):
 
 
 def _reordered(blocks, rng):
-    """A cell of tokens with its blocks in another order and sides exchanged."""
+    """A cell of actions with its blocks in another order and sides exchanged."""
     order, waiting = [], set(range(len(blocks)))
     while waiting:
         ready = [k for k in sorted(waiting) if not {s - 2 for s in blocks[k][:2]} & waiting]
@@ -97,14 +119,17 @@ def _reordered(blocks, rng):
 @given(st.integers(0, 2**32), st.integers(1, 4))
 def test_encodings_of_one_child_have_one_canonical_form(seed, blocks):
     rng = np.random.default_rng(seed)
-    space = SearchSpace(blocks=blocks)
-    tokens = space.sample(rng, 1)[0]
-    cells = tokens.reshape(2, blocks, 5).tolist()
+    space = NASNetSpace(blocks=blocks)
+    actions = space.sample(rng)
+    cells = np.array(actions).reshape(2, blocks, 5).tolist()
     other = np.array([_reordered(cell, rng) for cell in cells]).ravel()
-    canonical = space.canonical(tokens)
+    canonical = space.canonical(actions)
     assert space.canonical(other) == canonical == space.canonical(canonical)
+    # So are their keys and what the search makes of them.
+    assert space.decode(other) == space.decode(actions)
+    assert space.key(space.genotype(other)) == space.key(space.decode(actions)) == str(list(canonical))
     # The canonical form is the same child: the same paths, each read as often.
-    assert _shape(space.genotype(tokens)) == _shape(space.genotype(canonical))
+    assert _shape(space.genotype(actions)) == _shape(space.genotype(canonical))
 
 
 def _shape(genotype):
@@ -125,7 +150,7 @@ def _shape(genotype):
 
 
 def _enumerated(blocks):
-    """The least tokens of a cell by definition: of all orders of its blocks, the lesser side first."""
+    """The least actions of a cell by definition: of all orders of its blocks, the lesser side first."""
     found = []
     for order in itertools.permutations(range(len(blocks))):
         place = {old: new for new, old in enumerate(order)}
@@ -153,7 +178,7 @@ def twin_cells(draw):
 
 def _canonical(cell):
     names = ("identity", "sep_3x3", "max_3x3")
-    return SearchSpace(len(cell), names, cells=1).canonical(np.array(cell).ravel())
+    return NASNetSpace(len(cell), names, cells=1).canonical(np.array(cell).ravel())
 
 
 @given(twin_cells(), twin_cells())
@@ -186,16 +211,16 @@ def test_the_largest_cells_have_one_canonical_form_too(cell):
 
 
 def test_different_children_have_different_canonical_forms():
-    space = SearchSpace(blocks=1, operations=("identity", "sep_3x3"), combinations=("add",), cells=1)
-    forms = {space.canonical(tokens) for tokens in itertools.product(*map(range, space.choices))}
+    space = NASNetSpace(blocks=1, operations=("identity", "sep_3x3"), combinations=("add",), cells=1)
+    forms = {space.canonical(actions) for actions in itertools.product(*map(range, space.choices))}
     # Unordered pairs, with repetition, out of 2 states x 2 operations.
     assert (space.size, len(forms)) == (16, 10)
 
 
 def test_any_child_is_a_cell_that_can_be_built():
-    space = SearchSpace()
-    for tokens in space.sample(np.random.default_rng(0), 50):
-        genotype = space.genotype(tokens)
+    space = NASNetSpace()
+    for actions in sampled(space, 0, 50):
+        genotype = space.genotype(actions)
         for cell, stride in ((genotype.normal, 1), (genotype.reduction, 2)):
             graph = cell_graph(cell, 4, stride, (8, 8), (1, 1))
             (shape,) = graph.output_shapes([(16, 16, 8)] * 2)
@@ -218,18 +243,18 @@ def test_any_child_is_a_cell_that_can_be_built():
 )
 def test_what_is_not_a_space_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        SearchSpace(**arguments)
+        NASNetSpace(**arguments)
 
 
-@pytest.mark.parametrize("tokens", [[0] * 49, [0.0] * 50, [2] + [0] * 49, [-1] + [0] * 49])
-def test_what_is_no_child_is_refused(tokens):
+@pytest.mark.parametrize("actions", [[0] * 49, [0.0] * 50, [2] + [0] * 49, [-1] + [0] * 49])
+def test_what_is_no_child_is_refused(actions):
     with pytest.raises(ValueError, match="Expected 50 ints from 0 to below"):
-        SearchSpace().genotype(tokens)
+        NASNetSpace().genotype(actions)
 
 
 def test_a_genotype_of_another_space_is_refused():
     # NASNet-A's normal cell gives out h_{i-1} too.
     with pytest.raises(ValueError, match="no block reads"):
-        SearchSpace().tokens(NASNET_A)
-    with pytest.raises(ValueError, match="Expected a genotype of SearchSpace"):
-        SearchSpace(operations=("identity",)).tokens(NASNET_A)
+        NASNetSpace().actions(NASNET_A)
+    with pytest.raises(ValueError, match="Expected a genotype of NASNetSpace"):
+        NASNetSpace(operations=("identity",)).actions(NASNET_A)

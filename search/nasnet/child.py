@@ -1,4 +1,4 @@
-"""Training children from scratch, fast: a network's graph of primitives on one flat weight vector.
+"""The fast child: a network's graph of primitives on one flat weight vector, trained from scratch.
 
 A Keras model per child spends more time on being built and traced than on training. Here the same
 graph (`nasnet_zoo.architecture.network_graph`) and the same primitives become one TensorFlow function:
@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
-from nasnet_zoo.architecture import network_graph
+from nasnet_zoo.architecture import Architecture, architecture_cost, network_graph
 from nasnet_zoo.cells import CIFAR, Genotype, Graph, Hyperparameters
 from nasnet_zoo.cells.layers import run_graph
 from nasnet_zoo.cells.primitives import Shape, Weight
-from nasnet_zoo.checking import Share, check
+from nasnet_zoo.data.resizing import normalize
+from nasnet_zoo.search.evaluator import Evaluator, Result, Trial
 
 from .settings import Budget
 
@@ -120,7 +122,10 @@ def _parts(vector: tf.Tensor, specs: list[Weight]) -> list[tf.Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images that children are trained and evaluated on: float32 in [-1, 1], with int32 labels."""
+    """Images that children are trained and evaluated on, with int32 labels.
+
+    They are uint8 pixels, or float32 in [-1, 1]: resized images, whose pixels are no integers.
+    """
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -129,114 +134,86 @@ class Images:
     classes: int
 
 
-class ChildError(Exception):
-    """A child cannot be trained, for the reason that the message gives.
-
-    Functions that train children raise it. Its child fails and the search goes on; any other error
-    is one of the program and ends the search.
-    """
+# What a network reads for each value of a pixel. A table, since a compiled division rounds otherwise.
+_PIXELS = normalize(np.arange(256, dtype=np.uint8)).numpy()
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The result of a child's training.
-
-    Args:
-        rewards: Accuracy on the held-out images at each evaluation, in [0, 1].
-        losses: Mean training loss between evaluations.
-        failed: Whether the loss or a weight became infinite or NaN. The reward is then 0.
-        stopped: Whether the training was stopped early.
-
-    Raises:
-        ValueError: If a reward is not in [0, 1].
-    """
-
-    rewards: tuple[Share, ...]
-    losses: tuple[float, ...]
-    failed: bool = False
-    stopped: bool = False
-
-    def __post_init__(self) -> None:
-        check("rewards", self.rewards, tuple[Share, ...])
-
-    @property
-    def reward(self) -> float:
-        """The last accuracy on the held-out images."""
-        return 0.0 if self.failed or not self.rewards else self.rewards[-1]
+def network_inputs(images: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
+    """What a network reads of images: float32 in [-1, 1]."""
+    if images.dtype != np.uint8:
+        return images
+    if isinstance(images, np.ndarray):
+        return _PIXELS[images]
+    return tf.gather(tf.constant(_PIXELS), tf.cast(images, tf.int32))
 
 
-def train_child(
-    genotype: Genotype,
-    images: Images,
-    budget: Budget,
-    seed: int = 0,
-    thresholds: Sequence[float] = (),
-) -> Trained:
-    """Train a child from scratch and evaluate it on the held-out images.
+class FastChild(Evaluator[Genotype]):
+    """Trains a child from scratch; its reward is its accuracy on the held-out images.
+
+    It is sent to workers as a graph of primitives, plain data, so a worker needs to know nothing of the
+    registries of operations.
 
     Args:
-        genotype: Genotype of the child.
         images: Images to train and to evaluate on.
-        budget: Training of the child.
-        seed: Seed of the weights and of the order of the images.
-        thresholds: Least reward at each evaluation; below it the training stops.
-
-    Raises:
-        ChildError: If the images are too small for it.
+        budget: Training of a child.
     """
-    return train_graph(child_graph(genotype, images, budget), images, budget, seed, thresholds)
 
+    def __init__(self, images: Images, budget: Budget) -> None:
+        self.images, self.budget = images, budget
 
-def child_graph(genotype: Genotype, images: Images, budget: Budget) -> Graph:
-    """The network of a child, from images to logits.
+    def setup(self) -> None:
+        """Share a GPU with the children of other workers, and say nothing of what is traced."""
+        # TensorFlow warns of functions that are traced again: here every child is another one.
+        tf.get_logger().setLevel("ERROR")
+        for device in tf.config.list_physical_devices("GPU"):
+            with suppress(RuntimeError):  # it is in use already
+                tf.config.experimental.set_memory_growth(device, True)
 
-    It is plain data: a process that trains it needs to know nothing of the registries of operations.
-    """
-    _, size, _, channels = images.train_images.shape
-    return network_graph(budget.architecture(genotype, size, channels), images.classes)
+    def architecture(self, genotype: Genotype) -> Architecture:
+        """The network of a child."""
+        _, size, _, channels = self.images.train_images.shape
+        return self.budget.architecture(genotype, size, channels)
 
+    def prepare(self, architecture: Genotype) -> Graph:
+        """Return the network of a child, from images to logits."""
+        return network_graph(self.architecture(architecture), self.images.classes)
 
-def train_graph(
-    graph: Graph,
-    images: Images,
-    budget: Budget,
-    seed: int = 0,
-    thresholds: Sequence[float] = (),
-) -> Trained:
-    """Train a network as `train_child` does.
+    def cost(self, architecture: Genotype) -> dict[str, float]:
+        """Return the numbers of trainable parameters and of multiply-adds on one image."""
+        cost = architecture_cost(self.architecture(architecture), self.images.classes)
+        return {"parameters": cost.parameters, "mult_adds": cost.mult_adds}
 
-    Args:
-        graph: Network, see `child_graph`.
-        images: See `train_child`.
-        budget: See `train_child`.
-        seed: See `train_child`.
-        thresholds: See `train_child`.
+    def evaluate(self, trial: Trial) -> Result:
+        """Train the network and evaluate it.
 
-    Raises:
-        ChildError: If the images are too small for the network.
-    """
-    for state, shape in graph.shapes([images.train_images.shape[1:]]).items():
-        if min(size or 0 for size in shape) < 1:
-            raise ChildError(f"the images are too small: {state} has the shape {shape}")
-    child = Child(graph, images.train_images.shape[1:], CIFAR, seed)
-    run = _Run(child, images, budget)
-    rng = np.random.default_rng(seed)
-    count = len(images.train_labels)
-    epochs = -(-budget.steps * budget.batch_size // count)
-    order = np.concatenate([rng.permutation(count) for _ in range(epochs)])
-    batches = order[: budget.steps * budget.batch_size].reshape(budget.steps, budget.batch_size)
-    bounds = np.linspace(0, budget.steps, budget.evaluations + 1).round().astype(int)
-    rewards: list[float] = []
-    losses: list[float] = []
-    for part, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        steps = tf.constant(batches[start:stop], tf.int32)
-        losses.append(float(run.train(steps, tf.constant(start, tf.int32))))
-        if not math.isfinite(losses[-1]) or not bool(run.is_finite()):
-            return Trained(tuple(rewards), tuple(losses), failed=True)
-        rewards.append(run.accuracy())
-        if part < len(thresholds) and rewards[-1] < thresholds[part] and stop < budget.steps:
-            return Trained(tuple(rewards), tuple(losses), stopped=True)
-    return Trained(tuple(rewards), tuple(losses))
+        Raises:
+            ValueError: If the images are too small for the network.
+        """
+        graph, images, budget = trial.child, self.images, self.budget
+        shape = images.train_images.shape[1:]
+        for state, found in graph.shapes([shape]).items():
+            if min(size or 0 for size in found) < 1:
+                raise ValueError(f"the images are too small: {state} has the shape {found}")
+        run = _Run(Child(graph, shape, CIFAR, trial.seed), images, budget)
+        rng = np.random.default_rng(trial.seed)
+        count = len(images.train_labels)
+        epochs = -(-budget.steps * budget.batch_size // count)
+        order = np.concatenate([rng.permutation(count) for _ in range(epochs)])
+        batches = order[: budget.steps * budget.batch_size].reshape(budget.steps, budget.batch_size)
+        bounds = np.linspace(0, budget.steps, budget.evaluations + 1).round().astype(int)
+        curve: list[float] = []
+        losses: list[float] = []
+        status: Literal["finished", "stopped"] = "finished"
+        for start, stop in itertools.pairwise(bounds):
+            steps = tf.constant(batches[start:stop], tf.int32)
+            losses.append(float(run.train(steps, tf.constant(start, tf.int32))))
+            if not math.isfinite(losses[-1]) or not bool(run.is_finite()):
+                return Result.failed("diverged", curve=tuple(curve), metrics={"losses": losses})
+            curve.append(run.accuracy())
+            if trial.stops(curve) and stop < budget.steps:
+                status = "stopped"
+                break
+        return Result(curve[-1], tuple(curve), status, metrics={"losses": losses})
 
 
 class _Run:
@@ -264,8 +241,9 @@ class _Run:
         def step(k: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             done = tf.cast(first + k, tf.float32) / self._budget.steps
             rate = self._budget.learning_rate * 0.5 * (1.0 + tf.cos(math.pi * done))
-            images, labels = tf.gather(self._images, batches[k]), tf.gather(self._labels, batches[k])
-            return k + 1, total + self._child.step(images, labels, rate, self._budget)
+            pixels, labels = tf.gather(self._images, batches[k]), tf.gather(self._labels, batches[k])
+            loss = self._child.step(network_inputs(pixels), labels, rate, self._budget)
+            return k + 1, total + loss
 
         _, total = tf.while_loop(lambda k, _: k < steps, step, (0, 0.0))
         return total / tf.cast(steps, tf.float32)
@@ -280,7 +258,7 @@ class _Run:
         """On the held-out images."""
         images, labels = self._held_out
         named = [
-            self._name(tf.constant(images[start : start + _BATCH])).numpy()
+            self._name(tf.constant(network_inputs(images[start : start + _BATCH]))).numpy()
             for start in range(0, len(labels), _BATCH)
         ]
         return float(np.mean(np.concatenate(named) == labels))

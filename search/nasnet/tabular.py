@@ -9,37 +9,36 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nasnet_zoo.cells import Genotype
 from nasnet_zoo.files import replacing
+from nasnet_zoo.search.evaluator import Evaluator, Result, Trial
+from nasnet_zoo.search.journal import Record
 
-from .child import Trained
-from .journal import Record
-from .search import Job
-from .space import SearchSpace, Tokens
+from .space import NASNetSpace
 
 _SHIPPED = Path(__file__).with_name("tabular.npz")
-_COLUMNS = ("tokens", "rewards", "losses", "parameters", "mult_adds", "seconds")
+_COLUMNS = ("actions", "rewards", "losses", "parameters", "mult_adds", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
-class TabularBenchmark:
+class TabularBenchmark(Evaluator[Genotype]):
     """Results of all children of a space, by canonical form.
 
-    It replaces the training of children: called with a job, it returns the result of `train_child` with
-    the seed of the table::
+    It is an evaluator that looks up what `FastChild` would find with the seed of the table::
 
         table = TabularBenchmark.load()
-        records = run_search(PPO(table.space), table.space, Here(table), journal, children=300)
+        records = run_search(PPO(table.space), table.space, Serial(table), journal, children=300)
 
     Args:
         space: Search space of the table.
-        tokens: int32 (children, tokens), canonical.
+        actions: int32 (children, actions), canonical.
         rewards: float32 (children, evaluations), accuracy at each evaluation; 0 where it failed.
         losses: float32 (children, evaluations), mean training loss up to each evaluation since the one
             before; not finite where it failed.
@@ -52,8 +51,8 @@ class TabularBenchmark:
         ValueError: If the columns do not fit each other or the space.
     """
 
-    space: SearchSpace
-    tokens: Tokens
+    space: NASNetSpace
+    actions: np.ndarray
     rewards: np.ndarray
     losses: np.ndarray
     parameters: np.ndarray
@@ -62,10 +61,10 @@ class TabularBenchmark:
     about: dict[str, Any]
 
     def __post_init__(self) -> None:
-        children = len(self.tokens)
+        children = len(self.actions)
         curves = (children, *self.rewards.shape[1:2])
         shapes = {
-            "tokens": (children, len(self.space.choices)),
+            "actions": (children, len(self.space.choices)),
             "rewards": curves,
             "losses": curves,
         }
@@ -75,40 +74,37 @@ class TabularBenchmark:
                 raise ValueError(f"Expected {name} of the shape {expected}. Received: {found}")
         if not ((self.rewards >= 0) & (self.rewards <= 1)).all():
             raise ValueError(f"Expected rewards in [0, 1]. Received: up to {self.rewards.max()}")
-        for child in self.tokens:
+        for child in self.actions:
             self.space.check(child)
-        rows = {tuple(child): row for row, child in enumerate(self.tokens.tolist())}
+        rows = {tuple(child): row for row, child in enumerate(self.actions.tolist())}
         object.__setattr__(self, "_rows", rows)
 
     @classmethod
     def of(
-        cls, space: SearchSpace, records: Iterable[Record], about: dict[str, Any]
+        cls, space: NASNetSpace, records: Iterable[Record], about: dict[str, Any]
     ) -> TabularBenchmark:
         """The table of a journal's children.
 
-        Those that have the reward of another are left out, and those whose worker died.
+        Those that have the reward of another are left out, and those whose worker was lost.
         """
         trained = [
             record
             for record in records
-            if record.reward is not None and record.same_as is None and not record.worker_died
+            if record.same_as is None and record.state not in ("asked", "lost")
         ]
-        results = [record.result or {} for record in trained]
-        evaluations = max(len(result.get("rewards", ())) for result in results)
+        evaluations = max(len(record.curve) for record in trained)
 
-        def curves(name: str, missing: float) -> np.ndarray:
-            rows = [
-                [*result.get(name, ()), *[missing] * evaluations][:evaluations] for result in results
-            ]
+        def padded(curves: Iterable[Sequence[float]], missing: float) -> np.ndarray:
+            rows = [[*curve, *[missing] * evaluations][:evaluations] for curve in curves]
             return np.array(rows, np.float32)
 
         return cls(
             space,
-            np.array([record.canonical for record in trained], np.int32),
-            curves("rewards", 0.0),
-            curves("losses", np.inf),
-            np.array([record.parameters for record in trained], np.int64),
-            np.array([record.mult_adds for record in trained], np.int64),
+            np.array([json.loads(record.key) for record in trained], np.int32),
+            padded((record.curve for record in trained), 0.0),
+            padded((record.metrics.get("losses", ()) for record in trained), np.inf),
+            np.array([record.costs["parameters"] for record in trained], np.int64),
+            np.array([record.costs["mult_adds"] for record in trained], np.int64),
             np.array([record.seconds for record in trained], np.float32),
             about,
         )
@@ -124,7 +120,7 @@ class TabularBenchmark:
         path = _SHIPPED if path is None else Path(path)
         try:
             with np.load(path, allow_pickle=False) as file:
-                space = SearchSpace(**json.loads(str(file["space"])))
+                space = NASNetSpace(**json.loads(str(file["space"])))
                 columns = {name: file[name] for name in _COLUMNS}
                 return cls(space, about=json.loads(str(file["about"])), **columns)
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
@@ -138,30 +134,41 @@ class TabularBenchmark:
         with replacing(path) as temporary:
             np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
-    def row(self, tokens: Tokens) -> int:
+    def row(self, actions: Sequence[int]) -> int:
         """The row of a child.
 
         Raises:
             ValueError: If it is not in the table.
         """
-        canonical = self.space.canonical(tokens)
+        canonical = self.space.canonical(actions)
         row = self._rows.get(canonical)  # type: ignore[attr-defined]
         if row is None:
             raise ValueError(f"Expected a child of the table. Received: {canonical}")
         return row
 
-    def __call__(self, job: Job) -> Trained:
-        """Return the result of a child. The seed of the job is ignored.
+    def cost(self, architecture: Genotype) -> dict[str, float]:
+        """Return the numbers of trainable parameters and of multiply-adds on one image."""
+        row = self.row(self.space.actions(architecture))
+        return {"parameters": int(self.parameters[row]), "mult_adds": int(self.mult_adds[row])}
+
+    def prepare(self, architecture: Genotype) -> int:
+        """Return the row of a child.
 
         Raises:
             ValueError: If it is not in the table.
         """
-        row = self.row(self.space.tokens(job.genotype))
-        rewards, losses = self.rewards[row].tolist(), self.losses[row].tolist()
-        for part, least in enumerate(job.thresholds[: len(rewards) - 1], 1):
-            if rewards[part - 1] < least:
-                return Trained(tuple(rewards[:part]), tuple(losses[:part]), stopped=True)
-        return Trained(tuple(rewards), tuple(losses), failed=not np.isfinite(losses).all())
+        return self.row(self.space.actions(architecture))
+
+    def evaluate(self, trial: Trial) -> Result:
+        """Return the result of a child. The seed of the trial is ignored."""
+        rewards, losses = self.rewards[trial.child].tolist(), self.losses[trial.child].tolist()
+        if not np.isfinite(losses).all():
+            return Result.failed("diverged", curve=rewards, metrics={"losses": losses})
+        for stop in range(1, len(rewards)):
+            if trial.stops(rewards[:stop]):
+                losses = losses[:stop]
+                return Result(rewards[stop - 1], rewards[:stop], "stopped", metrics={"losses": losses})
+        return Result(rewards[-1], rewards, metrics={"losses": losses})
 
     @property
     def final(self) -> np.ndarray:

@@ -2,13 +2,15 @@
 
 A child is not trained from scratch but takes its part of the shared weights. These and the policy
 are trained in turn, so a whole search costs about as much as a few children do. What is saved is
-paid for with the ranking: see ``docs/search-benchmarks.md``. `Sharing` makes it a search like others:
+paid for with the ranking: see ``docs/search-benchmarks.md``. `SharedEvaluator` makes it a search like
+others:
 
-    policy = Sharing(PPO(space), space, SharedWeights(shape, classes, budget), images, steps=100)
-    run_search(policy, space, Here(policy.judge), journal, children=3000, remember=False)
+    shared = SharedWeights(shape, classes, budget)
+    evaluator = SharedEvaluator(space, shared, images, steps=100)
+    run_search(PPO(space), space, Serial(evaluator), journal, children=3000, remember=False)
 
 Every step has another child, and tracing one takes longer than several eager steps, so here the
-children of `nasnet_zoo.search.child` run eagerly.
+children of `nasnet_zoo.search.nasnet.child` run eagerly.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ from nasnet_zoo.cells import CIFAR, Genotype, Graph
 from nasnet_zoo.cells.primitives import Shape
 from nasnet_zoo.checking import PositiveInt, Seed, checked
 from nasnet_zoo.files import parse_json
+from nasnet_zoo.search.evaluator import Evaluator, Result, Trial
+from nasnet_zoo.search.policies import Policy, check_state, count_of
 
-from .child import Child, Images, Trained
-from .policies import Policy, check_state, count_of
-from .search import Job
+from .child import Child, FastChild, Images, network_inputs
 from .settings import Budget
-from .space import SearchSpace, Tokens
+from .space import NASNetSpace
 
 
 class SharedWeights:
@@ -146,15 +148,14 @@ def _owners(graph: Graph, image_shape: Shape) -> Iterator[tuple[str, int]]:
                 yield repr(owner), math.prod(weight.shape)
 
 
-class Sharing:
-    """A policy and the shared weights that evaluate its children, trained in turn (section 2.2).
+class SharedEvaluator(Evaluator[Genotype]):
+    """Evaluates children with shared weights, which are trained before each minibatch (section 2.2).
 
-    It is itself a policy, for `run_search`: asked for a minibatch, it first trains the shared weights
-    with children of the policy, one for each step. Its state holds the weights, so that a search goes
-    on exactly where it was. Rewards hold for their minibatch only: ``remember=False``.
+    Before the policy is asked for a minibatch, the shared weights are trained with other children
+    of the policy, one for each step. Rewards hold for their minibatch only: ``remember=False``. The
+    weights are in the process of the search, so children are evaluated there.
 
     Args:
-        policy: Policy that draws the children. `RandomSearch` trains the shared weights uniformly.
         space: Search space.
         shared: Shared weights.
         images: Images to train the weights on and, held out, the policy.
@@ -165,11 +166,12 @@ class Sharing:
         seed: Seed of the batches.
     """
 
+    serial_only = True
+
     @checked
     def __init__(
         self,
-        policy: Policy,
-        space: SearchSpace,
+        space: NASNetSpace,
         shared: SharedWeights,
         images: Images,
         steps: PositiveInt,
@@ -177,60 +179,53 @@ class Sharing:
         seed: Seed = 0,
     ) -> None:
         self.space, self.shared = space, shared
-        self._policy, self._images, self._steps = policy, images, steps
+        self._images, self._steps = images, steps
         self._evaluation_images, self._seed = evaluation_images, seed
-        self._rounds = 0
+        self._minibatches = 0
         self._batch = np.zeros(0, np.int64)
 
-    def ask(self, count: int) -> Tokens:
-        """Train the shared weights, then ask the policy for children."""
-        rng = np.random.default_rng([self._seed, self._rounds])
+    def before_ask(self, policy: Policy) -> None:
+        """Train the shared weights with children of the policy; draw the images of the rewards."""
+        rng = np.random.default_rng([self._seed, self._minibatches])
         images, budget = self._images, self.shared.budget
-        for step, tokens in enumerate(self._policy.ask(self._steps)):
-            rate = budget.learning_rate * _cosine(self._rounds + step / self._steps)
+        for step, proposal in enumerate(policy.ask(self._steps)):
+            rate = budget.learning_rate * _cosine(self._minibatches + step / self._steps)
             chosen = rng.integers(len(images.train_labels), size=budget.batch_size)
-            batch = images.train_images[chosen], images.train_labels[chosen]
-            self.shared.train(self._genotype(tokens), *batch, rate)
+            batch = network_inputs(images.train_images[chosen]), images.train_labels[chosen]
+            self.shared.train(self.space.decode(proposal.actions), *batch, rate)
         self._batch = rng.permutation(len(images.held_out_labels))[: self._evaluation_images]
-        self._rounds += 1
-        return self._policy.ask(count)
+        self._minibatches += 1
 
-    def judge(self, job: Job) -> Trained:
-        """What a child of the last minibatch is worth: for `Here`."""
-        batch = self._images.held_out_images[self._batch], self._images.held_out_labels[self._batch]
-        return Trained((self.shared.reward(job.genotype, *batch),), ())
+    def cost(self, architecture: Genotype) -> dict[str, float]:
+        """Return the numbers of trainable parameters and of multiply-adds on one image."""
+        return FastChild(self._images, self.shared.budget).cost(architecture)
 
-    def log_probabilities(self, tokens: Tokens) -> np.ndarray | None:
-        """The policy's."""
-        return self._policy.log_probabilities(tokens)
-
-    def tell(self, tokens: Tokens, rewards: np.ndarray) -> dict[str, float]:
-        """Tell the policy the rewards of its children."""
-        return self._policy.tell(tokens, rewards)
+    def evaluate(self, trial: Trial) -> Result:
+        """Return the accuracy of a child with its part of the shared weights."""
+        images = network_inputs(self._images.held_out_images[self._batch])
+        reward = self.shared.reward(trial.child, images, self._images.held_out_labels[self._batch])
+        return Result(reward, (reward,))
 
     def state(self) -> dict[str, np.ndarray]:
-        """The policy's and the shared weights'."""
-        policy = {f"policy.{name}": value for name, value in self._policy.state().items()}
-        return {**policy, **self.shared.state(), "rounds": np.array(self._rounds)}
+        """The shared weights, the number of minibatches and the images of the rewards."""
+        minibatches = np.array(self._minibatches)
+        return {**self.shared.state(), "minibatches": minibatches, "batch": self._batch}
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
-        prefix = "policy."
-        policy = {n.removeprefix(prefix): array for n, array in state.items() if n.startswith(prefix)}
-        others = {n: array for n, array in state.items() if not n.startswith(prefix)}
-        if not {"owners", "rounds"} <= others.keys():
+        weights = {name: array for name, array in state.items() if name not in ("minibatches", "batch")}
+        if not {"owners", "minibatches", "batch"} <= state.keys():
             raise ValueError(f"Expected arrays of shared weights. Received: {', '.join(state)}")
-        rounds = count_of(others.pop("rounds"), "rounds")
-        self._policy.restore(policy)
-        self.shared.restore(others)
-        self._rounds = rounds
+        batch, images = state["batch"], len(self._images.held_out_labels)
+        if not np.issubdtype(batch.dtype, np.integer) or ((batch < 0) | (batch >= images)).any():
+            raise ValueError(f"Expected a batch of images from 0 to {images - 1}. Received: others")
+        self._minibatches = count_of(state["minibatches"], "minibatches")
+        self.shared.restore(weights)
+        self._batch = batch
 
-    def _genotype(self, tokens: np.ndarray) -> Genotype:
-        return self.space.genotype(self.space.canonical(tokens))
 
-
-def _cosine(rounds: float, period: float = 10.0) -> float:
+def _cosine(minibatches: float, period: float = 10.0) -> float:
     """From 1 down to 1/50 within a period, each twice as long as the one before ([ENAS])."""
-    while rounds >= period:
-        rounds, period = rounds - period, 2.0 * period
-    return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * rounds / period))
+    while minibatches >= period:
+        minibatches, period = minibatches - period, 2.0 * period
+    return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * minibatches / period))

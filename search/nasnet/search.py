@@ -1,0 +1,122 @@
+"""A search for cells on a data set, in a folder: what ``nasnet-zoo search`` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+from rich.console import Console
+
+from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
+from nasnet_zoo.data import ImageData, open_dataset
+from nasnet_zoo.data.arrays import split
+from nasnet_zoo.data.resizing import normalize
+from nasnet_zoo.files import check_ours
+from nasnet_zoo.search.executors.processes import end_if_unguarded
+from nasnet_zoo.search.folder import Retraining, search_folder
+from nasnet_zoo.search.journal import Record
+from nasnet_zoo.search.results import JOURNAL
+from nasnet_zoo.search.settings import ExecutorSettings
+
+from .child import FastChild, Images
+from .settings import Budget, Settings
+from .sharing import SharedEvaluator, SharedWeights
+
+
+@checked
+def search_cells(
+    data: ImageData | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    settings: Settings = Settings(),
+    children: PositiveInt = 300,
+    *,
+    executor: ExecutorSettings = ExecutorSettings(),
+    retrain_best: NonNegativeInt = 0,
+    retrain_budget: Budget | None = None,
+    compare: str | os.PathLike[str] | None = None,
+    tensorboard: bool = False,
+    console: Console | None = None,
+) -> list[Record]:
+    """Search cells for a data set, or continue an earlier search in the same folder.
+
+    It is `nasnet_zoo.search.folder.search_folder` with `NASNetSpace` and `FastChild`.
+
+    Args:
+        data: Data set that fits into memory, see `nasnet_zoo.data.open_dataset`.
+        out: Folder of the search. Created if it does not exist.
+        settings: Settings of the search.
+        children: Number of children to sample in all. A greater number continues a finished search.
+        executor: What trains the children.
+        retrain_best: Number of the best children to retrain after the search ([N]: 250).
+        retrain_budget: Budget of retraining. Default: the budget of the search with four times the
+            steps.
+        compare: Folder of a random search, to compare with in the report.
+        tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``.
+        console: Console to show progress on. Default: standard output.
+
+    Returns:
+        The different children, or the retrained ones if there are any, best first.
+
+    Raises:
+        ValueError: See `search_folder`; or if the data set has too few images.
+        OSError: If ``out`` cannot be written.
+        RuntimeError: See `search_folder`.
+        KeyboardInterrupt: See `search_folder`.
+    """
+    end_if_unguarded()
+    check_ours(out, JOURNAL, "a search")
+    settings.make_policy(settings.space)
+    data = open_dataset(data, settings.image_size, settings.images).in_memory()
+    images = search_images(data, settings.held_out)
+    seen = {
+        "data": data.name,
+        "train_images": len(images.train_labels),
+        "held_out_images": len(images.held_out_labels),
+    }
+    longer = retrain_budget or settings.budget.for_retraining()
+    retraining = {**seen, "image_size": settings.image_size, **dataclasses.asdict(longer)}
+    return search_folder(
+        settings.space,
+        _evaluator(images, settings),
+        out,
+        settings,
+        children,
+        executor=executor,
+        about={**seen, "space.kind": "nasnet"},
+        retraining=Retraining(retrain_best, FastChild(images, longer), retraining),
+        compare=compare,
+        tensorboard=tensorboard,
+        console=console,
+    )
+
+
+def _evaluator(images: Images, settings: Settings) -> FastChild | SharedEvaluator:
+    if settings.shared_steps is None:
+        return FastChild(images, settings.budget)
+    shape = images.train_images.shape[1:]
+    shared = SharedWeights(shape, images.classes, settings.budget, settings.seed)
+    return SharedEvaluator(settings.space, shared, images, settings.shared_steps, seed=settings.seed)
+
+
+def search_images(data: ImageData, held_out: float) -> Images:
+    """Split the training images of a data set for a search; its test images stay unseen.
+
+    Args:
+        data: Data set in memory.
+        held_out: Share of every class that children are evaluated on.
+
+    Raises:
+        ValueError: No class has enough images.
+    """
+    kept, held = split(data.train_labels, held_out)
+    if not len(held) or not len(kept):
+        raise ValueError(
+            f"{data.name}: expected enough images of a class to hold out {held_out:.0%} of them. "
+            f"Received: {np.bincount(data.train_labels).tolist()}"
+        )
+    images = data.train_images
+    if images.dtype != np.uint8:
+        images = normalize(images).numpy()
+    labels = data.train_labels.astype(np.int32)
+    return Images(images[kept], labels[kept], images[held], labels[held], len(data.class_names))
