@@ -30,7 +30,7 @@ POLICIES = {
     "REINFORCE": Reinforce,
     "REINFORCE, tuned": functools.partial(Reinforce, learning_rate=0.03, entropy_weight=0.0001),
     "PPO": PPO,
-    "PPO, tuned": functools.partial(PPO, learning_rate=0.03, entropy_weight=0.0001),
+    "PPO, tuned": functools.partial(PPO, learning_rate=0.03, entropy_weight=0.001),
 }
 # The closed form's rewards differ by more, so the entropy counts for more beside them.
 CLOSED_FORM_POLICIES = {
