@@ -9,7 +9,7 @@ from keras import ops
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, Seed, checked
 
-from .primitives import DropPathVersion, KeepProbability
+from .primitives import DropPathVersion, KeepProbability, replica
 
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
@@ -83,7 +83,13 @@ class ScheduledDropPath(keras.layers.Layer):
         """Advance the step and draw 0 or ``1 / keep`` for each path and sample: (paths, batch)."""
         keep = self.keep_probability()
         self.step.assign(self.step + 1)
-        draws = keras.random.uniform((paths, batch), dtype="float32", seed=self.seed_generator)
+        # Those of the whole batch, of which a replica takes its part.
+        index, replicas = replica()
+        draws = keras.random.uniform(
+            (paths, batch * replicas), dtype="float32", seed=self.seed_generator
+        )
+        if replicas > 1:
+            draws = draws[:, index * batch : (index + 1) * batch]
         return ops.floor(keep + draws) / keep
 
     def call(self, inputs: Any, training: bool | None = False) -> Any:

@@ -340,7 +340,8 @@ def normalise_batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Batch norm by the statistics of the batch.
 
-    The moving variance follows the unbiased one, as in TF-Slim's fused batch norm and in PyTorch.
+    The moving variance follows the unbiased one, as in TF-Slim's fused batch norm and in PyTorch. On a
+    replica of a `tf.distribute` strategy the statistics are those of the whole batch.
 
     Args:
         x: float32 or float64 tensor (batch, height, width, channels).
@@ -352,12 +353,44 @@ def normalise_batch(
         The output, and the mean and the unbiased variance of each channel.
     """
     dtype = keras.backend.standardize_dtype(x.dtype)
-    if keras.backend.backend() == "tensorflow" and dtype == "float32":
+    _, replicas = replica()
+    if keras.backend.backend() == "tensorflow" and dtype == "float32" and replicas == 1:
         return _fused_batch_norm(x, scale, offset, epsilon)
     mean, variance = ops.moments(x, axes=(0, 1, 2))
+    if replicas > 1:
+        mean, variance = _moments_of_all(mean, variance)
     y = ops.batch_normalization(x, mean, variance, axis=-1, offset=offset, scale=scale, epsilon=epsilon)
-    values = ops.cast(math.prod(ops.shape(x)[:3]), x.dtype)
+    values = ops.cast(replicas * math.prod(ops.shape(x)[:3]), x.dtype)
     return y, mean, variance * (values / ops.maximum(values - 1, 1))
+
+
+def replica() -> tuple[Any, int]:
+    """Index and number of the replicas that compute a step together under `tf.distribute`, else (0, 1).
+
+    Each computes an equal part of the batch, in order.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if context := tf.distribute.get_replica_context():
+            return context.replica_id_in_sync_group, context.num_replicas_in_sync
+    return 0, 1
+
+
+def _moments_of_all(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the whole batch from those of the replicas' parts.
+
+    The sum over replicas of tables in which each fills its row is the table of all moments. A mean of
+    squares would do without the table, but loses the digits of a small variance around a large mean.
+    """
+    import tensorflow as tf
+
+    row = tf.one_hot(*replica(), dtype=mean.dtype)
+    table = row[:, None, None] * tf.stack([mean, variance])
+    table = tf.distribute.get_replica_context().all_reduce("SUM", table)
+    means, variances = tf.unstack(table, axis=1)
+    mean = tf.reduce_mean(means, 0)
+    return mean, tf.reduce_mean(variances + tf.square(means - mean), 0)
 
 
 def _fused_batch_norm(

@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from nasnet_zoo.checking import PositiveInt, Seed
-from nasnet_zoo.training.recipes import Recipe, load_recipe
+from nasnet_zoo.training.recipes import Recipe, StrategyName, load_recipe
 
 from .options import defaults_from
 from .shared import Data, recipe_defaults
@@ -24,6 +24,7 @@ def train(
     seed: Seed = 0,
     checkpoints_per_epoch: PositiveInt = 1,
     deterministic: bool = False,
+    strategy: StrategyName | None = None,
     tensorboard: bool = False,
     settings: Annotated[Recipe, arg(name="")],
 ) -> None:
@@ -40,13 +41,16 @@ def train(
         seed: Seed of all random draws.
         checkpoints_per_epoch: Number of checkpoints in an epoch, each after an evaluation.
         deterministic: Whether equal runs are equal to the last bit.
+        strategy: mirrored, for all GPUs of this machine, or multiworker, for those of all machines in
+            the environment variable TF_CONFIG; each runs this command, with an --out that all share.
         tensorboard: Whether to write events to OUT/tensorboard.
         settings: Recipe.
     """
     from nasnet_zoo import training
     from nasnet_zoo.quiet import start_backend
 
-    start_backend()
+    if strategy is None:  # Else the strategy starts it.
+        start_backend()
     training.train(
         settings if batch_size is None else settings.with_batch_size(batch_size),
         data,
@@ -54,6 +58,7 @@ def train(
         seed=seed,
         checkpoints_per_epoch=checkpoints_per_epoch,
         deterministic=deterministic,
+        strategy=strategy,
         tensorboard=tensorboard,
     )
     print(f"Wrote {out}/model.keras")

@@ -35,6 +35,8 @@ R = TypeVar("R")
 
 #: Share of a running mean that a step keeps.
 Decay = Annotated[float, Interval(ge=0, lt=1)]
+#: How a run is divided among devices, see `nasnet_zoo.training.train`.
+StrategyName = Literal["mirrored", "multiworker"]
 
 
 def _used_if(settings: Any, used: bool, condition: str, *names: str) -> None:

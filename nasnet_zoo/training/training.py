@@ -26,7 +26,14 @@ from .best import BestRound, accuracy_name
 from .checkpoint import Checkpoint, NotFiniteError, restore_checkpoint
 from .history import History, truncate_history
 from .input import evaluation_batches, training_batches
-from .recipes import OptimizerSettings, Recipe, RunSettings, flat, from_dict, to_dict
+from .recipes import OptimizerSettings, Recipe, RunSettings, StrategyName, flat, from_dict, to_dict
+from .replicas import (
+    ReplicatedModel,
+    claimed_by_all,
+    distributed,
+    is_chief,
+    open_strategy,
+)
 from .schedules import learning_rate
 
 #: Parts of the names of variables without weight decay: those of one dimension, as in timm.
@@ -43,6 +50,7 @@ def train(
     seed: Seed = 0,
     checkpoints_per_epoch: PositiveInt = 1,
     deterministic: bool = False,
+    strategy: StrategyName | None = None,
     tensorboard: bool = False,
     verbose: int | None = None,
 ) -> keras.Model:
@@ -63,6 +71,10 @@ def train(
             in the history. Default: 1.
         deterministic: Whether TensorFlow uses deterministic kernels only, so that two runs are
             bitwise equal. It applies until the process ends. Default: false.
+        strategy: "mirrored" divides every batch among the GPUs of this machine (without GPUs, among its
+            logical CPUs), "multiworker" among those of all machines in the environment variable
+            ``TF_CONFIG``, each of which makes this call with a folder ``out`` that all share; the first
+            writes to it. A run may go on with another strategy. Default: one device.
         tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``. Default: false.
         verbose: Verbosity of `fit`. Default: a progress bar on a terminal, else a line per epoch.
 
@@ -71,11 +83,13 @@ def train(
         of the data, see `nasnet_zoo.classifier.class_names`.
 
     Raises:
-        ValueError: If the data does not fit the recipe, or ``out`` holds another run.
+        ValueError: If the data does not fit the recipe, ``out`` holds another run, or the strategy
+            does not fit the recipe, the backend or ``TF_CONFIG``.
         NotFiniteError: If the loss is infinite or NaN; ``out`` keeps the last good checkpoint.
     """
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+    devices = open_strategy(strategy, recipe.run)
     source, out = open_dataset(data), Path(out)
     run, evaluation = recipe.run, recipe.evaluation
     fitted = source.hold_out(evaluation.held_out) if evaluation.held_out else source
@@ -94,20 +108,26 @@ def train(
         "seed": seed,
         "checkpoints_per_epoch": checkpoints_per_epoch,
     }
-    with claimed(out, recipe, settings):
+    if not is_chief(devices):
+        verbose = 0
+    with claimed_by_all(out, devices, lambda out: claimed(out, recipe, settings)) as out:
         keras.utils.set_random_seed(seed)
         rounds = run.epochs * checkpoints_per_epoch
-        with dtype_policy(run.precision):
+        with dtype_policy(run.precision), devices.scope():
             model = build(recipe, source, steps * rounds)
-        compile_model(model, recipe, steps * checkpoints_per_epoch)
+        if strategy is not None:
+            model = ReplicatedModel(model, devices)
+        with devices.scope():
+            compile_model(model, recipe, steps * checkpoints_per_epoch)
 
         def batches(start: int) -> tf.data.Dataset:
-            return _targets(training_batches(fitted, recipe, seed, start, deterministic), model)
+            made = training_batches(fitted, recipe, seed, start, deterministic)
+            return distributed(_targets(made, model), devices)
 
         def evaluated(source: ImageSource) -> tf.data.Dataset:
             size = recipe.model.architecture.image_size
             crop = recipe.augmentation.central_crop
-            return _targets(evaluation_batches(source, size, crop), model)
+            return distributed(_targets(evaluation_batches(source, size, crop), model), devices)
 
         best = None
         if evaluation.held_out:
