@@ -123,6 +123,9 @@ class ReplicatedModel(keras.Model):
         strategy: The strategy.
     """
 
+    train_function: Any
+    test_function: Any
+
     def __init__(self, network: keras.Model, strategy: tf.distribute.Strategy) -> None:
         super().__init__(network.input, network.output, name=network.name)
         self.strategy = strategy
