@@ -162,6 +162,18 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(killed, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
+    one, moved = tmp_path / "one", tmp_path / "moved"
+    recipe = {"run": {"epochs": 2, "batch_size": 64}, "regularization": {"drop_path_keep": 0.5}}
+    options = {"checkpoints_per_epoch": 5}
+    finished(start(one, recipe, **options))
+    killed_after_a_checkpoint(moved, start(moved, recipe, **MIRRORED, **options))
+    assert len(history(moved)) < 10
+    finished(start(moved, recipe, **options))
+    assert losses(moved) == pytest.approx(losses(one), rel=1e-9)
+
+
 # === What is refused ===
 
 ADDRESSES = ["host1:12345", "host2:12345"]
