@@ -73,7 +73,7 @@ def start_workers(out, recipe, **options):
 
 def finished(*processes):
     for process in processes:
-        _, errors = process.communicate(timeout=400)
+        _, errors = process.communicate(timeout=1200)
         assert process.returncode == 0, errors[-2000:]
 
 
@@ -84,7 +84,7 @@ def killed_after_a_checkpoint(out, victim, *others):
         time.sleep(0.02)
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
-    return [other.communicate(timeout=200)[1] for other in others]
+    return [other.communicate(timeout=600)[1] for other in others]
 
 
 def history(out):
@@ -215,7 +215,7 @@ def test_machines_are_asked_for_by_an_example(text, received, tmp_path, monkeypa
 
 def test_a_batch_that_does_not_divide_is_refused_before_work(tmp_path):
     process = start(tmp_path / "out", {"run": {"batch_size": 33}}, strategy="mirrored", devices=2)
-    _, errors = process.communicate(timeout=100)
+    _, errors = process.communicate(timeout=300)
     assert (
         "run.batch_size: a multiple of 2, the number of replicas. Received: run.batch_size=33" in errors
     )
