@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import mmap
 import multiprocessing
 import os
@@ -11,25 +10,18 @@ import signal
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nasnet_zoo.checking import PositiveFloat, PositiveInt, checked
-from nasnet_zoo.search.evaluator import Evaluator, Result, Trial, evaluated
+from nasnet_zoo.search.evaluator import Evaluator, Trial
 
-from .executor import Outcome, is_out_of_memory, program_error
+from .executor import Outcome, program_error
+from .worker import ONE_THREAD, Answer, failure, lost, out_of_memory, pickled, run_trial, too_long
 
-#: Two processes of one thread each train more children than one process of two threads.
-ONE_THREAD = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
 # Exit statuses of workers.
 _UNGUARDED, _OUT_OF_MEMORY = 70, 71
 
@@ -57,7 +49,7 @@ class _Shared:
 
     def __init__(self, evaluator: Evaluator) -> None:
         buffers: list[pickle.PickleBuffer] = []
-        self.pickled = pickled(evaluator, "an evaluator", buffers.append)
+        self.pickled = pickled(evaluator, "an evaluator", buffer_callback=buffers.append)
         self.sizes = [buffer.raw().nbytes for buffer in buffers]
         self._folder = tempfile.TemporaryDirectory(prefix="nasnet-zoo-")
         self.path = Path(self._folder.name) / "arrays"
@@ -82,30 +74,7 @@ def _load(data: bytes, path: Path, sizes: list[int]) -> Evaluator:
     return pickle.loads(data, buffers=views)
 
 
-def pickled(value: Any, expected: str, buffer_callback: Any = None) -> bytes:
-    """Pickle a value that is sent to workers.
-
-    Raises:
-        ValueError: If it cannot be pickled. The message says what was expected.
-    """
-    try:
-        return pickle.dumps(value, protocol=5, buffer_callback=buffer_callback)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"Expected {expected} that can be sent to other processes. Received: {error}"
-        ) from None
-
-
 # === In a worker ===
-
-
-class _Answer(NamedTuple):
-    """Answer to a trial: a result, or an error of the program with its traceback."""
-
-    seconds: float
-    result: Result | None = None
-    error: str = ""
-    traceback: str = ""
 
 
 def _work(pipe: Connection) -> None:
@@ -119,12 +88,15 @@ def _work(pipe: Connection) -> None:
             evaluator = _load(data, path, sizes)
             evaluator.setup()
         except Exception as error:
-            pipe.send(_failure(error, 0.0))
+            pipe.send(failure(error))
             return
         pipe.send("ready")
         while True:
             trial, limit = pipe.recv()
-            pipe.send(_evaluate(evaluator, trial, limit))
+            answer = run_trial(evaluator, trial, limit)
+            if answer.out_of_memory:
+                os._exit(_OUT_OF_MEMORY)
+            pipe.send(answer)
 
 
 def _end_with_the_search() -> None:
@@ -133,37 +105,6 @@ def _end_with_the_search() -> None:
     assert search is not None
     search.join()
     os._exit(1)
-
-
-def _evaluate(evaluator: Evaluator, trial: Trial, limit: float | None) -> _Answer:
-    begun = time.perf_counter()
-    # What the last child left may refer to itself, and would stay while this one is evaluated.
-    gc.collect()
-    try:
-        with time_limit(limit):
-            result = evaluated(evaluator, trial)
-    # All errors that are not the child's end the search: it raises them.
-    except Exception as error:
-        if is_out_of_memory(error):
-            os._exit(_OUT_OF_MEMORY)
-        return _failure(error, time.perf_counter() - begun)
-    return _Answer(time.perf_counter() - begun, result)
-
-
-def _failure(error: Exception, seconds: float) -> _Answer:
-    text = f"{type(error).__name__}: {error}"
-    return _Answer(seconds, None, text, "".join(traceback.format_exception(error)))
-
-
-@contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Let the kernel end this process if the block takes longer, whatever it does."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds or 0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 # === In the search ===
@@ -186,12 +127,12 @@ class _Worker:
 
     def begin(self, trial: Trial, limit: float | None) -> None:
         """Give it a child to evaluate, as soon as it is ready."""
-        self._trial, self.number = (trial, limit), trial.number
+        self._trial, self.number = (pickled(trial, "an architecture"), limit), trial.number
         self.begun = time.perf_counter()
         if self.ready:
             self._send(self._trial)
 
-    def answer(self) -> _Answer | None:
+    def answer(self) -> Answer | None:
         """Read what it has sent. None when it has become ready; an answer without result if it died.
 
         Raises:
@@ -203,7 +144,7 @@ class _Worker:
             self._process.join()
             if not self.ready and self.exit_status >= 0:
                 raise self._unstarted() from None
-            return _Answer(time.perf_counter() - self.begun)
+            return Answer(time.perf_counter() - self.begun)
         if answer != "ready":
             self.answers += 1
             return answer
@@ -314,7 +255,7 @@ class Processes:
                 outcomes += self._outcomes(worker, answer)
         return outcomes
 
-    def _outcomes(self, worker: _Worker, answer: _Answer) -> list[Outcome]:
+    def _outcomes(self, worker: _Worker, answer: Answer) -> list[Outcome]:
         """The outcome of a worker's child; none if it died without one."""
         number, worker.number = worker.number, None
         died = answer.result is None and not answer.error
@@ -328,13 +269,10 @@ class Processes:
         if answer.result is not None:
             return [Outcome(number, answer.result, answer.seconds)]
         if worker.exit_status == -signal.SIGALRM:
-            result = Result.failed(f"expected at most {self._limit:g} seconds. Received: longer")
-            return [Outcome(number, result, answer.seconds)]
+            return [too_long(number, answer.seconds, self._limit)]
         if worker.exit_status == _OUT_OF_MEMORY:
-            result = Result.failed("its worker ran out of memory")
-            return [Outcome(number, result, answer.seconds, out_of_memory=True)]
-        lost = Result(0.0, status="lost", message=f"its worker was lost: {worker.death()}")
-        return [Outcome(number, lost, answer.seconds)]
+            return [out_of_memory(number, answer.seconds)]
+        return [lost(number, answer.seconds, worker.death())]
 
     def close(self) -> None:
         """End the processes; unfinished children are lost."""
