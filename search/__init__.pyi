@@ -2,6 +2,7 @@ from .controller import Controller
 from .evaluator import Evaluator, Result, Trial
 from .executors.executor import Serial
 from .executors.processes import Processes
+from .executors.ray import Ray
 from .folder import Retraining, search_folder
 from .journal import Journal, Record
 from .nasnet.search import search_cells
@@ -40,6 +41,7 @@ __all__ = [
     "Processes",
     "Proposal",
     "RandomSearch",
+    "Ray",
     "Record",
     "RegularizedEvolution",
     "Reinforce",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Interval
 
 from nasnet_zoo.checking import (
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -87,14 +88,27 @@ class SearchSettings:
         return flat | {f"options.{name}": value for name, value in options.items()}
 
 
+# The options of each executor.
+_TAKES = {
+    "processes": ("processes", "child_timeout", "retries"),
+    "ray": ("ray_address", "cpus_per_child", "gpus_per_child", "child_timeout", "retries"),
+    "serial": (),
+}
+
+
 @dataclass(frozen=True)
 class ExecutorSettings:
     """What evaluates the children of a search. A search may go on with other ones.
 
     Args:
-        executor: "processes" on this machine, or "serial", one child after the other in the process of
-            the search. Default: processes, or serial for an evaluator whose state is in that process.
+        executor: "processes" on this machine; "ray", tasks of Ray on this machine or a cluster; or
+            "serial", one child after the other in the process of the search. Default: processes, or
+            serial for an evaluator whose state is in that process.
         processes: Number of worker processes. Default: one for each core.
+        ray_address: Address of a cluster of Ray: "auto" on one of its machines, else "ray://host:port".
+            Default: Ray is started on this machine for the search.
+        cpus_per_child: Number of CPUs that Ray reserves for a child.
+        gpus_per_child: Number of GPUs that Ray reserves for a child, or the share of one.
         child_timeout: Seconds after which a child fails. Default: no limit.
         retries: How often a child is tried again whose worker was lost.
 
@@ -102,18 +116,22 @@ class ExecutorSettings:
         ValueError: If a value is out of range, or an option does not fit the executor.
     """
 
-    executor: Literal["processes", "serial"] | None = None
+    executor: Literal["processes", "ray", "serial"] | None = None
     processes: PositiveInt | None = None
+    ray_address: str | None = None
+    cpus_per_child: PositiveFloat = 1.0
+    gpus_per_child: NonNegativeFloat = 0.0
     child_timeout: PositiveFloat | None = None
     retries: NonNegativeInt = 2
 
     def __post_init__(self) -> None:
         check_fields(self)
-        takes = () if self.executor == "serial" else ("processes", "child_timeout", "retries")
+        name = self.executor or "processes"
+        takes = _TAKES[name]
         for f in fields(self)[1:]:
             if getattr(self, f.name) != f.default and f.name not in takes:
                 raise ValueError(
-                    f"Expected options of the executor {self.executor}: {', '.join(takes) or 'none'}. "
+                    f"Expected options of the executor {name}: {', '.join(takes) or 'none'}. "
                     f"Received: {f.name}={getattr(self, f.name)}"
                 )
 
@@ -122,9 +140,11 @@ class ExecutorSettings:
 
         Raises:
             ValueError: If the executor cannot run the evaluator.
+            ImportError: If Ray is not installed.
         """
         from .executors.executor import Serial
         from .executors.processes import Processes
+        from .executors.ray import Ray
 
         if self.executor == "serial" or (self.executor is None and evaluator.serial_only):
             return Serial(evaluator)
@@ -132,5 +152,13 @@ class ExecutorSettings:
             raise ValueError(
                 f"Expected executor=serial for {type(evaluator).__name__}, whose state is in the "
                 f"process of the search. Received: executor={self.executor}"
+            )
+        if self.executor == "ray":
+            return Ray(
+                evaluator,
+                self.ray_address,
+                self.cpus_per_child,
+                self.gpus_per_child,
+                self.child_timeout,
             )
         return Processes(evaluator, self.processes, self.child_timeout)

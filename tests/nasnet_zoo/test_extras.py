@@ -63,6 +63,7 @@ def without(monkeypatch, *modules):
         ("tensorflow_datasets", "train", "search --data cifar10 --out OUT"),
         ("safetensors", "timm", "convert model.safetensors --model nasnet_mobile --out o.weights.h5"),
         ("onnx", "export", "demo --out OUT"),
+        ("ray", "ray", "search --data digits --executor ray --out OUT"),
     ],
 )
 def test_a_command_without_its_extra_says_so_in_one_line(
@@ -204,6 +205,16 @@ draw(np.zeros((64, 64, 3), np.uint8), one, ("box",), Path("drawn.png"))
         "from nasnet_zoo.hub import NASNetBackbone, RetinaNet\n"
         "pyramid = keras_hub.models.RetinaNetBackbone(NASNetBackbone(model), 3, 6, use_p5=False)\n"
         "RetinaNet(pyramid, num_classes=2).save('detector.keras')",
+    ],
+    "ray": [
+        """
+from nasnet_zoo.search import Journal, RandomSearch, Ray, run_search
+from nasnet_zoo.search.nasnet.tabular import TabularBenchmark
+table = TabularBenchmark.load()
+with Ray(table) as executor, Journal("journal.sqlite", {}) as journal:
+    records = run_search(RandomSearch(table.space), table.space, executor, journal, 4)
+assert {record.state for record in records} == {"finished"}
+""",
     ],
     "jax": [
         "import os; os.environ['KERAS_BACKEND'] = 'jax'\n"

@@ -1,0 +1,183 @@
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from deeds import Deeds, Doer, Listed
+
+from nasnet_zoo.cli import main
+from nasnet_zoo.search.executors.ray import Ray
+from nasnet_zoo.search.journal import Journal
+from nasnet_zoo.search.policies import PPO
+from nasnet_zoo.search.schedulers import Asynchronous, Synchronous
+from nasnet_zoo.search.search import Callback, run_search
+from nasnet_zoo.search.settings import ExecutorSettings
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of one node of two CPUs, to which this process is connected."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        with Ray(Doer("unused"), "auto") as first:
+            first.start()
+            yield cluster
+    cluster.shutdown()
+
+
+def search(path, executor, children=20):
+    space = Deeds("work")
+    with executor, Journal(path, {}) as journal:
+        policy = PPO(space, seed=3, learning_rate=0.01)
+        records = run_search(policy, space, executor, journal, children, Synchronous(5))
+        return records, journal.state()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_seed_gives_the_same_search_on_every_executor(tmp_path):
+    found = {}
+    for name in ("serial", "processes", "ray"):
+        executor = ExecutorSettings(name).make(Doer(tmp_path))
+        records, state = search(tmp_path / f"{name}.sqlite", executor)
+        names = ("actions", "log_probabilities", "version", "seed", "state", "reward", "learned")
+        found[name] = [[getattr(record, name) for name in names] for record in records], state
+    assert len({row[-2] for row in found["serial"][0]}) > 10
+    for records, state in found.values():
+        assert records == found["serial"][0]
+        for name, values in found["serial"][1].items():
+            np.testing.assert_array_equal(state[name], values, err_msg=name)
+
+
+class Lingering(Doer):
+    """Does not come to an end on another node than the one given."""
+
+    def __init__(self, folder, home):
+        super().__init__(folder, 0.5)
+        self.home = home
+
+    def evaluate(self, trial):
+        result = super().evaluate(trial)
+        time.sleep(1000 if self.node() != self.home else 0)
+        return result
+
+
+class Changing(Callback):
+    """Has a node join after some children, and leave when a worker there has begun one."""
+
+    def __init__(self, cluster, executor):
+        self.cluster, self.executor = cluster, executor
+        self.rewards, self.capacities = 0, []
+
+    def rewarded(self, record):
+        self.rewards += 1
+        if self.rewards == 2:
+            self.node = self.cluster.add_node(num_cpus=1)
+        if self.rewards == 6:
+            while len(self.executor.evaluator.workers()) < 3:
+                time.sleep(0.05)
+            self.cluster.remove_node(self.node)
+        self.capacities.append(self.executor.capacity)
+
+
+@pytest.mark.slow
+def test_a_node_that_joins_is_used_and_the_child_of_one_that_leaves_is_tried_again(cluster, tmp_path):
+    evaluator, children = Lingering(tmp_path, Doer.node()), 14
+    executor = Ray(evaluator)
+    policy = Listed([(0, 0, *divmod(k, 10)) for k in range(children)])
+    changing, scheduler = Changing(cluster, executor), Asynchronous(7)
+    with executor, Journal(tmp_path / "j.sqlite", {}) as journal:
+        records = run_search(
+            policy, Deeds("work"), executor, journal, children, scheduler, callbacks=[changing]
+        )
+    assert changing.capacities[0] == changing.capacities[-1] == 2
+    assert changing.capacities[4] == 3
+    assert {record.state for record in records} == {"finished"}
+    begun = Counter(evaluator.begun())
+    assert sorted(begun.values()) == [1] * (children - 1) + [2]
+
+
+# === What cannot work is told in one line, before the first child ===
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--ray-address auto", "options of the executor processes: .* Received: ray_address=auto"),
+        ("--executor serial --retries 3", "options of the executor serial: none. Received: retries=3"),
+        ("--executor ray --processes 2", "options of the executor ray: ray_address, .*=2"),
+        ("--executor ray --cpus-per-child 0", "cpus_per_child: .* above 0"),
+        ("--executor ray --gpus-per-child 1.5", "at most 1, or a whole number. Received: 1.5"),
+        ("--executor ray --ray-address 10.0.0.1", "auto, or ray://host:port. Received: 10.0.0.1"),
+        ("--executor ray --ray-address ray://127.0.0.1:1", "answers at ray://127.0.0.1:1 .*refused"),
+        ("--executor spark", "spark"),
+    ],
+)
+def test_options_that_do_not_fit(words, message, tmp_path, capfd):
+    command = ["search", "--data", "digits", "--images", "200", "--out", str(tmp_path / "out")]
+    assert main([*command, *words.split()]) in (1, 2)
+    assert re.search(message, capfd.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    ("needs", "wanted"),
+    [({"gpus_per_child": 0.5}, "1 CPUs and 0.5"), ({"cpus_per_child": 3}, "3 CPUs and 0")],
+)
+def test_more_than_the_cluster_has(needs, wanted, tmp_path):
+    executor = Ray(Doer(tmp_path), **needs)
+    with pytest.raises(
+        ValueError, match=f"node of Ray with {wanted} GPUs .* Received: nodes of 2 CPUs and 0 GPUs"
+    ):
+        executor.start()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_share_of_a_cpu_makes_room_for_several_children(tmp_path):
+    executor = Ray(Doer(tmp_path), cpus_per_child=0.1)
+    executor.start()
+    assert executor.capacity == 20
+
+
+class Locked(Doer):
+    """Holds what no process can send to another."""
+
+    def __init__(self, where):
+        super().__init__("unused")
+        self.lock = threading.Lock() if where == "evaluator" else None
+
+    def prepare(self, architecture):
+        return threading.Lock()
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("name", ["processes", "ray"])
+@pytest.mark.parametrize("where", ["evaluator", "architecture"])
+def test_what_cannot_be_sent_to_workers(name, where, tmp_path):
+    message = f"Expected an {where} that can be sent to other processes. Received: .* '_thread.lock'"
+    with pytest.raises(ValueError, match=message) as error:
+        search(tmp_path / "j.sqlite", ExecutorSettings(name).make(Locked(where)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_an_address_that_listens_and_does_not_answer(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"ray://127.0.0.1:{server.getsockname()[1]}"
+        command = [sys.executable, "-m", "nasnet_zoo", "search", "--data", "digits", "--images", "200"]
+        command += ["--out", str(tmp_path / "out"), "--executor", "ray", "--ray-address", address]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert f"nasnet-zoo: Expected a cluster of Ray that answers at {address} within 15 seconds" in line
+    assert not (tmp_path / "out").exists()
