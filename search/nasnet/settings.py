@@ -75,15 +75,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class Settings(SearchSettings):
-    """The settings of a search for cells, of which a folder holds one.
+    """The settings of a search for cells: those of `SearchSettings`, and what cells and images need.
 
     Args:
-        policy: See `SearchSettings`.
-        options: See `SearchSettings`.
-        minibatch: See `SearchSettings`.
-        asynchronous: See `SearchSettings`.
-        early_stop_quantile: See `SearchSettings`.
-        seed: See `SearchSettings`.
         space: Space of the children.
         budget: Training of a child.
         images: Largest number of training images to use, evenly from all classes. Default: all.

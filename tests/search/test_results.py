@@ -136,6 +136,30 @@ def test_the_list_holds_what_the_journal_holds(retrained, tmp_path, capfd):
         assert line.split()[:3] == [str(row["number"]), "finished", f"{row['reward']:.4f}"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_the_exported_children_are_all_that_the_journal_holds(real, tmp_path, kind, capfd):
+    out = tmp_path / "out"
+    shutil.copytree(real, out)
+    assert main([*TINY, "--children", "4", "--out", str(out), "--export", kind]) == 0
+    text = (out / f"children.{kind}").read_text()
+    if kind == "jsonl":
+        found = [json.loads(line) for line in text.splitlines()]
+    else:
+        found = [dict(row) for row in csv.DictReader(text.splitlines())]
+    with Journal(out / "journal.sqlite") as journal:
+        expected = [vars(record) for record in journal.children()]
+    nested = ("actions", "architecture", "costs", "curve", "metrics")
+    if kind == "csv":
+        found = [
+            {n: json.loads(text) if n in nested else text for n, text in row.items()} for row in found
+        ]
+        expected = [
+            {n: v if n in nested else "" if v is None else str(v) for n, v in row.items()}
+            for row in expected
+        ]
+    assert found == json.loads(json.dumps(expected))
+
+
 def test_a_search_that_goes_on_keeps_the_winner_of_the_retrained(retrained, tmp_path, capfd):
     """Unless it finds a child that is better than those that were."""
     out = tmp_path / "out"
