@@ -8,6 +8,7 @@ operation each, and a whole part of the training is one call.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from contextlib import suppress
@@ -134,8 +135,11 @@ class Images:
     classes: int
 
 
-# What a network reads for each value of a pixel. A table, since a compiled division rounds otherwise.
-_PIXELS = normalize(np.arange(256, dtype=np.uint8)).numpy()
+@functools.cache
+def _pixels() -> np.ndarray:
+    """What a network reads for each value of a pixel: a compiled division would round otherwise."""
+    with tf.init_scope():
+        return normalize(np.arange(256, dtype=np.uint8)).numpy()
 
 
 def network_inputs(images: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
@@ -143,8 +147,8 @@ def network_inputs(images: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
     if images.dtype != np.uint8:
         return images
     if isinstance(images, np.ndarray):
-        return _PIXELS[images]
-    return tf.gather(tf.constant(_PIXELS), tf.cast(images, tf.int32))
+        return _pixels()[images]
+    return tf.gather(tf.constant(_pixels()), tf.cast(images, tf.int32))
 
 
 class FastChild(Evaluator[Genotype]):
