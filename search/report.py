@@ -106,7 +106,9 @@ def ranking_table(best: Sequence[Record]) -> Table:
         for place, record in enumerate(best, 1)
     ]
     columns = ("", "child", "reward", *map(title, names), "seconds")
-    return columns, rows, [record.reward or 0.0 for record in best]
+    rewards = [max(record.reward or 0.0, 0.0) for record in best]
+    whole = max([1.0, *rewards])
+    return columns, rows, [reward / whole for reward in rewards]
 
 
 def format_cost(value: float | None) -> str:

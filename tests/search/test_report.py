@@ -19,7 +19,13 @@ from nasnet_zoo.search import (
     Synchronous,
     run_search,
 )
-from nasnet_zoo.search.report import averages, mean_features, report_values, write_report
+from nasnet_zoo.search.report import (
+    averages,
+    mean_features,
+    ranking_table,
+    report_values,
+    write_report,
+)
 from nasnet_zoo.search.search import ranked
 
 pytestmark = pytest.mark.tensorflow
@@ -71,6 +77,17 @@ def test_averages_of_the_best_different_children_by_hand(tmp_path):
     assert averages(records, 3) == pytest.approx(expected, nan_ok=True)
     mean = (0.9 + 0.8 + 0.7 + 0.6 + 0.5) / 5
     assert averages(records, 5) == pytest.approx([nan] * 5 + [mean], nan_ok=True)
+
+
+def test_the_bars_of_a_ranking_are_shares_of_the_best_reward_above_1(tmp_path):
+    best = ranked(searched(tmp_path / "j.sqlite").children())
+    assert ranking_table(best)[2] == [0.9, 0.8, 0.7, 0.6, 0.5]
+    large = [
+        replace(best[0], reward=50.0),
+        replace(best[1], reward=10.0),
+        replace(best[2], reward=-1.0),
+    ]
+    assert ranking_table(large)[2] == [1.0, 0.2, 0.0]
 
 
 def test_shares_of_operations_by_hand(tmp_path):
