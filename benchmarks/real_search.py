@@ -13,17 +13,15 @@ import statistics
 from pathlib import Path
 
 import numpy as np
+from outcomes import outcomes
 
 from nasnet_zoo.architecture import architecture_cost
 from nasnet_zoo.cells import NASNET_A, Genotype
 from nasnet_zoo.data import open_dataset
 from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.files import write_text
-from nasnet_zoo.search.child import Images
-from nasnet_zoo.search.folder import search_folder
-from nasnet_zoo.search.search import Job
-from nasnet_zoo.search.settings import Budget, Settings
-from nasnet_zoo.search.workers import LocalWorkers
+from nasnet_zoo.search import Budget, ExecutorSettings, Processes, Settings, Trial, search_cells
+from nasnet_zoo.search.nasnet.child import FastChild, Images
 
 SETTINGS = Settings(
     # So few minibatches need a higher learning rate than 20,000 children do.
@@ -53,17 +51,18 @@ def compare(arms: dict[str, Genotype], images: Images, seeds: int, path: Path, p
     """Accuracies by arm; what is in the file already is not trained again."""
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     keys = [(arm, seed) for seed in range(seeds) for arm in arms]
-    jobs = [
-        Job(number, arms[arm], seed)
+    child = FastChild(images, COMPARED)
+    trials = [
+        Trial(number, child.prepare(arms[arm]), seed)
         for number, (arm, seed) in enumerate(keys)
         if f"{arm}, seed {seed}" not in found
     ]
-    with LocalWorkers(images, COMPARED, processes) as workers:
-        for outcome in workers.run(jobs, lambda number: None):
+    with Processes(child, processes) as executor:
+        for outcome in outcomes(executor, trials):
             arm, seed = keys[outcome.number]
-            found[f"{arm}, seed {seed}"] = outcome.trained.reward
+            found[f"{arm}, seed {seed}"] = outcome.result.reward
             write_text(path, json.dumps(found, indent=2) + "\n")
-            print(f"{arm}, seed {seed}: {outcome.trained.reward:.2%}", flush=True)
+            print(f"{arm}, seed {seed}: {outcome.result.reward:.2%}", flush=True)
     return {arm: [found[f"{arm}, seed {seed}"] for seed in range(seeds)] for arm in arms}
 
 
@@ -96,20 +95,21 @@ def main() -> None:
     arguments = parser.parse_args()
     out = Path(arguments.out)
     data = open_dataset(arguments.data, SETTINGS.image_size).in_memory()
-    winner, *_ = search_folder(
+    winner, *_ = search_cells(
         data,
         out,
         SETTINGS,
         arguments.children,
         retrain_best=arguments.retrain,
         retrain_budget=LONGER,
-        processes=arguments.processes,
+        executor=ExecutorSettings(processes=arguments.processes),
     )
-    drawn = SETTINGS.space.sample(np.random.default_rng(1), arguments.random)
+    rng = np.random.default_rng(1)
+    drawn = [SETTINGS.space.sample(rng) for _ in range(arguments.random)]
     arms = {
-        "winner": Genotype.from_dict(winner.genotype),
+        "winner": SETTINGS.space.from_json(winner.architecture),
         "NASNet-A": NASNET_A,
-        **{f"random {k}": SETTINGS.space.genotype(tokens) for k, tokens in enumerate(drawn)},
+        **{f"random {k}": SETTINGS.space.genotype(actions) for k, actions in enumerate(drawn)},
     }
     images = test_images(data, arguments.images)
     path = out / "comparison.json"

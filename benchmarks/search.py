@@ -27,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
+from outcomes import outcomes
 
 from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR
@@ -42,18 +43,16 @@ from nasnet_zoo.cells.primitives import (
 )
 from nasnet_zoo.data import open_dataset
 from nasnet_zoo.models import from_architecture
-from nasnet_zoo.search import PPO, Reinforce, SearchSpace
-from nasnet_zoo.search.folder import search_images
-from nasnet_zoo.search.search import Job
-from nasnet_zoo.search.settings import Budget
-from nasnet_zoo.search.workers import LocalWorkers
+from nasnet_zoo.search import PPO, Budget, Experience, NASNetSpace, Processes, Reinforce, Trial
+from nasnet_zoo.search.nasnet.child import FastChild, network_inputs
+from nasnet_zoo.search.nasnet.search import search_images
 
 # So many children of a kind are trained before it is another kind's turn.
 TURN = 4
 SHORTER = 5
-_small = SearchSpace(blocks=1)
+_small = NASNetSpace(blocks=1)
 # What the first child of a process pays for is no child's cost: a first one that does not count.
-WARM = Job(0, _small.genotype([0] * len(_small.choices)), 0)
+WARM = Trial(0, _small.genotype([0] * len(_small.choices)), 0)
 
 
 def of_layers(architecture, classes, l2):
@@ -142,7 +141,7 @@ def keras_child(make, genotype, images, budget, seed):
         on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
     )
     model.fit(
-        images.train_images[order],
+        network_inputs(images.train_images)[order],
         images.train_labels[order],
         batch_size=budget.batch_size,
         shuffle=False,
@@ -150,13 +149,13 @@ def keras_child(make, genotype, images, budget, seed):
         callbacks=[watch],
     )
     _, accuracy = model.evaluate(
-        images.held_out_images, images.held_out_labels, batch_size=500, verbose=0
+        network_inputs(images.held_out_images), images.held_out_labels, batch_size=500, verbose=0
     )
     keras.backend.clear_session()
     return accuracy, np.diff(times[len(times) // SHORTER :]).mean()
 
 
-def by_keras(make, jobs, images, budget):
+def by_keras(make, trials, images, budget):
     """Trains children one after the other.
 
     Returns:
@@ -164,7 +163,7 @@ def by_keras(make, jobs, images, budget):
     """
     begun = time.perf_counter()
     accuracies, steps = zip(
-        *(keras_child(make, job.genotype, images, budget, job.seed) for job in jobs), strict=True
+        *(keras_child(make, trial.child, images, budget, trial.seed) for trial in trials), strict=True
     )
     return time.perf_counter() - begun, sum(steps), list(accuracies)
 
@@ -175,19 +174,23 @@ class Workers:
     def __init__(self, images, processes):
         self.images, self.processes, self.by_budget = images, processes, {}
 
-    def __call__(self, jobs, budget):
+    def __call__(self, trials, budget):
         """Seconds and accuracies of children that are trained side by side."""
         if budget not in self.by_budget:
-            workers = self.by_budget[budget] = LocalWorkers(self.images, budget, self.processes)
-            list(workers.run([WARM] * self.processes, lambda number: None))
+            self.by_budget[budget] = Processes(FastChild(self.images, budget), self.processes)
+            train(self.by_budget[budget], [WARM] * self.processes)
         begun = time.perf_counter()
-        outcomes = list(self.by_budget[budget].run(jobs, lambda number: None))
-        seconds = time.perf_counter() - begun
-        assert not any(outcome.trained.failed for outcome in outcomes), outcomes
-        return seconds, [outcome.trained.reward for outcome in outcomes]
+        found = train(self.by_budget[budget], trials)
+        return time.perf_counter() - begun, [outcome.result.reward for outcome in found]
 
 
-def measure(jobs, workers, budget, derived):
+def train(executor, trials):
+    """The outcomes of trials whose children are genotypes."""
+    prepare = executor.evaluator.prepare
+    return list(outcomes(executor, [trial._replace(child=prepare(trial.child)) for trial in trials]))
+
+
+def measure(trials, workers, budget, derived):
     """Seconds by kind and steps, and accuracies by kind, of groups of children."""
     images = workers.images
     kinds = (*KERAS, "search")
@@ -196,8 +199,8 @@ def measure(jobs, workers, budget, derived):
     few = dataclasses.replace(budget, steps=budget.steps // SHORTER)
     for make in KERAS.values():
         by_keras(make, [WARM], images, dataclasses.replace(budget, steps=8))
-    for start in range(0, len(jobs), TURN):
-        group = jobs[start : start + TURN]
+    for start in range(0, len(trials), TURN):
+        group = trials[start : start + TURN]
         taken, step = {}, {}
         for kind, make in KERAS.items():
             taken[kind], step[kind], found = by_keras(make, group, images, budget)
@@ -227,16 +230,17 @@ def show(seconds, accuracies, steps, measured):
         print(f"  mean accuracy: {', '.join(means)}")
 
 
-def memory(jobs, images, budget):
+def memory(trials, images, budget):
     """Prints the memory of a worker that is never replaced, in MB, as it trains children."""
     before = {process.pid for process in multiprocessing.active_children()}
     found = []
-    with LocalWorkers(images, budget, 1, children_per_process=len(jobs) + 1) as workers:
-        for outcome in workers.run(jobs, lambda number: None):
-            assert not outcome.trained.failed, outcome.error
+    child = FastChild(images, budget)
+    prepared = [trial._replace(child=child.prepare(trial.child)) for trial in trials]
+    with Processes(child, 1, children_per_process=len(trials) + 1) as executor:
+        for _ in outcomes(executor, prepared):
             pids = {process.pid for process in multiprocessing.active_children()} - before
             found.append(max(map(resident, pids)))
-            if len(found) % max(1, len(jobs) // 20) == 0:
+            if len(found) % max(1, len(trials) // 20) == 0:
                 print(f"after {len(found)} children: {found[-1]:.0f} MB", flush=True)
     print(f"memory of a worker: at most {max(found):.0f} MB, {found[-1] - found[0]:+.0f} MB in the end")
 
@@ -253,9 +257,10 @@ def controller(space):
         policy, times = make(space), []
         for _ in range(21):
             begun = time.process_time()
-            tokens = policy.ask(20)
+            proposals = policy.ask(20)
             asked = time.process_time()
-            policy.tell(tokens, rewards)
+            pairs = zip(proposals, rewards, strict=True)
+            policy.tell([Experience(k, *pair) for k, pair in enumerate(pairs)])
             times.append((asked - begun, time.process_time() - asked))
         ask, tell = 1000 * np.median(times[1:], axis=0)
         print(f"{make.__name__}: 20 children sampled in {ask:.0f} ms, learned from in {tell:.0f} ms")
@@ -277,28 +282,30 @@ def main() -> None:
     threads = 1 if arguments.controller else arguments.processes
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    space, rng = SearchSpace(), np.random.default_rng(0)
+    space, rng = NASNetSpace(), np.random.default_rng(0)
     if arguments.controller:
         controller(space)
         return
     images = search_images(open_dataset(arguments.data, limit=arguments.images).in_memory(), 0.2)
-    tokens = space.sample(rng, arguments.memory or arguments.children)
-    jobs = [Job(k, space.genotype(child), k) for k, child in enumerate(tokens)]
+    trials = [
+        Trial(k, space.genotype(space.sample(rng)), k)
+        for k in range(arguments.memory or arguments.children)
+    ]
     first, *others = arguments.steps
     budget = Budget(
         filters=arguments.filters, steps=first, batch_size=arguments.batch_size, evaluations=1
     )
     if arguments.memory:
-        memory(jobs, images, budget)
+        memory(trials, images, budget)
         return
     workers = Workers(images, arguments.processes)
     if arguments.derive:
-        found = measure(jobs, workers, budget, others)
+        found = measure(trials, workers, budget, others)
         for steps in arguments.steps:
             show(*found, steps, first)
     else:
         for steps in arguments.steps:
-            found = measure(jobs, workers, dataclasses.replace(budget, steps=steps), [])
+            found = measure(trials, workers, dataclasses.replace(budget, steps=steps), [])
             show(*found, steps, steps)
 
 

@@ -8,8 +8,7 @@ scratch (Spearman, Kendall), besides those of the same children after a part of 
 import argparse
 import dataclasses
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,14 +17,20 @@ from scipy.stats import kendalltau, spearmanr
 from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR
 from nasnet_zoo.data import open_dataset
-from nasnet_zoo.search import PPO, RandomSearch
-from nasnet_zoo.search.child import Child, Images
-from nasnet_zoo.search.folder import search_images
-from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.search import Callback, Here, run_search
-from nasnet_zoo.search.settings import Budget
-from nasnet_zoo.search.sharing import SharedWeights, Sharing
-from nasnet_zoo.search.tabular import TabularBenchmark
+from nasnet_zoo.search import (
+    PPO,
+    Budget,
+    Callback,
+    Journal,
+    RandomSearch,
+    Record,
+    Serial,
+    TabularBenchmark,
+    run_search,
+)
+from nasnet_zoo.search.nasnet.child import Child, Images, network_inputs
+from nasnet_zoo.search.nasnet.search import search_images
+from nasnet_zoo.search.nasnet.sharing import SharedEvaluator, SharedWeights
 
 POLICIES = {
     "all alike": RandomSearch,
@@ -33,32 +38,33 @@ POLICIES = {
 }
 
 
-class Rounds(Callback):
+class Pace(Callback):
     """Prints a line for every minibatch."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal, self._begun = journal, time.perf_counter()
+    def __init__(self) -> None:
+        self._begun = time.perf_counter()
 
-    def learned(self, round: int, told: Mapping[str, float]) -> None:  # noqa: A002
-        mean = np.mean([record.reward for record in self._journal.children(round)])
+    def learned(self, records: Sequence[Record], metrics: Mapping[str, float]) -> None:
+        mean = np.mean([record.reward for record in records])
         seconds = time.perf_counter() - self._begun
-        print(f"round {round + 1}: mean reward {mean:.3f}, {seconds:.0f} s", flush=True)
+        print(f"{records[-1].number + 1} children: mean reward {mean:.3f}, {seconds:.0f} s", flush=True)
 
 
 def judged(
     shared: SharedWeights, table: TabularBenchmark, rows: np.ndarray, images: Images
 ) -> list[float]:
     """The rewards of children by shared weights, on the same 2,000 held-out images."""
-    batch = images.held_out_images[:2000], images.held_out_labels[:2000]
-    return [shared.reward(table.space.genotype(table.tokens[row]), *batch) for row in rows]
+    batch = network_inputs(images.held_out_images[:2000]), images.held_out_labels[:2000]
+    return [shared.reward(table.space.genotype(table.actions[row]), *batch) for row in rows]
 
 
 def costs(shared: SharedWeights, table: TabularBenchmark, images: Images) -> None:
     """Processor seconds of a step of a child, eager as in sharing and traced as in training."""
     budget, times = shared.budget, []
-    batch = images.train_images[: budget.batch_size], images.train_labels[: budget.batch_size]
+    size = budget.batch_size
+    batch = network_inputs(images.train_images[:size]), images.train_labels[:size]
     for row in range(5):
-        genotype = table.space.genotype(table.tokens[row])
+        genotype = table.space.genotype(table.actions[row])
         shared.train(genotype, *batch, 0.0)
         begun = time.process_time()
         for _ in range(5):
@@ -89,8 +95,8 @@ def main() -> None:
     parser.add_argument(
         "--data", default="/usr/share/datasets/fashion-mnist", help="folder of IDX files"
     )
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=100, help="of the shared weights in a round")
+    parser.add_argument("--minibatches", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=100, help="of the shared weights in a minibatch")
     parser.add_argument("--judge", type=int, default=100, help="children of the table to judge")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -100,7 +106,7 @@ def main() -> None:
         open_dataset(arguments.data, about["image_size"]).in_memory(), about["held_out"]
     )
     budget = dataclasses.replace(Budget(**about["budget"]), learning_rate=0.05)
-    rows = np.random.default_rng(0).permutation(len(table.tokens))[: arguments.judge]
+    rows = np.random.default_rng(0).permutation(len(table.actions))[: arguments.judge]
     final = table.final[rows]
     costs(SharedWeights(images.train_images.shape[1:], images.classes, budget), table, images)
 
@@ -116,24 +122,25 @@ def main() -> None:
         compare(f"from scratch, {part + 1}/{parts} of the steps", table.rewards[rows, part], "")
     for name, make in POLICIES.items():
         shared = SharedWeights(images.train_images.shape[1:], images.classes, budget, arguments.seed)
-        policy = make(table.space, seed=arguments.seed)
-        policy = Sharing(policy, table.space, shared, images, arguments.steps, seed=arguments.seed)
+        evaluator = SharedEvaluator(table.space, shared, images, arguments.steps, seed=arguments.seed)
         begun = time.process_time()
-        with closing(Journal(":memory:", {})) as journal:
+        with Journal(":memory:", {}) as journal:
             run_search(
-                policy,
+                make(table.space, seed=arguments.seed),
                 table.space,
-                Here(policy.judge),
+                Serial(evaluator),
                 journal,
-                20 * arguments.rounds,
-                callbacks=[Rounds(journal)],
+                20 * arguments.minibatches,
+                callbacks=[Pace()],
                 remember=False,
             )
         seconds = time.process_time() - begun
         compare(
             f"shared weights, {name}", np.array(judged(shared, table, rows, images)), f"{seconds:.0f}"
         )
-    print(f"\n{len(rows)} children, {arguments.rounds * arguments.steps} steps of shared weights\n")
+    print(
+        f"\n{len(rows)} children, {arguments.minibatches * arguments.steps} steps of shared weights\n"
+    )
     print("| reward | mean | spread | Spearman | Kendall | processor seconds |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     print("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Trains every child of a small space once, for `nasnet_zoo.search.tabular`.
+"""Trains every child of a small space once, for `nasnet_zoo.search.TabularBenchmark`.
 
 The space is small enough to be enumerated by canonical form, so every child that a policy samples
 has its entry. It can be stopped at any moment and goes on where it was; at the end it writes
@@ -7,27 +7,32 @@ spread of the rewards is noise.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import itertools
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from nasnet_zoo.architecture import architecture_cost
-from nasnet_zoo.cells import Cost, Genotype
 from nasnet_zoo.data import open_dataset
-from nasnet_zoo.search import SearchSpace
-from nasnet_zoo.search.child import Images
-from nasnet_zoo.search.folder import search_images
-from nasnet_zoo.search.journal import Journal, Record
-from nasnet_zoo.search.search import Callback, run_search
-from nasnet_zoo.search.settings import Budget
-from nasnet_zoo.search.tabular import TabularBenchmark
-from nasnet_zoo.search.workers import LocalWorkers
+from nasnet_zoo.search import (
+    Budget,
+    Callback,
+    Experience,
+    Journal,
+    NASNetSpace,
+    Processes,
+    Proposal,
+    Record,
+    Synchronous,
+    TabularBenchmark,
+    run_search,
+)
+from nasnet_zoo.search.nasnet.child import FastChild, Images
+from nasnet_zoo.search.nasnet.search import search_images
 
-SPACE = SearchSpace(1, ("identity", "sep_3x3", "conv_3x3", "max_3x3"), ("add",), cells=2)
+SPACE = NASNetSpace(1, ("identity", "sep_3x3", "conv_3x3", "max_3x3"), ("add",), cells=2)
 BUDGET = Budget(filters=8, stem_filters=16, steps=100, batch_size=128, learning_rate=0.1, evaluations=4)
 IMAGE_SIZE = 7
 HELD_OUT = 1 / 12
@@ -36,27 +41,26 @@ HELD_OUT = 1 / 12
 class Enumeration:
     """A policy that asks for every child of a space once, in a fixed random order."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: NASNetSpace) -> None:
         everything = itertools.product(*map(range, space.choices))
-        forms = sorted({space.canonical(tokens) for tokens in everything})
-        self.children = np.random.default_rng(0).permutation(np.array(forms, np.int32))
-        self._asked = 0
+        forms = sorted({space.canonical(actions) for actions in everything})
+        self.children = np.random.default_rng(0).permutation(np.array(forms, np.int32)).tolist()
+        self.version = self._asked = 0
 
-    def ask(self, count: int) -> np.ndarray:
+    def ask(self, count: int) -> list[Proposal]:
         self._asked += count
-        return self.children[self._asked - count : self._asked]
+        chosen = self.children[self._asked - count : self._asked]
+        return [Proposal(tuple(actions), self.version) for actions in chosen]
 
-    def log_probabilities(self, tokens: np.ndarray) -> None:
-        return None
-
-    def tell(self, tokens: np.ndarray, rewards: np.ndarray) -> dict[str, float]:
+    def tell(self, minibatch: Sequence[Experience]) -> dict[str, float]:
+        self.version += 1
         return {}
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"asked": np.array(self._asked)}
+        return {"asked": np.array(self._asked), "version": np.array(self.version)}
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        self._asked = int(state["asked"])
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self._asked, self.version = int(state["asked"]), int(state["version"])
 
 
 class Pace(Callback):
@@ -73,20 +77,21 @@ class Pace(Callback):
 
 def train_all(path: Path, images: Images, seed: int, children: int) -> list[Record]:
     """Trains the first children of the enumeration, with one process of one thread."""
-    _, size, _, channels = images.train_images.shape
-
-    def cost(genotype: Genotype) -> Cost:
-        return architecture_cost(BUDGET.architecture(genotype, size, channels), images.classes)
-
     settings = {"budget": dataclasses.asdict(BUDGET), "seed": seed}
     with (
-        contextlib.closing(Journal(path, settings)) as journal,
-        LocalWorkers(images, BUDGET, processes=1, children_per_process=200) as workers,
+        Journal(path, settings) as journal,
+        Processes(FastChild(images, BUDGET), processes=1, children_per_process=200) as executor,
     ):
-        policy = Enumeration(SPACE)
         # A minibatch of one, as this policy learns nothing: it goes on at any number of children.
         records = run_search(
-            policy, SPACE, workers, journal, children, 1, seed, cost, callbacks=[Pace()]
+            Enumeration(SPACE),
+            SPACE,
+            executor,
+            journal,
+            children,
+            Synchronous(1),
+            seed,
+            callbacks=[Pace()],
         )
     return records[:children]
 
@@ -106,7 +111,7 @@ def main() -> None:
     total = len(Enumeration(SPACE).children)
     count = min(arguments.children or total, total)
     again = min(arguments.again, count)
-    print(f"{SPACE.size} sequences of tokens make {total} children", flush=True)
+    print(f"{SPACE.size} sequences of actions make {total} children", flush=True)
     records = train_all(out / "children.sqlite", images, 0, count)
     about = {
         "data": "Fashion-MNIST",

@@ -1,6 +1,6 @@
 from .controller import Controller
 from .evaluator import Evaluator, Result, Trial
-from .executors.executor import Serial
+from .executors.executor import Executor, Outcome, Serial
 from .executors.processes import Processes
 from .executors.ray import Ray
 from .folder import Retraining, search_folder
@@ -33,10 +33,12 @@ __all__ = [
     "Callback",
     "Controller",
     "Evaluator",
+    "Executor",
     "ExecutorSettings",
     "Experience",
     "Journal",
     "NASNetSpace",
+    "Outcome",
     "Policy",
     "Processes",
     "Proposal",
