@@ -21,8 +21,8 @@ A = TypeVar("A")
 class Space(Generic[A]):
     """Base class of search spaces, whose architectures are of the type ``A``.
 
-    Subclasses define `sample`, `mutate`, `decode`, `to_json` and `from_json`. Architectures are sent to
-    other processes by pickle.
+    Subclasses define `sample`, `mutate` and `decode`; and `to_json` and `from_json`, unless their
+    architectures are dicts that JSON can hold. Architectures are sent to other processes by pickle.
     """
 
     #: A sentence on the pictures of `draw`, for the report.
@@ -45,16 +45,16 @@ class Space(Generic[A]):
         raise NotImplementedError
 
     def to_json(self, architecture: A) -> dict[str, Any]:
-        """Return an architecture as JSON-compatible data."""
-        raise NotImplementedError
+        """Return an architecture as JSON-compatible data. Default: the architecture, a dict."""
+        return dict(architecture)  # type: ignore[call-overload]
 
     def from_json(self, data: dict[str, Any]) -> A:
-        """Return the architecture of `to_json`.
+        """Return the architecture of `to_json`. Default: the data.
 
         Raises:
             ValueError: If the data is not an architecture of any space of this kind.
         """
-        raise NotImplementedError
+        return data  # type: ignore[return-value]
 
     def key(self, architecture: A) -> str:
         """Return a text that two architectures share if and only if they compute the same."""
@@ -88,7 +88,7 @@ class Step(NamedTuple):
 class SequenceSpace(Space[A]):
     """Base class of spaces whose architectures are sequences of choices, one for each of `steps`.
 
-    Subclasses define `steps`, `decode`, `to_json` and `from_json`.
+    Subclasses define `steps` and `decode`; and `to_json` and `from_json`, as for every `Space`.
     """
 
     @property
