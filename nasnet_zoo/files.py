@@ -105,6 +105,25 @@ def parse_json(text: str, expected: str) -> Any:
 # === Writing ===
 
 
+def plain_json(name: str, value: Any) -> Any:
+    """Return a value as JSON gives it back: tuples as lists, NumPy's numbers and arrays as Python's.
+
+    Args:
+        name: Name of the value for the message.
+        value: Value to convert.
+
+    Raises:
+        TypeError: If JSON has no such value.
+    """
+
+    def convert(part: Any) -> Any:
+        if hasattr(part, "tolist"):
+            return part.tolist()
+        raise TypeError(f"Expected {name}: JSON. Received: {part!r:.100}")
+
+    return json.loads(json.dumps(value, default=convert))
+
+
 def check_writable(path: PathLike, inputs: Iterable[PathLike] = ()) -> None:
     """Check, before work begins, that a file can be written.
 

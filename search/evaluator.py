@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple
 import numpy as np
 
 from nasnet_zoo.checking import check_fields
+from nasnet_zoo.files import plain_json
 
 from .space import A
 
@@ -48,10 +49,11 @@ class Result:
         status: "finished"; "stopped" after an intermediate evaluation; "failed" for a reason of the
             child's own; "lost" with the worker that evaluated it, which is not the child's fault.
         message: Reason of the failure.
-        metrics: Further results, as JSON.
+        metrics: Further results, as JSON. Arrays become lists.
 
     Raises:
         ValueError: If a value has the wrong type, or a number is not finite.
+        TypeError: If a reward is not a number, or the metrics are not JSON.
     """
 
     reward: float
@@ -61,7 +63,10 @@ class Result:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "curve", tuple(self.curve))
+        # Numbers of NumPy and of backends are none of JSON and of the journal.
+        object.__setattr__(self, "reward", float(self.reward))
+        object.__setattr__(self, "curve", tuple(map(float, self.curve)))
+        object.__setattr__(self, "metrics", plain_json("metrics", self.metrics))
         if not math.isfinite(self.reward):
             raise ValueError(f"Expected a finite reward. Received: {self.reward}")
         check_fields(self)

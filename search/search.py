@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, Seed, checked
+from nasnet_zoo.files import plain_json
 
 from .evaluator import Result, Trial
 from .executors.executor import Executor, Outcome
@@ -178,14 +179,14 @@ class _Search:
         key = self.space.key(architecture)
         return Record(
             number=number,
-            actions=proposal.actions,
+            actions=tuple(map(int, proposal.actions)),
             key=key,
-            architecture=self.space.to_json(architecture),
+            architecture=plain_json("an architecture", self.space.to_json(architecture)),
             version=proposal.version,
             seed=self.space.seed(key, self.seed),
             parent=proposal.parent,
             log_probabilities=proposal.log_probabilities,
-            costs=dict(self.executor.evaluator.cost(architecture)),
+            costs=plain_json("costs", self.executor.evaluator.cost(architecture)),
         )
 
     def _state(self) -> dict[str, np.ndarray]:
@@ -380,7 +381,7 @@ def retrain(
             architecture=record.architecture,
             version=record.version,
             seed=record.seed,
-            costs=dict(executor.evaluator.cost(architecture)),
+            costs=plain_json("costs", executor.evaluator.cost(architecture)),
         )
         if record.number not in there:
             new.append(again)

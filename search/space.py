@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from nasnet_zoo.files import plain_json
+
 #: The choices that make an architecture, in the order in which they are drawn.
 Actions = tuple[int, ...]
 A = TypeVar("A")
@@ -58,7 +60,7 @@ class Space(Generic[A]):
 
     def key(self, architecture: A) -> str:
         """Return a text that two architectures share if and only if they compute the same."""
-        return json.dumps(self.to_json(architecture), sort_keys=True)
+        return json.dumps(plain_json("an architecture", self.to_json(architecture)), sort_keys=True)
 
     def seed(self, key: str, seed: int) -> int:
         """Return the seed of a child's evaluation, from its key and the seed of the search."""
