@@ -5,6 +5,7 @@ from .executors.processes import Processes
 from .executors.ray import Ray
 from .folder import Retraining, search_folder
 from .journal import Journal, Record
+from .keras_child import KerasChild
 from .nasnet.search import search_cells
 from .nasnet.settings import Budget, Settings
 from .nasnet.space import NASNetSpace
@@ -37,6 +38,7 @@ __all__ = [
     "ExecutorSettings",
     "Experience",
     "Journal",
+    "KerasChild",
     "NASNetSpace",
     "Outcome",
     "Policy",
