@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -102,6 +102,9 @@ class Controller:
         ValueError: If an argument is out of range.
     """
 
+    #: Head that predicts the choices.
+    head_class: ClassVar[type[Categorical]] = Categorical
+
     @checked
     def __init__(
         self,
@@ -125,7 +128,7 @@ class Controller:
         self.bias = weight("bias", _GATES * units)
         softmax = weight("softmax_kernel", kinds, units, most), weight("softmax_bias", kinds, most)
         self.weights = [self.first, embeddings, self.kernel, self.bias, *softmax]
-        self.head = Categorical(steps, embeddings, *softmax)
+        self.head = self.head_class(steps, embeddings, *softmax)
         # Not from_seed, whose streams of neighbouring seeds are one stream, four numbers apart.
         key = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
         self.generator = tf.random.Generator.from_key_counter(key, [0, 0], "philox")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -258,6 +258,8 @@ class _ControllerPolicy:
     """
 
     epochs = 1
+    #: Controller that draws the children.
+    controller_class: ClassVar[type[Controller]] = Controller
 
     @checked
     def __init__(
@@ -271,7 +273,7 @@ class _ControllerPolicy:
         correction: Correction = "ratio",
     ) -> None:
         self.space, self.version, self.correction = space, 0, correction
-        self.controller = Controller(space, units, seed=seed)
+        self.controller = self.controller_class(space, units, seed=seed)
         self.entropy_weight, self.baseline_weight = entropy_weight, baseline_weight
         self.optimizer = keras.optimizers.Adam(learning_rate)
         self.optimizer.build(self.controller.weights)
