@@ -17,7 +17,7 @@ from nasnet_zoo.search import Evaluator, Journal, Result
 pytestmark = pytest.mark.tensorflow
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_space.py"
-EXECUTORS = ("serial", "processes")
+EXECUTORS = ("serial", "processes", pytest.param("ray", marks=pytest.mark.slow))
 POLICIES = ("ppo", "reinforce", "random", "evolution")
 # The population of the example's evolution is whole after two minibatches.
 CHILDREN = 25
