@@ -161,7 +161,7 @@ class Journal:
         name = os.fspath(path) if settings is not None else _to_read(path)
         with self._reading():
             self._database = sqlite3.connect(name, isolation_level=None, uri=settings is None)
-        self._written: dict[str, int] = {}
+        self._written: dict[str, tuple[np.ndarray, int]] = {}
         try:
             self._open(settings)
         except BaseException:
@@ -309,14 +309,17 @@ class Journal:
     def _write_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Write the arrays that have changed since they were written."""
         for name, array in state.items():
+            written, before = self._written.get(name, (None, None))
+            if array is written:
+                continue
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
             blob = buffer.getvalue()
             checksum = _checksum(name, blob)
-            if self._written.get(name) != checksum:
+            if checksum != before:
                 row = (name, blob, checksum)
                 self._database.execute("insert or replace into state values (?, ?, ?)", row)
-                self._written[name] = checksum
+            self._written[name] = array, checksum
 
     # === Reading ===
 
@@ -360,7 +363,7 @@ class Journal:
                 found[name] = np.load(io.BytesIO(blob), allow_pickle=False)
             except (ValueError, OSError, EOFError, TypeError) as error:
                 raise self._error(str(error), "the arrays of the policy's state") from None
-            self._written[name] = checksum
+            self._written[name] = found[name], checksum
         return found
 
     def _records(self, where: str = "", *values: Any) -> list[Record]:

@@ -72,7 +72,7 @@ class Policy(Protocol):
         """Learn from children and their rewards; return metrics."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return everything that the next steps depend on, as arrays."""
+        """Return everything that the next steps depend on, as arrays that never change."""
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state.
@@ -278,6 +278,7 @@ class _ControllerPolicy:
         self.optimizer = keras.optimizers.Adam(learning_rate)
         self.optimizer.build(self.controller.weights)
         self._baseline = np.nan
+        self._learned: dict[str, np.ndarray] = {}
 
     def ask(self, count: int) -> list[Proposal]:
         """Return the next children to try."""
@@ -312,6 +313,7 @@ class _ControllerPolicy:
         for _ in range(self.epochs):
             self._update(actions, before, weights, advantages)
         self.version += 1
+        self._learned = {}
         entropy = float(tf.reduce_mean(tf.reduce_sum(predictions.entropies, -1)))
         return {"baseline": baseline, "entropy": entropy, "lag": float(lags.mean())}
 
@@ -357,9 +359,11 @@ class _ControllerPolicy:
 
     def state(self) -> dict[str, np.ndarray]:
         """Weights, optimizer, random state, baseline and version."""
-        variables = [*self.controller.weights, *self.optimizer.variables]
+        if not self._learned:  # what is drawn changes none of it
+            variables = [*self.controller.weights, *self.optimizer.variables]
+            self._learned = {f"{k:02}": np.array(variable) for k, variable in enumerate(variables)}
         return {
-            **{f"{k:02}": np.asarray(variable) for k, variable in enumerate(variables)},
+            **self._learned,
             "random": self.controller.generator.state.numpy(),
             "baseline": np.array(self._baseline),
             "version": np.array(self.version),
@@ -371,6 +375,7 @@ class _ControllerPolicy:
         variables = [*self.controller.weights, *self.optimizer.variables]
         for k, variable in enumerate(variables):
             variable.assign(state[f"{k:02}"])
+        self._learned = {}
         self.controller.generator.state.assign(state["random"])
         self._baseline = float(state["baseline"])
         self.version = count_of(state["version"], "version")

@@ -189,7 +189,7 @@ def test_a_state_that_is_not_the_policys_is_refused(journals, tmp_path, policy, 
     path = tmp_path / "journal.sqlite"
     shutil.copy(journals / f"{policy}.sqlite", path)
     with closing(Journal(path, {"policy": policy})) as journal:
-        state = journal.state()
+        state = {name: array.copy() for name, array in journal.state().items()}
         edit(state)
         journal.commit_ask([], state)
     with pytest.raises(ValueError, match=f"^{path}: .*{message}"):
