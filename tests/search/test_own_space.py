@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nasnet_zoo import cli
-from nasnet_zoo.search import Evaluator, Journal, Result
+from nasnet_zoo.search import PPO, Controller, Evaluator, Journal, Result
+from nasnet_zoo.search.controller import Categorical
 
 pytestmark = pytest.mark.tensorflow
 
@@ -168,3 +170,25 @@ def test_commands_on_its_folder(searched, capsys, tmp_path):
     assert json.loads(shown[shown.index("{") :]) == records[3].architecture
     assert cli.main(["search", "show", out, "3", "--picture", str(tmp_path / "a.svg")]) == 1
     assert "expected a search for cells to draw one" in capsys.readouterr().err
+
+
+def test_a_head_of_ones_own(example):
+    class Tempered(Categorical):
+        def logits(self, hidden, step):
+            return super().logits(hidden, step) / 2
+
+    class TemperedController(Controller):
+        head_class = Tempered
+
+    class TemperedPPO(PPO):
+        controller_class = TemperedController
+
+    space = example.PipelineSpace()
+    # The first choice depends on nothing before it: its probabilities are square roots, normalised.
+    first = np.array([[action, 0, 0, 0] for action in range(space.choices[0])], np.int32)
+    policies = [policy(space, seed=1) for policy in (PPO, TemperedPPO)]
+    ordinary, tempered = (policy.controller.predict(first) for policy in policies)
+    assert (tempered.entropies.numpy() > ordinary.entropies.numpy()).all()
+    roots = np.exp(ordinary.log_probabilities[:, 0].numpy() / 2)
+    found = np.exp(tempered.log_probabilities[:, 0].numpy())
+    np.testing.assert_allclose(found, roots / roots.sum(), rtol=1e-5)
