@@ -1,5 +1,6 @@
 """What goes wrong in a long search, with real processes."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -13,10 +14,13 @@ import deeds
 import numpy as np
 import pytest
 from deeds import Deeds, Doer, Listed
+from limits import files_of_at_most
 
+from nasnet_zoo.search.executors.executor import Serial
 from nasnet_zoo.search.executors.ray import Ray
 from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.schedulers import Synchronous
+from nasnet_zoo.search.policies import RegularizedEvolution
+from nasnet_zoo.search.schedulers import Asynchronous, Synchronous
 from nasnet_zoo.search.search import run_search
 from nasnet_zoo.search.settings import ExecutorSettings
 
@@ -187,7 +191,9 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(executor, begin, undistur
     with pytest.raises(ValueError, match="nothing else runs. Received: one that another run holds"):
         deeds.search(out, executor, 0, "work")
     process.kill()
-    process.wait()
+    shown = process.communicate()
+    assert "minibatch 1: best so far" in shown[0]
+    assert "ray" not in "".join(shown)
     done, evaluator = finished(out), Doer(f"{out}.log")
     assert len(done) < deeds.CHILDREN
     wait_until(lambda: not any(map(alive, evaluator.workers())), "a worker outlives the search")
@@ -215,3 +221,92 @@ def test_ctrl_c_ends_every_process(executor, begin):
         "goes on from there"
     )
     wait_until(lambda: not any(map(alive, processes)), "a process outlives the search")
+
+
+KILLED = """
+import os, random, signal, sys, time
+sys.path[:0] = sys.argv[3:]
+from test_faults import search_fast
+random.seed(0)
+kills, status = -1, signal.SIGKILL
+while status == signal.SIGKILL:
+    kills += 1
+    process = os.fork()
+    if not process:
+        try:
+            search_fast(sys.argv[1], sys.argv[2])
+        except BaseException as error:
+            print(error)
+            os._exit(1)
+        os._exit(0)
+    time.sleep(random.uniform(0.02, 0.15))
+    os.kill(process, signal.SIGKILL)
+    _, status = os.waitpid(process, 0)
+print(kills, status)
+"""
+
+
+class Fresh(Doer):
+    """Is not to evaluate a child that is finished."""
+
+    def __init__(self, folder, journal):
+        super().__init__(folder)
+        self.finished = {r.number for r in journal.children() if r.reward is not None}
+
+    def evaluate(self, trial):
+        assert trial.number not in self.finished
+        return super().evaluate(trial)
+
+
+def search_fast(path, scheduler, children=200):
+    """By a policy of which TensorFlow has no part, so that forks can do it."""
+    space = Deeds("work")
+    with Journal(path, {}) as journal:
+        policy = RegularizedEvolution(space, population=20, sample=5, seed=1)
+        evaluator = Fresh(Path(path).parent, journal)
+        how = {"synchronous": Synchronous, "asynchronous": Asynchronous}[scheduler](4)
+        return run_search(policy, space, Serial(evaluator), journal, children, how), journal.state()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["synchronous", "asynchronous"])
+def test_a_search_may_be_killed_again_and_again_also_while_it_commits(scheduler, tmp_path):
+    path = tmp_path / "killed" / "j.sqlite"
+    path.parent.mkdir()
+    folders = map(os.path.dirname, (__file__, deeds.__file__))
+    command = [sys.executable, "-c", KILLED, str(path), scheduler, *folders]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"\d+ 0\n", done.stdout), done.stdout + done.stderr
+    assert int(done.stdout.split()[0]) > 2  # kills
+    records, state = search_fast(path, scheduler)
+    assert {record.state for record in records} == {"finished"}
+    assert {record.number for record in records} == set(range(200))
+    assert Counter(record.learned for record in records) == dict.fromkeys(range(50), 4)
+    if scheduler == "synchronous":
+        expected, expected_state = search_fast(tmp_path / "j.sqlite", scheduler)
+        assert [dataclasses.replace(r, seconds=0) for r in records] == [
+            dataclasses.replace(r, seconds=0) for r in expected
+        ]
+        for name, values in expected_state.items():
+            np.testing.assert_array_equal(state[name], values, err_msg=name)
+
+
+def test_a_full_disk_leaves_a_whole_journal_with_which_the_search_goes_on(tmp_path):
+    path, counts = tmp_path / "j.sqlite", []
+    for size in (100_000, 200_000, 400_000):
+        with (
+            files_of_at_most(size),
+            pytest.raises(OSError, match="j.sqlite: expected to write the journal. Received: "),
+        ):
+            search_fast(path, "synchronous", 3000)
+        with Journal(path) as journal:
+            journal.check()
+            counts.append(len(journal.children()))
+    assert 0 < counts[0] < counts[1] < counts[2]
+    (tmp_path / "whole").mkdir()
+    count = counts[-1] + 10
+    records, _ = search_fast(path, "synchronous", count)
+    expected, _ = search_fast(tmp_path / "whole" / "j.sqlite", "synchronous", count)
+    names = ("number", "actions", "reward", "seed", "parent", "learned")
+    for one, other in zip(records, expected, strict=True):
+        assert [getattr(one, name) for name in names] == [getattr(other, name) for name in names]

@@ -1,3 +1,5 @@
+import os
+import pty
 import re
 import socket
 import subprocess
@@ -5,12 +7,14 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from deeds import Deeds, Doer, Listed
 
 from nasnet_zoo.cli import main
+from nasnet_zoo.search.evaluator import Result
 from nasnet_zoo.search.executors.ray import Ray
 from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.policies import PPO
@@ -104,6 +108,99 @@ def test_a_node_that_joins_is_used_and_the_child_of_one_that_leaves_is_tried_aga
     assert {record.state for record in records} == {"finished"}
     begun = Counter(evaluator.begun())
     assert sorted(begun.values()) == [1] * (children - 1) + [2]
+
+
+class Counting(Doer):
+    """Tells how often its worker was set up, and whether it may write to its array."""
+
+    def setup(self):
+        super().setup()
+        self.setups = getattr(self, "setups", 0) + 1
+
+    def evaluate(self, trial):
+        threads = os.environ["OMP_NUM_THREADS"], os.environ["TF_NUM_INTRAOP_THREADS"]
+        found = (self.worker, self.setups, self.values.flags.writeable, *threads)
+        return Result(0.0, metrics={"found": found})
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_worker_is_set_up_once_and_reads_the_arrays_where_they_are(tmp_path):
+    evaluator = Counting(tmp_path)
+    evaluator.values = np.zeros(1_000_000)
+    records, _ = search(tmp_path / "j.sqlite", Ray(evaluator))
+    found = {tuple(record.metrics["found"]) for record in records}
+    assert len(found) <= 2  # workers
+    assert {values[1:] for values in found} == {(1, False, "1", "1")}
+
+
+PULSE = """
+import os, signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasnet_zoo.cells import register_operation
+from nasnet_zoo.cells.operations import conv
+from nasnet_zoo.cells.primitives import Primitive
+
+@dataclass(frozen=True)
+class DiesOnce(Primitive):
+    mark: Path
+
+    def __call__(self, x, weights, training, hyper):
+        if not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x * 0.5, ()
+
+mark = Path(__file__).with_name("mark")
+register_operation("half", lambda stride, channels, filters: (*conv(1, stride), DiesOnce(mark)))
+"""
+
+
+@pytest.mark.slow
+def test_a_command_shows_on_ray_what_it_shows_on_processes_and_finds_the_same(tmp_path):
+    """A worker is killed in it, and an imported file has operations that the workers do not have."""
+    (tmp_path / "halves.py").write_text(PULSE)
+    words = (
+        "search --data digits --images 200 --children 6 --minibatch 3 --options learning_rate=0.01 "
+        "--import halves.py --space.blocks 1 --space.cells 1 --space.operations max_3x3 half "
+        "--budget.steps 20 --budget.filters 2 --budget.stem-filters 2 --budget.batch-size 16"
+    )
+    contents = {}
+    for executor in ("ray", "processes"):
+        command = [sys.executable, "-m", "nasnet_zoo", *words.split(), "--executor", executor]
+        master, terminal = pty.openpty()
+        process = subprocess.Popen(
+            [*command, "--out", executor],
+            cwd=tmp_path,
+            stdout=terminal,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "200"},
+        )
+        os.close(terminal)
+        shown = b""
+        with suppress(OSError):  # the terminal's end
+            while part := os.read(master, 1000):
+                shown += part
+        os.close(master)
+        errors = process.communicate()[1].decode()
+        assert process.returncode == 0, errors
+        assert not re.search("ray|worker", errors)
+        lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "\n").splitlines()
+        known = r"search .* \d/6 .*|minibatch [12]: best so far .*|Wrote .*/best.json: child \d.*|\s*"
+        assert [line for line in lines if not re.fullmatch(known, line)] == []
+        assert any("6/6" in line for line in lines)
+        with Journal(tmp_path / executor / "journal.sqlite") as journal:
+            names = ("actions", "seed", "state", "reward", "curve", "metrics", "message", "same_as")
+            records = [[getattr(record, name) for name in names] for record in journal.children()]
+            contents[executor] = records, journal.state()
+    assert (tmp_path / "mark").exists()
+    (records, state), (expected, expected_state) = contents.values()
+    assert records == expected
+    assert {record[2] for record in records} == {"finished"}
+    assert len({record[3] for record in records}) > 2
+    for name, values in expected_state.items():
+        np.testing.assert_array_equal(state[name], values, err_msg=name)
 
 
 # === What cannot work is told in one line, before the first child ===
