@@ -13,7 +13,7 @@ class Load(NamedTuple):
 
     Args:
         capacity: Number of children that the executor evaluates at a time.
-        under_way: Number of children that are evaluated or wait for it.
+        under_way: Number of children without a reward. Equal ones are evaluated once, but count each.
         untold: Number of children with a reward that the policy has not learned from.
         left: Number of children that are still to be sampled.
     """

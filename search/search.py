@@ -276,14 +276,13 @@ class Evaluation:
         #: Children that wait for the result of an equal one, by key.
         self._equal: dict[str, list[Record]] = {}
         self._failures: Counter[int] = Counter()
-
-    @property
-    def under_way(self) -> int:
-        """Number of children that are evaluated or wait for it."""
-        return len(self._waiting) + len(self._running)
+        #: Number of children without a result, equal ones included: a policy that draws one child
+        #: again and again would otherwise be asked for more without end.
+        self.under_way = 0
 
     def add(self, record: Record) -> None:
         """Add a child of the journal."""
+        self.under_way += 1
         if record.key in self._equal:
             self._equal[record.key].append(record)
         else:
@@ -325,7 +324,9 @@ class Evaluation:
             result = dataclasses.replace(result, message=f"{result.message} ({tries} tries)")
         first = _with(record, result, outcome.seconds)
         known = _Known(first.number, result.reward, first.state)
-        return [first, *(_as(other, known) for other in self._equal.pop(record.key))]
+        records = [first, *(_as(other, known) for other in self._equal.pop(record.key))]
+        self.under_way -= len(records)
+        return records
 
 
 def _with(record: Record, result: Result, seconds: float) -> Record:
