@@ -19,7 +19,7 @@ from nasnet_zoo.files import check_ours, locked, read_json, write_text
 from .evaluator import Evaluator
 from .executors.executor import Executor
 from .executors.processes import end_if_unguarded
-from .journal import Journal, Record, check_settings
+from .journal import Journal, Outline, Record, check_settings
 from .progress import Events, LiveProgress
 from .report import write_report
 from .results import JOURNAL, RETRAINED, ranked_retrained, read_retrained, rewarded
@@ -228,17 +228,18 @@ class _Best(Callback):
     """Writes the best child so far after every minibatch."""
 
     def __init__(self, out: Path, journal: Journal, retrained: Sequence[Record]) -> None:
-        self._out, self._retrained = out, retrained
-        self._whole = {record.key: record for record in ranked(journal.children())}
+        self._out, self._journal, self._retrained = out, journal, retrained
+        self._whole = {outline.key: outline for outline in ranked(journal.outlines())}
 
     def rewarded(self, record: Record) -> None:
         # As `ranked` does: of equal children the last counts.
         if record.state == "finished" and record.same_as is None:
-            self._whole[record.key] = record
+            self._whole[record.key] = Outline.of(record)
 
     def learned(self, records: Sequence[Record], metrics: Mapping[str, float]) -> None:
-        best = ranked_retrained(list(self._whole.values()), self._retrained)
-        for record in (best or ranked(self._whole.values()))[:1]:
+        best = ranked(self._whole.values())[:1]
+        retrained = ranked_retrained(best, self._retrained)[:1]
+        for record in retrained or map(self._journal.child, [outline.number for outline in best]):
             _save(record, self._out)
 
 
@@ -254,7 +255,7 @@ def _stoppable(journal: Journal, children: int) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        done = sum(record.reward is not None for record in journal.children())
+        done = sum(outline.reward is not None for outline in journal.outlines())
         raise KeyboardInterrupt(
             f"stopped with {done} of {children} children done; the same command goes on from there"
         ) from None

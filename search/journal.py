@@ -137,6 +137,11 @@ class Outline(NamedTuple):
     same_as: int | None
     learned: int | None
 
+    @classmethod
+    def of(cls, record: Record) -> Outline:
+        """The outline of a record."""
+        return cls(*(getattr(record, name) for name in cls._fields))
+
 
 class Journal:
     """A journal file, created if it does not exist.
@@ -389,7 +394,7 @@ class Journal:
         Raises:
             ValueError: If they are not. The message says what does not fit.
         """
-        outlines = list(self._outlines())
+        outlines = list(self.outlines())
         if [outline.number for outline in outlines] != list(range(len(outlines))):
             raise self._error("children that are not numbered from 0")
         minibatches = len(self.minibatches())
@@ -400,7 +405,8 @@ class Journal:
             raise self._error(f"{len(outlines)} children and no policy")
         return outlines
 
-    def _outlines(self) -> Iterator[Outline]:
+    def outlines(self) -> Iterator[Outline]:
+        """The outlines of all children, by number: what there is room for in memory, of any search."""
         places = [_COLUMNS.index(name) for name in Outline._fields]
         with self._reading():
             for row in self._database.execute("select * from children order by number"):

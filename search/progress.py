@@ -29,7 +29,7 @@ class LiveProgress(Callback):
         self, console: Console, journal: Journal, children: int, title: str = "search"
     ) -> None:
         self._console, self._children = console, children
-        rewards = [r.reward for r in journal.children() if r.reward is not None]
+        rewards = [r.reward for r in journal.outlines() if r.reward is not None]
         self._done, self._best = len(rewards), max(rewards, default=0.0)
         self._before, self._begun = self._done, time.monotonic()
         self._learned = ""
@@ -96,7 +96,7 @@ class Events(Callback):
         import_extra("tensorboard", "train")
         import tensorflow as tf
 
-        rewards = [r.reward for r in journal.children() if r.reward is not None]
+        rewards = [r.reward for r in journal.outlines() if r.reward is not None]
         self._best, self._done = max(rewards, default=0.0), len(rewards)
         self._writer = tf.summary.create_file_writer(os.fspath(folder))
 

@@ -17,19 +17,19 @@ from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.files import write_text
 
 from .journal import Journal, Record, is_begun
-from .search import ranked
+from .search import Ranked, ranked
 
 JOURNAL, RETRAINED = "journal.sqlite", "retrained.sqlite"
 
 
-def ranked_retrained(children: Sequence[Record], retrained: Sequence[Record]) -> list[Record]:
+def ranked_retrained(children: Sequence[Ranked], retrained: Sequence[Record]) -> list[Record]:
     """Rank the retrained children if the best child of the search is to be chosen among them.
 
     That is the case once all of them have a reward, and until the search finds a child that is better
     than those it had found when they were chosen. Rewards of the two trainings are not comparable.
 
     Args:
-        children: Children of the search.
+        children: Children of the search, or their outlines.
         retrained: Retrained children, with their rewards after retraining.
 
     Returns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from nasnet_zoo.files import plain_json
 
 from .evaluator import Result, Trial
 from .executors.executor import Executor, Outcome
-from .journal import Journal, Record
+from .journal import Journal, Outline, Record
 from .policies import Experience, Policy, Proposal
 from .schedulers import Load, Scheduler, Synchronous
 from .space import Space
@@ -110,6 +110,7 @@ class _Search:
         #: Children with a reward that the policy has not learned from, in the order of the rewards.
         self.untold: list[Record] = []
         self.curves: list[tuple[float, ...]] = []
+        self.thresholds: tuple[float, ...] = ()
         self.asked = 0
         self._restore()
 
@@ -138,7 +139,12 @@ class _Search:
             else:
                 self.untold.append(record)
         if self.stopping:
-            self.curves = self.journal.curves()
+            self._stop_by(self.stopping, self.journal.curves())
+
+    def _stop_by(self, stopping: QuantileStopping, curves: list[tuple[float, ...]]) -> None:
+        """Take further curves into the thresholds that children stop by."""
+        self.curves += curves
+        self.thresholds = stopping.thresholds(self.curves)
 
     def _check(self, record: Record) -> None:
         """Check that a child is one of this space and search."""
@@ -195,8 +201,7 @@ class _Search:
 
     def evaluate(self) -> None:
         """Wait for children and take their rewards."""
-        thresholds = self.stopping.thresholds(self.curves) if self.stopping else ()
-        for record in self.evaluation.evaluate(thresholds):
+        for record in self.evaluation.evaluate(self.thresholds):
             if record.same_as is None:
                 assert record.reward is not None
                 self._know(record.key, _Known(record.number, record.reward, record.state))
@@ -222,7 +227,7 @@ class _Search:
         self.journal.commit_tell(records, self._state(), metrics)
         del self.untold[:count]
         if self.stopping:
-            self.curves += [record.curve for record in records if record.has_curve]
+            self._stop_by(self.stopping, [record.curve for record in records if record.has_curve])
         for callback in self.callbacks:
             callback.learned(records, metrics)
 
@@ -337,11 +342,14 @@ def _with(record: Record, result: Result, seconds: float) -> Record:
         curve=result.curve,
         metrics=dict(result.metrics),
         message=result.message,
-        seconds=seconds,
+        seconds=float(seconds),
     )
 
 
-def ranked(records: Iterable[Record]) -> list[Record]:
+Ranked = TypeVar("Ranked", Record, Outline)
+
+
+def ranked(records: Iterable[Ranked]) -> list[Ranked]:
     """The different children that were evaluated to the end, best first; of equal ones the last."""
     whole = {r.key: r for r in records if r.state == "finished" and r.same_as is None}
     return sorted(whole.values(), key=lambda record: (-(record.reward or 0.0), record.number))
