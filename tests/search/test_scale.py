@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nasnet_zoo.search import PPO
+from nasnet_zoo.search import PPO, report
 from nasnet_zoo.search.evaluator import Evaluator, Result
 from nasnet_zoo.search.executors.executor import Outcome, Serial
 from nasnet_zoo.search.folder import search_folder
@@ -11,7 +11,7 @@ from nasnet_zoo.search.journal import Journal
 from nasnet_zoo.search.nasnet.space import NASNetSpace
 from nasnet_zoo.search.policies import Experience, Proposal, RandomSearch
 from nasnet_zoo.search.schedulers import Asynchronous, Synchronous
-from nasnet_zoo.search.search import Callback, run_search
+from nasnet_zoo.search.search import Callback, ranked, run_search
 from nasnet_zoo.search.settings import ExecutorSettings, SearchSettings
 from nasnet_zoo.search.stopping import QuantileStopping
 
@@ -115,6 +115,20 @@ def test_nothing_in_the_loop_reads_the_whole_journal(tmp_path, monkeypatch):
     # minibatch the best child; when it has ended, all children, for the caller and for the report.
     assert read[:2] == ["where learned is null", "where learned is not null"]
     assert read[2:] == ["where number = ?"] * 12 + ["", ""]
+
+
+def test_features_of_many_children_are_those_of_some_evenly_by_rank(tmp_path, monkeypatch):
+    space = NASNetSpace(blocks=2, operations=("identity", "sep_3x3"), cells=1)
+    with Journal(tmp_path / "j.sqlite", {}) as journal:
+        run_search(RandomSearch(space), space, Serial(Share()), journal, 30)
+        best = ranked(journal.children())
+        everything = report.report_values(journal, space)["features_table"]
+        monkeypatch.setattr(report, "_DESCRIBED", len(best) // 2)
+        columns, rows, _ = report.report_values(journal, space)["features_table"]
+    assert everything[0][2] == f"mean of all {len(best)}"
+    assert columns[2] == f"mean of {len(best[::3])} of {len(best)}"
+    some = report.mean_features(best[::3], space)
+    assert {row[0]: row[2] for row in rows} == {name: f"{value:.4g}" for name, value in some.items()}
 
 
 def test_thresholds_are_those_of_the_children_that_the_policy_has_learned_from(tmp_path):
