@@ -1,4 +1,4 @@
-"""A search under fire: a random worker is killed with SIGKILL every few seconds, and the driver if wished.
+"""A soak: a random worker of a search is killed with SIGKILL every few seconds, or else the driver.
 
 The children are real ones, fast children of small networks on small random images. A driver that was
 killed is started again, as a user would. At the end the account is taken from the journal and from what
@@ -165,14 +165,12 @@ def account(arguments: argparse.Namespace, hits: Hits) -> list[str]:
     noted = notes(arguments.out / "notes")
     begun = Counter(number for _, word, number in noted if word == "begins")
     ended = Counter(number for _, word, number in noted if word == "ends")
-    lost = [
-        record.number for record in records if record.state == "lost" and record.number not in shared
-    ]
+    alone = [record for record in records if record.same_as is None]
+    lost = [record.number for record in alone if record.state == "lost"]
     print(f"{hits.workers} workers and {hits.drivers} drivers were killed.")
     print(f"{len(records)} asked = " + " + ".join(f"{n} {state}" for state, n in states.items()))
-    print(
-        f"{len(shared)} of them have the result of an equal child. {sum(begun.values())} evaluations began."
-    )
+    print(f"{len(shared)} of them have the result of an equal child.")
+    print(f"{sum(begun.values())} evaluations began, {sum(ended.values())} ended.")
     print(f"Hits of a child: {dict(Counter(hits.children.values()))} (times: children)")
     excused = {*hits.children, *hits.interrupted}
     wrong = {
