@@ -144,7 +144,7 @@ class Searches:
         space = Distinct(**{f.name: getattr(table.space, f.name) for f in dataclasses.fields(Distinct)})
         columns = {f.name: getattr(table, f.name) for f in dataclasses.fields(table)}
         self.table = Looked(**{**columns, "space": space})
-        self.make = functools.partial(PPO, space, learning_rate=0.03, entropy_weight=0.0001)
+        self.make = functools.partial(PPO, space, learning_rate=0.03, entropy_weight=0.001)
         self.policy = self.make()
 
     def run(self, mode: Mode, seed: int, whole: bool) -> dict[str, Any]:
