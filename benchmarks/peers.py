@@ -126,6 +126,7 @@ def optuna(sampler: str) -> Run:
 
 SYSTEMS: dict[str, Run] = {
     "ours, processes, PPO": processes,
+    "ours, Ray, PPO": ray_tasks,
     "Ray Tune, ConcurrencyLimiter, random draws, actors reused": tune,
     "Optuna, JournalStorage, TPE (its default)": optuna("TPESampler"),
     "Optuna, JournalStorage, random draws": optuna("RandomSampler"),
