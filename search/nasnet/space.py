@@ -205,10 +205,10 @@ def _least_actions(blocks: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
     """The least actions of a cell, over every order of its blocks and of the sides of each.
 
     Each block in turn is the one of the least actions. Where several blocks have these and differ only
-    in what reads them, every choice is followed. Without a bound on the blocks this cannot be polynomial
-    as far as is known: blocks that read two of several twins are the edges of a graph, and equal cells are
-    isomorphic graphs. The worst cell of `MOST_BLOCKS` that is known has 720 choices and takes 30 ms; most
-    have one.
+    in what reads them, every choice is followed. Without a bound on the blocks no polynomial algorithm
+    is known: blocks that read two of several equal ones are the edges of a graph, and equal cells are
+    isomorphic graphs. The worst cell of `MOST_BLOCKS` that is known has 720 choices and takes 30 ms;
+    most have one.
     """
     kinds: list[_Kind] = [
         (tuple(sorted([(first, left), (second, right)])), combination)

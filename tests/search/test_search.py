@@ -309,7 +309,7 @@ def test_a_search_killed_at_any_moment_continues_exactly(tmp_path):
         assert process.poll() is None
         if path.exists():
             try:
-                journal = Journal(path, {"children": "any"})
+                journal = Journal(path)  # to read only: the search makes its tables itself
                 states = [record.state for record in journal.children()]
                 journal.close()
             except Exception:  # the file is being made
