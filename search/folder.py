@@ -78,9 +78,8 @@ def search_folder(
         settings: Settings of the search.
         children: Number of children to sample in all. A greater number continues a finished search.
         executor: What evaluates the children.
-        about: What else the search depends on, as JSON in one level, such as the name of the data. A
-            search goes on only with the same. Keys that begin with ``space.`` describe the space: a
-            search is compared only with one of the same. Default: the class of the space.
+        about: What else the search depends on besides the space and the settings, as JSON in one level,
+            such as the name of the data. A search goes on only with the same.
         retraining: Retraining of the best children after the search. Default: none.
         compare: Folder of a random search of the same space, to compare with in the report.
         tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``.
@@ -103,7 +102,8 @@ def search_folder(
     out = Path(out)
     check_ours(out, JOURNAL, "a search")
     noted = {
-        **({"space.class": type(space).__name__} if about is None else about),
+        **(about or {}),
+        **{f"space.{name}": value for name, value in space.about().items()},
         **settings.to_dict(),
     }
     random = None if compare is None else _compared(Path(compare), noted)

@@ -66,6 +66,10 @@ class Space(Generic[A]):
         """Return the seed of a child's evaluation, from its key and the seed of the search."""
         return zlib.crc32(f"{seed} {key}".encode())
 
+    def about(self) -> dict[str, Any]:
+        """Return what the space is, as JSON. A search goes on only in the same space."""
+        return {"class": type(self).__name__}
+
     def features(self, architecture: A) -> Mapping[str, float]:
         """Return numbers that describe an architecture; the report compares their means."""
         return {}
@@ -97,6 +101,10 @@ class SequenceSpace(Space[A]):
     def steps(self) -> tuple[Step, ...]:
         """The choices, in the order in which they are drawn."""
         raise NotImplementedError
+
+    def about(self) -> dict[str, Any]:
+        """Return the class of the space and its steps."""
+        return {**super().about(), "steps": [list(step) for step in self.steps]}
 
     @property
     def choices(self) -> tuple[int, ...]:

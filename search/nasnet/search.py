@@ -83,7 +83,7 @@ def search_cells(
         settings,
         children,
         executor=executor,
-        about={**seen, "space.kind": "nasnet"},
+        about=seen,
         retraining=Retraining(retrain_best, FastChild(images, longer), retraining),
         compare=compare,
         tensorboard=tensorboard,

@@ -167,6 +167,10 @@ class NASNetSpace(SequenceSpace[Genotype]):
         """Return the seed of a child, that which it had in searches of earlier versions, too."""
         return zlib.crc32(np.array([seed, *json.loads(key)], np.uint32).tobytes())
 
+    def about(self) -> dict[str, Any]:
+        """Return that the children are cells; the settings of the search hold the rest."""
+        return {"kind": "nasnet"}
+
     def features(self, architecture: Genotype) -> Mapping[str, float]:
         """Return the share of each operation in each of the two cells."""
         return {

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from nasnet_zoo import cli
-from nasnet_zoo.search import PPO, Controller, Evaluator, Journal, Result
+from nasnet_zoo.search import PPO, Controller, Evaluator, Journal, Result, Step
 from nasnet_zoo.search.controller import Categorical
 
 pytestmark = pytest.mark.tensorflow
@@ -192,3 +193,14 @@ def test_a_head_of_ones_own(example):
     roots = np.exp(ordinary.log_probabilities[:, 0].numpy() / 2)
     found = np.exp(tempered.log_probabilities[:, 0].numpy())
     np.testing.assert_allclose(found, roots / roots.sum(), rtol=1e-5)
+
+
+def test_a_search_goes_on_only_in_the_same_space(example, searched, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(searched("random"), out)
+    more = (*example.PipelineSpace.steps[:-1], Step("strength", 5))
+    monkeypatch.setattr(example.PipelineSpace, "steps", more)
+    with pytest.raises(
+        ValueError, match=r"expected space.steps=.*\['strength', 4\].* Received: .* 5\]"
+    ):
+        example.main(str(out), "random", "serial", CHILDREN)
