@@ -315,7 +315,7 @@ class Journal:
         """Write the arrays that have changed since they were written."""
         for name, array in state.items():
             written, before = self._written.get(name, (None, None))
-            if array is written:
+            if array is written and not array.flags.writeable:
                 continue
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)

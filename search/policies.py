@@ -72,7 +72,7 @@ class Policy(Protocol):
         """Learn from children and their rewards; return metrics."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return everything that the next steps depend on, as arrays that never change."""
+        """Return everything that the next steps depend on, as arrays."""
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state.
@@ -362,6 +362,8 @@ class _ControllerPolicy:
         if not self._learned:  # what is drawn changes none of it
             variables = [*self.controller.weights, *self.optimizer.variables]
             self._learned = {f"{k:02}": np.array(variable) for k, variable in enumerate(variables)}
+            for array in self._learned.values():
+                array.setflags(write=False)  # so that the journal need not compare them
         return {
             **self._learned,
             "random": self.controller.generator.state.numpy(),

@@ -189,7 +189,7 @@ def test_a_state_that_is_not_the_policys_is_refused(journals, tmp_path, policy, 
     path = tmp_path / "journal.sqlite"
     shutil.copy(journals / f"{policy}.sqlite", path)
     with closing(Journal(path, {"policy": policy})) as journal:
-        state = {name: array.copy() for name, array in journal.state().items()}
+        state = journal.state()
         edit(state)
         journal.commit_ask([], state)
     with pytest.raises(ValueError, match=f"^{path}: .*{message}"):
@@ -248,6 +248,15 @@ def test_only_arrays_that_have_changed_are_written(journals, tmp_path):
         after = dict(database.execute("select name, rowid from state"))
     # A row that is written again is another one.
     assert {name for name in before if before[name] != after[name]} == {"policy.random"}
+
+
+def test_an_array_that_was_changed_in_place_is_written(tmp_path):
+    array = np.zeros(3)
+    with closing(Journal(tmp_path / "j.sqlite", {})) as journal:
+        journal.commit_ask([], {"evaluator.weights": array})
+        array[1] = 7
+        journal.commit_ask([], {"evaluator.weights": array})
+        np.testing.assert_array_equal(journal.state()["evaluator.weights"], [0, 7, 0])
 
 
 def test_what_is_asked_and_what_is_told_stand_with_the_state_that_belongs_to_them(tmp_path):
