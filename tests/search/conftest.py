@@ -1,3 +1,4 @@
+import signal
 import sys
 
 import pytest
@@ -25,3 +26,11 @@ def custom_operations(registry):
     import custom_operations
 
     custom_operations.register()
+
+
+@pytest.fixture
+def ctrl_c_counts():
+    """Ctrl-C counts here and in children, though a shell has what runs in its background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -207,6 +207,7 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(executor, begin, undistur
     assert not done & set(again)
 
 
+@pytest.mark.usefixtures("ctrl_c_counts")
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["processes", "ray", "serial"])
 def test_ctrl_c_ends_every_process(executor, begin):
@@ -239,7 +240,7 @@ while status == signal.SIGKILL:
             print(error)
             os._exit(1)
         os._exit(0)
-    time.sleep(random.uniform(0.02, 0.15))
+    time.sleep(random.uniform(0.02, 0.06))
     os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)
 print(kills, status)
@@ -277,7 +278,7 @@ def test_a_search_may_be_killed_again_and_again_also_while_it_commits(scheduler,
     command = [sys.executable, "-c", KILLED, str(path), scheduler, *folders]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert re.fullmatch(r"\d+ 0\n", done.stdout), done.stdout + done.stderr
-    assert int(done.stdout.split()[0]) > 2  # kills
+    assert int(done.stdout.split()[0]) >= 2  # kills
     records, state = search_fast(path, scheduler)
     assert {record.state for record in records} == {"finished"}
     assert {record.number for record in records} == set(range(200))

@@ -31,14 +31,6 @@ TINY = [
 ]
 
 
-@pytest.fixture
-def ctrl_c_counts():
-    """Ctrl-C counts here and in children, though a shell has what runs in its background ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def journal_of(out):
     return Journal(out / "journal.sqlite", json.loads((out / "settings.json").read_text()))
 
