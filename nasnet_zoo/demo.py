@@ -104,7 +104,7 @@ class DemoResult:
 
 
 def _genotype(record: Record) -> Genotype:
-    return Genotype.from_dict({"name": record.name, **record.architecture})
+    return Genotype.from_dict(record.named_architecture)
 
 
 def run_demo(

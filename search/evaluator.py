@@ -70,9 +70,6 @@ class Result:
         if not math.isfinite(self.reward):
             raise ValueError(f"Expected a finite reward. Received: {self.reward}")
         check_fields(self)
-        # An int or a number of NumPy would not be read from the journal as what was written.
-        object.__setattr__(self, "reward", float(self.reward))
-        object.__setattr__(self, "curve", tuple(map(float, self.curve)))
 
     @classmethod
     def failed(cls, message: str, **fields: Any) -> Result:

@@ -244,9 +244,7 @@ class _Best(Callback):
 
 
 def _save(record: Record, out: Path) -> None:
-    write_text(
-        out / "best.json", json.dumps({"name": record.name, **record.architecture}, indent=2) + "\n"
-    )
+    write_text(out / "best.json", json.dumps(record.named_architecture, indent=2) + "\n")
 
 
 @contextmanager

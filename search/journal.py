@@ -122,6 +122,11 @@ class Record:
         return f"child {self.number}"
 
     @property
+    def named_architecture(self) -> dict[str, Any]:
+        """The architecture as JSON with the child's name, as in ``best.json``."""
+        return {"name": self.name, **self.architecture}
+
+    @property
     def has_curve(self) -> bool:
         """Whether it was evaluated itself, to the end or until it was stopped."""
         return self.same_as is None and self.state in ("finished", "stopped")

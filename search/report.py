@@ -85,7 +85,7 @@ def report_values(
             if (picture := space.draw(space.from_json(record.architecture)))
         ],
         "settings": [(name, str(value)) for name, value in journal.settings.items()],
-        "winner": json.dumps({"name": top[0].name, **top[0].architecture}, indent=2),
+        "winner": json.dumps(top[0].named_architecture, indent=2),
     }
 
 

@@ -95,11 +95,14 @@ class SearchResults:
         return record if record.same_as is None else self.child(record.same_as)
 
     @functools.cached_property
+    def _costs(self) -> list[str]:
+        return list(dict.fromkeys(name for record in self.children for name in record.costs))
+
+    @functools.cached_property
     def columns(self) -> list[str]:
         """The columns of `rows`: a cost has one of its own."""
-        costs = dict.fromkeys(name for record in self.children for name in record.costs)
         after = ("seconds", "version", "parent", "same_as", "retrained_reward", "message")
-        return ["number", "state", "reward", *costs, *after]
+        return ["number", "state", "reward", *self._costs, *after]
 
     @checked
     def rows(self, order: str = "reward", top: PositiveInt | None = None) -> list[dict[str, Any]]:
@@ -118,8 +121,7 @@ class SearchResults:
         Raises:
             ValueError: If no child has such a cost.
         """
-        costs = self.columns[3:-6]
-        orders = ("reward", "number", *costs)
+        orders = ("reward", "number", *self._costs)
         if order not in orders:
             raise ValueError(f"Expected sort: one of {', '.join(orders)}. Received: {order}")
         rows = [self._row(record) for record in self.children]

@@ -35,7 +35,7 @@ def best_child(folder: Folder, /, *, out: str | None = None) -> None:
     best = results.best()
     _print_child(results, results.child(best.number))
     if out:
-        write_text(out, json.dumps({"name": best.name, **best.architecture}, indent=2) + "\n")
+        write_text(out, json.dumps(best.named_architecture, indent=2) + "\n")
 
 
 def list_children(
@@ -134,7 +134,7 @@ def _genotype(results: SearchResults, record: Record) -> Genotype | None:
     if "space.blocks" not in results.settings:
         return None
     try:
-        return Genotype.from_dict({"name": record.name, **record.architecture})
+        return Genotype.from_dict(record.named_architecture)
     except ValueError as error:
         raise ValueError(f"{results.folder}: {record.name}: {error}") from None
 
