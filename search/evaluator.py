@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple
 
@@ -125,6 +126,15 @@ class Evaluator(Generic[A]):
         Raises:
             ValueError: If it is not a state of this evaluator.
         """
+
+
+def share_gpus() -> None:
+    """Let TensorFlow take no more of a GPU than it needs: children of other workers use it, too."""
+    import tensorflow as tf
+
+    for device in tf.config.list_physical_devices("GPU"):
+        with suppress(RuntimeError):  # it is in use already
+            tf.config.experimental.set_memory_growth(device, True)
 
 
 def evaluated(evaluator: Evaluator, trial: Trial) -> Result:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Literal
 
 import keras
 
 from nasnet_zoo.checking import PositiveInt, checked
 
-from .evaluator import Evaluator, Result, Trial
+from .evaluator import Evaluator, Result, Trial, share_gpus
 from .space import A
 
 
@@ -88,11 +87,7 @@ class KerasChild(Evaluator[A]):
     def setup(self) -> None:
         """Let the worker take no more of a GPU than its children need."""
         if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            for device in tf.config.list_physical_devices("GPU"):
-                with suppress(RuntimeError):  # it is in use already
-                    tf.config.experimental.set_memory_growth(device, True)
+            share_gpus()
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
     def evaluate(self, trial: Trial) -> Result:

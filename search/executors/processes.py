@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import multiprocessing
 import os
@@ -63,15 +64,12 @@ class _Shared:
 
 def _load(data: bytes, path: Path, sizes: list[int]) -> Evaluator:
     """The evaluator of a `_Shared`, in a worker."""
-    views = []
-    if sum(sizes):
+    memory = memoryview(b"")
+    if sum(sizes):  # an empty file cannot be mapped
         with path.open("rb") as file:
             memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        stops = [sum(sizes[: k + 1]) for k in range(len(sizes))]
-        views = [memory[stop - size : stop] for stop, size in zip(stops, sizes, strict=True)]
-    else:
-        views = [memoryview(b"") for _ in sizes]
-    return pickle.loads(data, buffers=views)
+    bounds = itertools.pairwise(itertools.accumulate(sizes, initial=0))
+    return pickle.loads(data, buffers=[memory[start:stop] for start, stop in bounds])
 
 
 # === In a worker ===

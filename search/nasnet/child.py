@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +22,7 @@ from nasnet_zoo.cells import CIFAR, Genotype, Graph, Hyperparameters
 from nasnet_zoo.cells.layers import run_graph
 from nasnet_zoo.cells.primitives import Shape, Weight
 from nasnet_zoo.data.resizing import normalize
-from nasnet_zoo.search.evaluator import Evaluator, Result, Trial
+from nasnet_zoo.search.evaluator import Evaluator, Result, Trial, share_gpus
 
 from .settings import Budget
 
@@ -169,9 +168,7 @@ class FastChild(Evaluator[Genotype]):
         """Share a GPU with the children of other workers, and say nothing of what is traced."""
         # TensorFlow warns of functions that are traced again: here every child is another one.
         tf.get_logger().setLevel("ERROR")
-        for device in tf.config.list_physical_devices("GPU"):
-            with suppress(RuntimeError):  # it is in use already
-                tf.config.experimental.set_memory_growth(device, True)
+        share_gpus()
 
     def architecture(self, genotype: Genotype) -> Architecture:
         """The network of a child."""
