@@ -140,7 +140,8 @@ def measure(run: Run, workers: int, children: int, seconds: float) -> tuple[floa
         run(workers, children, seconds, log)
         ends = np.sort(np.loadtxt(log))
     assert len(ends) == children
-    first, last = 3 * workers - 1, children - workers
+    # Whole rounds of the workers, which keep step as all children take the same time.
+    first, last = 3 * workers - 1, children - workers - 1
     each = workers * (ends[last] - ends[first]) / (last - first)
     return each - seconds, seconds / each, ends[0] - seconds - begun
 

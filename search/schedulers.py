@@ -58,12 +58,17 @@ class Synchronous:
         return 0 if load.under_way or load.untold else min(self.minibatch, load.left)
 
 
+#: Most children that an asynchronous search draws before there is room for them.
+_AHEAD = 4
+
+
 @dataclass(frozen=True)
 class Asynchronous:
     """The policy draws a child whenever there is room, and learns from each minibatch of results.
 
-    Workers never wait for others, as with the 500 of [N] section 4. A child may have been drawn by an
-    earlier version of the policy than the one that learns from it. A search that was killed and resumed
+    Workers never wait for others, as with the 500 of [N] section 4, nor for the policy: a few children
+    are drawn ahead, fewer than there are workers. A child may have been drawn by an earlier version of
+    the policy than the one that learns from it. A search that was killed and resumed
     loses no finished child and evaluates none twice, but the order in which children finish is no
     promise.
 
@@ -83,5 +88,7 @@ class Asynchronous:
         return 0 if load.under_way or load.left else load.untold
 
     def asks(self, load: Load) -> int:
-        """As many as there is room for, at least one if none is under way."""
-        return max(min(max(load.capacity, 1) - load.under_way, load.left), 0)
+        """As many as there is room for and a few more, at least one if none is under way."""
+        capacity = max(load.capacity, 1)
+        wanted = capacity + min(capacity - 1, _AHEAD)
+        return max(min(wanted - load.under_way, load.left), 0)

@@ -300,15 +300,20 @@ class Evaluation:
         Args:
             thresholds: See `Trial`.
         """
+        self._begin(thresholds)
+        records = [r for outcome in self._executor.completed() for r in self._finished(outcome)]
+        # A worker that is free now need not wait for the journal and the policy.
+        self._begin(thresholds)
+        if records:
+            self._journal.commit_results(records)
+        return records
+
+    def _begin(self, thresholds: tuple[float, ...]) -> None:
         while self._waiting and self._has_room():
             record = self._waiting.popleft()
             child = self._executor.evaluator.prepare(self._space.from_json(record.architecture))
             self._executor.submit(Trial(record.number, child, record.seed, thresholds))
             self._running[record.number] = record
-        records = [r for outcome in self._executor.completed() for r in self._finished(outcome)]
-        if records:
-            self._journal.commit_results(records)
-        return records
 
     def _has_room(self) -> bool:
         """A child that failed for want of memory, or was killed for it, is tried again by itself."""

@@ -21,7 +21,17 @@ from nasnet_zoo.checking import PositiveFloat, PositiveInt, checked
 from nasnet_zoo.search.evaluator import Evaluator, Trial
 
 from .executor import Outcome, program_error
-from .worker import ONE_THREAD, Answer, failure, lost, out_of_memory, pickled, run_trial, too_long
+from .worker import (
+    ONE_THREAD,
+    Answer,
+    failure,
+    lost,
+    out_of_memory,
+    pickled,
+    run_trial,
+    set_up,
+    too_long,
+)
 
 # Exit statuses of workers.
 _UNGUARDED, _OUT_OF_MEMORY = 70, 71
@@ -84,7 +94,7 @@ def _work(pipe: Connection) -> None:
         data, path, sizes = pipe.recv()
         try:
             evaluator = _load(data, path, sizes)
-            evaluator.setup()
+            set_up(evaluator)
         except Exception as error:
             pipe.send(failure(error))
             return

@@ -34,6 +34,14 @@ class Answer(NamedTuple):
     traceback: str = ""
 
 
+def set_up(evaluator: Evaluator) -> None:
+    """Set up an evaluator in a worker."""
+    evaluator.setup()
+    # What is there now stays, so that what children leave is found in a moment.
+    gc.collect()
+    gc.freeze()
+
+
 def run_trial(evaluator: Evaluator, trial: bytes, limit: float | None) -> Answer:
     """Evaluate a child, a pickled `Trial`, in at most so many seconds."""
     begun = time.perf_counter()
