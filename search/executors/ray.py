@@ -7,11 +7,15 @@ is tried again: Ray does not report its own tries, and repeats a child that runs
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import sysconfig
+import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -22,7 +26,7 @@ from nasnet_zoo.extras import import_extra
 from nasnet_zoo.search.evaluator import Evaluator, Trial
 
 from .executor import Outcome, program_error
-from .worker import ONE_THREAD, Answer, lost, out_of_memory, pickled, run_trial, too_long
+from .worker import ONE_THREAD, Answer, lost, out_of_memory, pickled, run_trial, set_up, too_long
 
 # Ray reads these when it is imported. The first keeps its reports of dead workers from the terminal.
 _ENVIRONMENT = {
@@ -49,7 +53,7 @@ def _run(shared: list[Any], trial: bytes, limit: float | None) -> Answer:
     (ref,) = shared
     if ref not in _READY:
         evaluator = ray.get(ref)
-        evaluator.setup()
+        set_up(evaluator)
         _READY.clear()
         _READY[ref] = evaluator
     return run_trial(_READY[ref], trial, limit)
@@ -230,7 +234,7 @@ def _connect(ray: ModuleType, address: str | None) -> None:
         return
     try:
         _check_answers(address)
-        with warnings.catch_warnings():
+        with _at_most(_CONNECT), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(address, **quiet)
     except OSError as error:
@@ -248,6 +252,28 @@ def _check_answers(address: str) -> None:
         place = urlsplit(address if "://" in address else f"//{address}")
         port = place.port or _CLIENT_PORT
         socket.create_connection((place.hostname or "", port), timeout=_CONNECT).close()
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise a TimeoutError after so many seconds, in the main thread; in others Ray's own limits hold.
+
+    Ray has one for each of its steps, and no answer from what is not Ray takes all of them.
+    """
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("no answer of Ray's, or another token than its own")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _path() -> dict[str, str]:

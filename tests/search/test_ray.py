@@ -4,6 +4,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -277,4 +278,50 @@ def test_an_address_that_listens_and_does_not_answer(tmp_path):
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
     assert f"nasnet-zoo: Expected a cluster of Ray that answers at {address} within 15 seconds" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_another_token_than_that_of_the_cluster(tmp_path):
+    ports = []
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            ports.append(str(free.getsockname()[1]))
+
+    def environment(letter):
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": letter * 64}
+        return {**os.environ, **token, "RAY_ADDRESS": f"127.0.0.1:{ports[0]}"}
+
+    words = f"--head --block --port {ports[0]} --ray-client-server-port {ports[1]} --num-cpus 1"
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", *words.split(), "--temp-dir"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with tempfile.TemporaryDirectory() as folder:  # a short path, for Ray's sockets
+        head = subprocess.Popen([*start, folder], env=environment("a"), **quiet)
+        try:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                with suppress(OSError):
+                    socket.create_connection(("127.0.0.1", int(ports[0])), timeout=1).close()
+                    break
+                time.sleep(0.5)
+            command = [
+                sys.executable,
+                "-m",
+                "nasnet_zoo",
+                "search",
+                "--data",
+                "digits",
+                "--images",
+                "200",
+            ]
+            command += ["--out", str(tmp_path / "out"), "--executor", "ray", "--ray-address", "auto"]
+            done = subprocess.run(
+                command, env=environment("b"), capture_output=True, text=True, check=False
+            )
+        finally:
+            head.terminate()
+            head.wait()
+    assert done.returncode == 1
+    expected = "Expected a cluster of Ray that answers at auto within 15 seconds. Received: .* token"
+    assert re.search(expected, done.stderr.splitlines()[-1])
     assert not (tmp_path / "out").exists()
