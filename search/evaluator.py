@@ -83,12 +83,14 @@ class Evaluator(Generic[A]):
 
     Subclasses define `evaluate`. An executor pickles the evaluator once, sends it to each of its
     workers and calls `setup` there; NumPy arrays that it holds are then memory that the workers
-    share, to read only. `prepare`, `cost`, `before_ask`, `state` and `restore` are called in the
-    process of the search.
+    share, to read only. `prepare`, `cost`, `measure`, `before_ask`, `state` and `restore` are called
+    in the process of the search.
     """
 
     #: Whether it can only run in the process of the search, as its state is there.
     serial_only: ClassVar[bool] = False
+    #: What its reward is, by name, for expressions of rewards and reports.
+    objective: ClassVar[str] = "reward"
 
     def setup(self) -> None:
         """Prepare a worker, before its first child."""
@@ -102,6 +104,17 @@ class Evaluator(Generic[A]):
 
     def cost(self, architecture: A) -> Mapping[str, float]:
         """Return costs of a child that are known before it is evaluated, such as its parameters."""
+        return {}
+
+    def measure(self, architecture: A) -> Mapping[str, float]:
+        """Return costs of a child that take a while to be measured, such as its latency.
+
+        They are measured once for each different child that is within the limits of its other costs.
+
+        Raises:
+            ValueError: If the child cannot be measured. It has failed then, for the reason that the
+                message gives. Any other error ends the search.
+        """
         return {}
 
     def evaluate(self, trial: Trial) -> Result:

@@ -166,6 +166,7 @@ class _Run:
                 settings.make_scheduler(),
                 settings.seed,
                 None if quantile is None else QuantileStopping(quantile),
+                settings.make_objectives(),
                 callbacks,
                 remember=not evaluator.serial_only,
                 retries=self.executor.retries,
@@ -205,7 +206,8 @@ class _Run:
             LiveProgress(self.console, journal, len(best), "retrain") as progress,
             closing(Journal(self.out / JOURNAL)) as search,
         ):
-            again = retrain(best, self.space, executor, journal, [progress])
+            objectives = self.settings.make_objectives()
+            again = retrain(best, self.space, executor, journal, [progress], objectives)
             self._save(again, best)
             self._report(search, again)
         return again

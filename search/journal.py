@@ -126,6 +126,15 @@ class Record:
         """The architecture as JSON with the child's name, as in ``best.json``."""
         return {"name": self.name, **self.architecture}
 
+    def objectives(self, objective: str) -> dict[str, float]:
+        """The evaluator's reward by its name, and the costs, of a child that was evaluated itself.
+
+        Args:
+            objective: Name of the evaluator's reward, which the metrics hold where an expression of it
+                is the reward.
+        """
+        return {objective: self.metrics.get(objective, self.reward), **self.costs}
+
     @property
     def has_curve(self) -> bool:
         """Whether it was evaluated itself, to the end or until it was stopped."""

@@ -50,11 +50,14 @@ class Experience(NamedTuple):
         number: Number of the child.
         proposal: What the policy proposed.
         reward: Reward of the child.
+        objectives: Its objectives, each the better the greater it is, where a policy takes several.
+            Empty if the child failed.
     """
 
     number: int
     proposal: Proposal
     reward: float
+    objectives: tuple[float, ...] = ()
 
 
 class Policy(Protocol):
@@ -204,7 +207,7 @@ class RegularizedEvolution:
 
     def tell(self, minibatch: Sequence[Experience]) -> dict[str, float]:
         """Children join the population, and the oldest members die."""
-        for number, proposal, reward in minibatch:
+        for number, proposal, reward, _ in minibatch:
             self._members.append(Member(number, proposal.actions, reward))
             self._told += 1
         self.version += 1

@@ -12,9 +12,10 @@ import numpy as np
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, Seed, checked
 from nasnet_zoo.files import plain_json
 
-from .evaluator import Result, Trial
+from .evaluator import Evaluator, Result, Trial
 from .executors.executor import Executor, Outcome
 from .journal import Journal, Outline, Record
+from .objectives import Objectives
 from .policies import Experience, Policy, Proposal
 from .schedulers import Load, Scheduler, Synchronous
 from .space import Space
@@ -22,6 +23,8 @@ from .stopping import QuantileStopping
 
 #: How often a child is tried again whose worker was lost, which is not the child's fault.
 RETRIES = 2
+#: Number of random children, one of which at least has to be within the limits.
+_TRIED = 1000
 #: How often a child is tried again that ran out of memory.
 _MEMORY_RETRIES = 1
 
@@ -46,6 +49,7 @@ def run_search(
     scheduler: Scheduler = Synchronous(),
     seed: Seed = 0,
     stopping: QuantileStopping | None = None,
+    objectives: Objectives = Objectives(),
     callbacks: Sequence[Callback] = (),
     remember: bool = True,
     retries: NonNegativeInt = RETRIES,
@@ -61,6 +65,7 @@ def run_search(
         scheduler: When the policy is asked and told: `Synchronous`, exact, or `Asynchronous`.
         seed: Seed from which the seed of every child's evaluation is derived.
         stopping: Rule of early stopping. Default: no child is stopped.
+        objectives: What is looked for. Default: the evaluator's reward.
         callbacks: Callbacks.
         remember: Whether a child that equals one with a reward gets that reward and is not evaluated.
             Children that equal one which is being evaluated share its result in any case.
@@ -70,11 +75,13 @@ def run_search(
         All children, by number.
 
     Raises:
-        ValueError: If the journal is not that of a search of this space and policy, or an argument is
-            out of range.
+        ValueError: If the journal is not that of a search of this space and policy, an argument is out
+            of range, or the objectives are none of the evaluator's.
         RuntimeError: If an evaluation raises an error of the program in a worker.
     """
-    search = _Search(policy, space, executor, journal, seed, stopping, callbacks, remember, retries)
+    search = _Search(
+        policy, space, executor, journal, seed, stopping, objectives, callbacks, remember, retries
+    )
     while True:
         load = search.load(children)
         if told := scheduler.tells(load):
@@ -98,15 +105,19 @@ class _Search:
         journal: Journal,
         seed: int,
         stopping: QuantileStopping | None,
+        objectives: Objectives,
         callbacks: Sequence[Callback],
         remember: bool,
         retries: int,
     ) -> None:
         self.policy, self.space, self.executor, self.journal = policy, space, executor, journal
         self.seed, self.stopping, self.callbacks, self.remember = seed, stopping, callbacks, remember
-        self.evaluation = Evaluation(space, executor, journal, retries)
+        self.objectives = objectives
+        self.evaluation = Evaluation(space, executor, journal, retries, objectives)
         #: Of each key the first child that was evaluated, to give others its reward.
         self.known: dict[str, _Known] = {}
+        #: The costs of each different child by its key, and why they exclude it or None.
+        self.costs: dict[str, tuple[dict[str, Any], str | None]] = {}
         #: Children with a reward that the policy has not learned from, in the order of the rewards.
         self.untold: list[Record] = []
         self.curves: list[tuple[float, ...]] = []
@@ -117,6 +128,8 @@ class _Search:
     def _restore(self) -> None:
         outlines = self.journal.check()
         self.asked = len(outlines)
+        if not outlines:
+            self._check_objectives()
         if state := self.journal.state():
             try:
                 self.policy.restore(_part(state, "policy."))
@@ -134,6 +147,7 @@ class _Search:
                 self._know(outline.key, _Known(outline.number, outline.reward, outline.state))
         for record in self.journal.untold():
             self._check(record)
+            self.costs[record.key] = record.costs, self.objectives.above(record.costs)
             if record.reward is None:
                 self.evaluation.add(record)
             else:
@@ -150,7 +164,7 @@ class _Search:
         """Check that a child is one of this space and search."""
         place = f"{self.journal.path}: {record.name}"
         try:
-            expected = self._sampled(Proposal(record.actions, record.version), record.number)
+            expected, _ = self._sampled(Proposal(record.actions, record.version), record.number)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
         for name in ("key", "architecture", "seed"):
@@ -164,13 +178,21 @@ class _Search:
         return Load(self.executor.capacity, self.evaluation.under_way, len(self.untold), left)
 
     def ask(self, count: int) -> None:
-        """Ask the policy for children; those that equal known ones have their rewards."""
+        """Ask the policy for children; those that equal known ones have their rewards.
+
+        Those that their costs exclude have failed.
+        """
         self.executor.evaluator.before_ask(self.policy)
         records = []
         for number, proposal in enumerate(self.policy.ask(count), self.asked):
-            record = self._sampled(proposal, number)
+            record, architecture = self._sampled(proposal, number)
+            costs, problem = self._costs(record.key, architecture)
+            record = dataclasses.replace(record, costs=costs)
             if first := self.known.get(record.key):
                 record = _as(record, first)
+            elif problem:
+                record = _with(record, Result.failed(problem), 0.0)
+                self._know(record.key, _Known(number, 0.0, record.state))
             records.append(record)
         self.journal.commit_ask(records, self._state())
         self.asked += len(records)
@@ -180,10 +202,11 @@ class _Search:
             else:
                 self._rewarded(record)
 
-    def _sampled(self, proposal: Proposal, number: int) -> Record:
+    def _sampled(self, proposal: Proposal, number: int) -> tuple[Record, Any]:
+        """A child without its costs, and its architecture."""
         architecture = self.space.decode(proposal.actions)
         key = self.space.key(architecture)
-        return Record(
+        record = Record(
             number=number,
             actions=tuple(map(int, proposal.actions)),
             key=key,
@@ -192,8 +215,36 @@ class _Search:
             seed=self.space.seed(key, self.seed),
             parent=proposal.parent,
             log_probabilities=proposal.log_probabilities,
-            costs=plain_json("costs", self.executor.evaluator.cost(architecture)),
         )
+        return record, architecture
+
+    def _costs(self, key: str, architecture: Any) -> tuple[dict[str, Any], str | None]:
+        """The costs of a child, and why they exclude it or None."""
+        if key not in self.costs:
+            if first := self.known.get(key):
+                self.costs[key] = self.journal.child(first.number).costs, None
+            else:
+                self.costs[key] = _costs(self.executor.evaluator, architecture, self.objectives)
+        return self.costs[key]
+
+    def _check_objectives(self) -> None:
+        """Check with a random child that the objectives are known, and some child within the limits.
+
+        Raises:
+            ValueError: If they are not, if none is, or if the child cannot be measured.
+        """
+        evaluator, rng = self.executor.evaluator, np.random.default_rng(self.seed)
+        for _ in range(_TRIED):
+            architecture = self.space.decode(self.space.sample(rng))
+            costs = evaluator.cost(architecture)
+            if (above := self.objectives.above(costs)) is None:
+                break
+        else:
+            raise ValueError(
+                f"Expected limits that some child is within. Received: {_TRIED:,} random children, "
+                f"the last {above}"
+            )
+        self.objectives.check(evaluator.objective, {**costs, **evaluator.measure(architecture)})
 
     def _state(self) -> dict[str, np.ndarray]:
         states = {"policy.": self.policy.state(), "evaluator.": self.executor.evaluator.state()}
@@ -219,7 +270,7 @@ class _Search:
     def tell(self, count: int) -> None:
         """Let the policy learn from the first children; of lost ones there is nothing to learn."""
         batch = sorted(self.untold[:count], key=lambda record: record.number)
-        experiences = [_experience(record) for record in batch if record.state != "lost"]
+        experiences = [self._experience(record) for record in batch if record.state != "lost"]
         number = self.policy.version
         metrics = self.policy.tell(experiences) if experiences else {}
         self.policy.version = number + 1
@@ -230,6 +281,16 @@ class _Search:
             self._stop_by(self.stopping, [record.curve for record in records if record.has_curve])
         for callback in self.callbacks:
             callback.learned(records, metrics)
+
+    def _experience(self, record: Record) -> Experience:
+        assert record.reward is not None
+        proposal = Proposal(record.actions, record.version, record.log_probabilities, record.parent)
+        objectives: tuple[float, ...] = ()
+        if self.objectives.names and record.state != "failed":
+            first = record if record.same_as is None else self.journal.child(record.same_as)
+            objective = self.executor.evaluator.objective
+            objectives = self.objectives.values(objective, first.objectives(objective))
+        return Experience(record.number, proposal, record.reward, objectives)
 
 
 class _Known(NamedTuple):
@@ -253,10 +314,18 @@ def _part(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
     }
 
 
-def _experience(record: Record) -> Experience:
-    assert record.reward is not None
-    proposal = Proposal(record.actions, record.version, record.log_probabilities, record.parent)
-    return Experience(record.number, proposal, record.reward)
+def _costs(
+    evaluator: Evaluator, architecture: Any, objectives: Objectives
+) -> tuple[dict[str, Any], str | None]:
+    """The costs of a child, and why they exclude it or None; only what is not excluded is measured."""
+    costs = plain_json("costs", evaluator.cost(architecture))
+    if above := objectives.above(costs):
+        return costs, above
+    try:
+        costs |= plain_json("costs", evaluator.measure(architecture))
+    except ValueError as error:
+        return costs, " ".join(str(error).split())
+    return costs, objectives.above(costs)
 
 
 class Evaluation:
@@ -269,13 +338,19 @@ class Evaluation:
         executor: Executor that evaluates them.
         journal: Journal that gets their results.
         retries: How often a child is tried again whose worker was lost.
+        objectives: What is looked for.
     """
 
     def __init__(
-        self, space: Space, executor: Executor, journal: Journal, retries: int = RETRIES
+        self,
+        space: Space,
+        executor: Executor,
+        journal: Journal,
+        retries: int = RETRIES,
+        objectives: Objectives = Objectives(),
     ) -> None:
         self._space, self._executor, self._journal = space, executor, journal
-        self._retries = retries
+        self._retries, self._objectives = retries, objectives
         self._waiting: deque[Record] = deque()
         self._running: dict[int, Record] = {}
         #: Children that wait for the result of an equal one, by key.
@@ -332,11 +407,23 @@ class Evaluation:
         tries = self._failures.pop(record.number)
         if tries > 1 and result.message:
             result = dataclasses.replace(result, message=f"{result.message} ({tries} tries)")
-        first = _with(record, result, outcome.seconds)
-        known = _Known(first.number, result.reward, first.state)
+        first = _with(record, self._rewarded(record, result), outcome.seconds)
+        known = _Known(first.number, first.reward or 0.0, first.state)
         records = [first, *(_as(other, known) for other in self._equal.pop(record.key))]
         self.under_way -= len(records)
         return records
+
+    def _rewarded(self, record: Record, result: Result) -> Result:
+        """A result with the reward that the expression gives it, if there is one."""
+        expression, objective = self._objectives.expression, self._executor.evaluator.objective
+        if expression is None or result.status in ("failed", "lost"):
+            return result
+        metrics = {**result.metrics, objective: result.reward}
+        try:
+            reward = expression({**record.costs, objective: result.reward})
+        except ValueError as error:
+            return Result.failed(str(error), curve=result.curve, metrics=metrics)
+        return dataclasses.replace(result, reward=reward, metrics=metrics)
 
 
 def _with(record: Record, result: Result, seconds: float) -> Record:
@@ -366,6 +453,7 @@ def retrain(
     executor: Executor,
     journal: Journal,
     callbacks: Sequence[Callback] = (),
+    objectives: Objectives = Objectives(),
 ) -> list[Record]:
     """Evaluate the best children of a search again, with a longer training ([N] section 4).
 
@@ -377,6 +465,7 @@ def retrain(
         executor: Executor that evaluates them.
         journal: Journal of the retraining. Children keep their numbers in it.
         callbacks: Callbacks.
+        objectives: What is looked for.
 
     Returns:
         All children in the journal, best first.
@@ -395,7 +484,7 @@ def retrain(
             architecture=record.architecture,
             version=record.version,
             seed=record.seed,
-            costs=plain_json("costs", executor.evaluator.cost(architecture)),
+            costs=record.costs | plain_json("costs", executor.evaluator.cost(architecture)),
         )
         if record.number not in there:
             new.append(again)
@@ -404,7 +493,7 @@ def retrain(
                 f"{journal.path}: {record.name}: expected the child of the search. Received: another"
             )
     journal.commit_ask(new)
-    evaluation = Evaluation(space, executor, journal)
+    evaluation = Evaluation(space, executor, journal, objectives=objectives)
     for record in [*there.values(), *new]:
         if record.reward is None:
             evaluation.add(record)

@@ -22,6 +22,7 @@ from nasnet_zoo.checking import (
 if TYPE_CHECKING:
     from .evaluator import Evaluator
     from .executors.executor import Executor
+    from .objectives import Objectives
     from .policies import Policy
     from .schedulers import Scheduler
     from .space import Space
@@ -34,6 +35,13 @@ class SearchSettings:
     Args:
         policy: Policy that samples the children.
         options: Arguments of the policy, such as ``learning_rate``. Default: the policy's own.
+        reward: Expression of the reward over objectives: accuracy and costs, such as
+            "accuracy * (latency / 12ms) ** -0.07". Default: the accuracy, or what else the evaluator's
+            reward is.
+        limit: Greatest value of each cost, such as parameters=500k. A child above one fails without
+            being evaluated.
+        objectives: Objectives of a policy that takes several, such as accuracy and latency. Default:
+            the reward alone.
         minibatch: Number of children that the policy learns from together.
         asynchronous: Whether the policy draws a child whenever a worker is free, instead of whole
             minibatches. Workers then never wait for others, but no run repeats another exactly.
@@ -48,6 +56,9 @@ class SearchSettings:
 
     policy: Literal["ppo", "reinforce", "random", "evolution"] = "ppo"
     options: Mapping[str, float | str] = field(default_factory=dict)
+    reward: str | None = None
+    limit: Mapping[str, float | str] = field(default_factory=dict)
+    objectives: tuple[str, ...] | None = None
     minibatch: PositiveInt = 20
     asynchronous: bool = False
     early_stop_quantile: Annotated[float, Interval(gt=0, lt=1)] | None = None
@@ -57,6 +68,7 @@ class SearchSettings:
         check_fields(self)
         for name, value in self.options.items():
             check(name, value, int | float | str)
+        self.make_objectives()
 
     def make_policy(self, space: Space) -> Policy:
         """A new policy for a space.
@@ -75,6 +87,12 @@ class SearchSettings:
             )
         return POLICIES[self.policy](space, seed=self.seed, **self.options)
 
+    def make_objectives(self) -> Objectives:
+        """What the search looks for."""
+        from .objectives import Objectives
+
+        return Objectives(self.reward, self.limit, self.objectives or ())
+
     def make_scheduler(self) -> Scheduler:
         """The scheduler of the search."""
         from .schedulers import Asynchronous, Synchronous
@@ -84,8 +102,9 @@ class SearchSettings:
     def to_dict(self) -> dict[str, Any]:
         """The settings in one level, such as ``{"seed": 0, "options.clip": 0.1}``."""
         flat = {f.name: getattr(self, f.name) for f in fields(self)}
-        options = flat.pop("options")
-        return flat | {f"options.{name}": value for name, value in options.items()}
+        for group in ("options", "limit"):
+            flat |= {f"{group}.{name}": value for name, value in flat.pop(group).items()}
+        return flat
 
 
 # The options of each executor.

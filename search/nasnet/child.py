@@ -161,6 +161,8 @@ class FastChild(Evaluator[Genotype]):
         budget: Training of a child.
     """
 
+    objective = "accuracy"
+
     def __init__(self, images: Images, budget: Budget) -> None:
         self.images, self.budget = images, budget
 

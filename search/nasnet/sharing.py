@@ -167,6 +167,7 @@ class SharedEvaluator(Evaluator[Genotype]):
     """
 
     serial_only = True
+    objective = "accuracy"
 
     @checked
     def __init__(

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class TabularBenchmark(Evaluator[Genotype]):
     Raises:
         ValueError: If the columns do not fit each other or the space.
     """
+
+    objective: ClassVar[str] = "accuracy"
 
     space: NASNetSpace
     actions: np.ndarray
