@@ -35,6 +35,14 @@ class Node:
     filters: int = 0
     drop_path: bool = False
 
+    def merged_shape(self, known: Mapping[str, Shape]) -> Shape:
+        """Return the shape of the merged inputs, whose own shapes are known."""
+        shapes = [known[name] for name in self.inputs]
+        height, width, channels = shapes[0]
+        if self.merge == "concat":
+            channels = sum(shape[2] for shape in shapes)
+        return height, width, channels
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -54,7 +62,7 @@ class Graph:
         """Return the shape of every state by name, given the shapes of the inputs."""
         known = dict(zip(self.inputs, input_shapes, strict=True))
         for node in self.nodes:
-            known[node.name] = _through(node, _merged_shape(node, known))
+            known[node.name] = _through(node, node.merged_shape(known))
         return known
 
     def output_shapes(self, input_shapes: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -66,7 +74,7 @@ class Graph:
         """Yield every primitive in order: its node, its index in it, the primitive, its input shape."""
         known = self.shapes(input_shapes)
         for node in self.nodes:
-            shape = _merged_shape(node, known)
+            shape = node.merged_shape(known)
             for position, primitive in enumerate(node.primitives):
                 yield node, position, primitive, shape
                 shape = primitive.output_shape(shape, node.filters)
@@ -80,14 +88,6 @@ class Graph:
 
         nodes = (replace(n, name=names[n.name], inputs=new(n.inputs)) for n in self.nodes)
         return Graph(new(self.inputs), tuple(nodes), new(self.outputs))
-
-
-def _merged_shape(node: Node, known: Mapping[str, Shape]) -> Shape:
-    shapes = [known[name] for name in node.inputs]
-    height, width, channels = shapes[0]
-    if node.merge == "concat":
-        channels = sum(shape[2] for shape in shapes)
-    return height, width, channels
 
 
 def _through(node: Node, shape: Shape) -> Shape:
@@ -118,7 +118,7 @@ class _Builder:
             return inputs[0]
         node = Node(name, tuple(inputs), merge, primitives, filters or self.filters, drop_path)
         known = {state: (None, None, count) for state, count in self.channels.items()}
-        self.channels[name] = _through(node, _merged_shape(node, known))[2]
+        self.channels[name] = _through(node, node.merged_shape(known))[2]
         self.nodes.append(node)
         return name
 

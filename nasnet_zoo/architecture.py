@@ -343,7 +343,7 @@ def network_graph(architecture: Architecture, classes: int) -> Graph:
 def architecture_cost(
     architecture: Architecture, classes: PositiveInt = 1000, image_size: PositiveInt | None = None
 ) -> Cost:
-    """Count the parameters and multiply-adds of a network with its classifier.
+    """Count the parameters, multiply-adds and activations of a network with its classifier.
 
     Args:
         architecture: Network to count.

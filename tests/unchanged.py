@@ -54,7 +54,7 @@ def folder() -> Iterator[Path]:
 
 
 def costs() -> Digests:
-    """Parameters, statistics and multiply-adds of every model, counted without Keras."""
+    """Parameters, statistics, multiply-adds and memory of every model, counted without Keras."""
     from nasnet_zoo import architecture_cost, list_models
     from nasnet_zoo.presets import find_preset
 

@@ -182,9 +182,10 @@ class FastChild(Evaluator[Genotype]):
         return network_graph(self.architecture(architecture), self.images.classes)
 
     def cost(self, architecture: Genotype) -> dict[str, float]:
-        """Return the numbers of trainable parameters and of multiply-adds on one image."""
+        """Return trainable parameters, multiply-adds and bytes of activations on one image."""
         cost = architecture_cost(self.architecture(architecture), self.images.classes)
-        return {"parameters": cost.parameters, "mult_adds": cost.mult_adds}
+        names = ("parameters", "mult_adds", "activation_memory")
+        return {name: getattr(cost, name) for name in names}
 
     def evaluate(self, trial: Trial) -> Result:
         """Train the network and evaluate it.

@@ -198,7 +198,7 @@ class SharedEvaluator(Evaluator[Genotype]):
         self._minibatches += 1
 
     def cost(self, architecture: Genotype) -> dict[str, float]:
-        """Return the numbers of trainable parameters and of multiply-adds on one image."""
+        """Return the costs of `FastChild`."""
         return FastChild(self._images, self.shared.budget).cost(architecture)
 
     def evaluate(self, trial: Trial) -> Result:

@@ -123,7 +123,9 @@ def test_the_list_holds_what_the_journal_holds(retrained, tmp_path, capfd):
     found = [tuple(row[name] for name in names) for row in rows]
     assert found == [child[:-1] for child in expected]
     for row, (*_, costs) in zip(rows, expected, strict=True):
-        assert json.loads(costs) == {name: row[name] for name in ("parameters", "mult_adds")}
+        costs = json.loads(costs)
+        assert {*costs} == {"parameters", "mult_adds", "activation_memory"}
+        assert costs == {name: row[name] for name in costs}
     assert {r["number"]: r["retrained_reward"] for r in rows if r["retrained_reward"]} == rewards
     with (tmp_path / "l.csv").open() as file:
         read = list(csv.DictReader(file))
