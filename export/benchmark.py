@@ -101,9 +101,8 @@ def benchmark(
     runtimes: list[Runtime] = []
     for count in counts:
         runtimes = [load_runtime(path, count) for path in files]
-        for kept, timing in zip(
-            timings, _interleaved(runtimes, count, rounds, image_size), strict=True
-        ):
+        times = time_runs(runtimes, rounds, image_size)
+        for kept, timing in zip(timings, summaries(times, count), strict=True):
             kept.append(timing)
     reports = []
     for path, runtime, kept in zip(files, runtimes, timings, strict=True):
@@ -132,18 +131,28 @@ def _image(runtime: Runtime, image_size: tuple[int, int] | None) -> np.ndarray:
     )
 
 
-def _interleaved(
-    runtimes: Sequence[Runtime], threads: int, rounds: int, image_size: tuple[int, int] | None
-) -> list[Timing]:
+def time_runs(
+    runtimes: Sequence[Runtime], rounds: int, image_size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Time files side by side.
+
+    Args:
+        runtimes: The loaded files.
+        rounds: Number of rounds of three runs of every file, after one that warms up.
+        image_size: (height, width) of the images, for files that take any.
+
+    Returns:
+        Seconds of one image, float64 (files, rounds, runs).
+    """
     images = [_image(runtime, image_size) for runtime in runtimes]
     times = np.zeros((len(runtimes), rounds, _ROUND))
-    for turn in range(-1, rounds):  # the first round warms up
+    for turn in range(-1, rounds):
         for k, (runtime, image) in enumerate(zip(runtimes, images, strict=True)):
             for run in range(_ROUND):
                 start = time.perf_counter()
                 runtime.run(image)
                 times[k, turn, run] = time.perf_counter() - start
-    return summaries(times, threads)
+    return times
 
 
 def summaries(times: np.ndarray, threads: int) -> list[Timing]:

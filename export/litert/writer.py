@@ -483,10 +483,16 @@ class _Writer:
         return self.operator(kind, inputs, self.made(op.output, self.shapes[op.output]), options)
 
     def _relu(self, op: Op, inputs: list[int]) -> int:
-        if self.dtype == "int8":
-            # XNNPACK takes no int8 RELU, but a change of scale: below its zero point is nothing.
-            return self.unary("QUANTIZE", op, inputs, self.schema.QuantizeOptionsT())
-        return self.unary("RELU", op, inputs)
+        if self.dtype != "int8":
+            return self.unary("RELU", op, inputs)
+        # XNNPACK takes no int8 RELU, but a change of scale: below a zero point of -128 is nothing.
+        options, scale = self.schema.QuantizeOptionsT(), self.scales[op.output]
+        if scale.zero_point != -128:  # a scale shared with negative values
+            positive = Scale(scale.step * max(127 - scale.zero_point, 1) / 255, -128)
+            shape = (1, *self.shapes[op.output])
+            made = self.tensor(f"{op.output}/on_0", shape, "int8", None, self.per_tensor(positive))
+            inputs = [self.operator("QUANTIZE", inputs, made, options)]
+        return self.unary("QUANTIZE", op, inputs, options)
 
     def _sigmoid(self, op: Op, inputs: list[int]) -> int:
         return self.unary("LOGISTIC", op, inputs)

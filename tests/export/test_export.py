@@ -215,6 +215,16 @@ def test_int8_of_maps_smaller_than_their_kernels(tmp_path, side):
         assert found.values > 100
 
 
+def test_a_relu_in_int8_that_shares_its_scale_with_negative_values(tmp_path):
+    """LiteRT joins what two 1x1 convolutions read: the ReLU of the stem, and pools without one."""
+    blocks = (Block((0, 1), ("max_3x3", "max_3x3"), "concat"), Block((1, 2), ("conv_1x1", "identity")))
+    cell = CellGenotype(blocks)
+    model = network(Genotype("shared", cell, cell), SIZE, classifier_activation=None)
+    for name in ("model.tflite", "model.onnx"):
+        batch = images(8, SIZE)
+        export(model, tmp_path / name, quantization="int8", representative=batch, min_agreement=0.0)
+
+
 def test_a_crop_in_int8(tmp_path):
     shifted = Op("pad", "y", ("image",), pads=(-1, 1, -1, 1))
     graph, batch = InferenceGraph("image", (6, 5, 3), (shifted,), ("y",)), images(2, (6, 5))
