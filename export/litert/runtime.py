@@ -32,12 +32,12 @@ def load(path: Path, threads: int) -> Runtime:
     module = import_extra("ai_edge_litert.interpreter", "export")
     with quiet_stderr():  # it logs that it has a delegate
         interpreter = module.Interpreter(os.fspath(path), num_threads=threads)
+        interpreter.allocate_tensors()
     (image,) = interpreter.get_input_details()
     outputs = {output["name"]: output for output in interpreter.get_output_details()}
     if interpreter.get_signature_list():
         named = interpreter.get_signature_runner().get_output_details()
         outputs = {name: named[name] for name in sorted(named, key=by_number)}
-    interpreter.allocate_tensors()
     shape = list(image["shape"])
 
     def run(images: np.ndarray) -> list[np.ndarray]:
