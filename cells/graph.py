@@ -70,6 +70,16 @@ class Graph:
         known = self.shapes(input_shapes)
         return tuple(known[name] for name in self.outputs)
 
+    def check_sizes(self, input_shapes: Sequence[Shape]) -> None:
+        """Check that no state is empty.
+
+        Raises:
+            ValueError: If the inputs are too small for the graph.
+        """
+        for state, shape in self.shapes(input_shapes).items():
+            if min(size or 0 for size in shape) < 1:
+                raise ValueError(f"the images are too small: {state} has the shape {shape}")
+
     def steps(self, input_shapes: Sequence[Shape]) -> Iterator[tuple[Node, int, Primitive, Shape]]:
         """Yield every primitive in order: its node, its index in it, the primitive, its input shape."""
         known = self.shapes(input_shapes)

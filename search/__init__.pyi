@@ -6,8 +6,9 @@ from .executors.ray import Ray
 from .folder import Retraining, search_folder
 from .journal import Journal, Record
 from .keras_child import KerasChild
+from .nasnet.latency import LatencyMeter
 from .nasnet.search import search_cells
-from .nasnet.settings import Budget, Settings
+from .nasnet.settings import Budget, LatencySettings, Settings
 from .nasnet.space import NASNetSpace
 from .nasnet.tabular import TabularBenchmark
 from .policies import (
@@ -39,6 +40,8 @@ __all__ = [
     "Experience",
     "Journal",
     "KerasChild",
+    "LatencyMeter",
+    "LatencySettings",
     "NASNetSpace",
     "Outcome",
     "Policy",

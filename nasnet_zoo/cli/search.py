@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt
-from nasnet_zoo.search.nasnet.settings import Budget, Settings
+from nasnet_zoo.search.nasnet.settings import Budget, LatencySettings, Settings
 from nasnet_zoo.search.settings import ExecutorSettings
 
 from .options import defaults_from, read_some
@@ -26,6 +26,7 @@ def search(
     out: str,
     children: PositiveInt = 300,
     settings: Annotated[Settings, arg(name="")] = Settings(),
+    latency: Annotated[LatencySettings, arg(name="")] = LatencySettings(),
     executor: Annotated[ExecutorSettings, arg(name="")] = ExecutorSettings(),
     retrain: NonNegativeInt = 0,
     retrain_budget: Budget,
@@ -44,6 +45,7 @@ def search(
         out: Folder for the journal, the settings, best.json and the report.
         children: Number of children to sample in all.
         settings: Settings of the search.
+        latency: How the latency of children is measured.
         executor: What trains the children.
         retrain: Number of the best children to train again after the search. The best of them becomes
             best.json.
@@ -64,6 +66,7 @@ def search(
         out,
         settings,
         children,
+        latency=latency,
         executor=executor,
         retrain_best=retrain,
         retrain_budget=retrain_budget,

@@ -24,6 +24,7 @@ from nasnet_zoo.cells.primitives import Shape, Weight
 from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.search.evaluator import Evaluator, Result, Trial, share_gpus
 
+from .latency import LatencyMeter
 from .settings import Budget
 
 # Held-out images that are looked at together: few, as they take memory that training does not.
@@ -159,12 +160,13 @@ class FastChild(Evaluator[Genotype]):
     Args:
         images: Images to train and to evaluate on.
         budget: Training of a child.
+        latency: Meter of the children's latency. Default: it is not measured.
     """
 
     objective = "accuracy"
 
-    def __init__(self, images: Images, budget: Budget) -> None:
-        self.images, self.budget = images, budget
+    def __init__(self, images: Images, budget: Budget, latency: LatencyMeter | None = None) -> None:
+        self.images, self.budget, self.latency = images, budget, latency
 
     def setup(self) -> None:
         """Share a GPU with the children of other workers, and say nothing of what is traced."""
@@ -187,6 +189,10 @@ class FastChild(Evaluator[Genotype]):
         names = ("parameters", "mult_adds", "activation_memory")
         return {name: getattr(cost, name) for name in names}
 
+    def measure(self, architecture: Genotype) -> dict[str, float]:
+        """Return the latency, if it is measured; see `LatencyMeter.measure`."""
+        return {} if self.latency is None else self.latency.measure(architecture)
+
     def evaluate(self, trial: Trial) -> Result:
         """Train the network and evaluate it.
 
@@ -195,9 +201,7 @@ class FastChild(Evaluator[Genotype]):
         """
         graph, images, budget = trial.child, self.images, self.budget
         shape = images.train_images.shape[1:]
-        for state, found in graph.shapes([shape]).items():
-            if min(size or 0 for size in found) < 1:
-                raise ValueError(f"the images are too small: {state} has the shape {found}")
+        graph.check_sizes([shape])
         run = _Run(Child(graph, shape, CIFAR, trial.seed), images, budget)
         rng = np.random.default_rng(trial.seed)
         count = len(images.train_labels)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from nasnet_zoo.cells import NASNET_A
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
 from nasnet_zoo.data import ImageData, open_dataset
 from nasnet_zoo.data.arrays import split
@@ -20,7 +22,8 @@ from nasnet_zoo.search.results import JOURNAL
 from nasnet_zoo.search.settings import ExecutorSettings
 
 from .child import FastChild, Images
-from .settings import Budget, Settings
+from .latency import LatencyMeter
+from .settings import Budget, LatencySettings, Settings
 from .sharing import SharedEvaluator, SharedWeights
 
 
@@ -31,6 +34,7 @@ def search_cells(
     settings: Settings = Settings(),
     children: PositiveInt = 300,
     *,
+    latency: LatencySettings = LatencySettings(),
     executor: ExecutorSettings = ExecutorSettings(),
     retrain_best: NonNegativeInt = 0,
     retrain_budget: Budget | None = None,
@@ -47,6 +51,7 @@ def search_cells(
         out: Folder of the search. Created if it does not exist.
         settings: Settings of the search.
         children: Number of children to sample in all. A greater number continues a finished search.
+        latency: How the latency of children is measured. Default: it is not.
         executor: What trains the children.
         retrain_best: Number of the best children to retrain after the search ([N]: 250).
         retrain_budget: Budget of retraining. Default: the budget of the search with four times the
@@ -60,8 +65,9 @@ def search_cells(
 
     Raises:
         ValueError: See `search_folder`; or if the data set has too few images.
-        OSError: If ``out`` cannot be written.
-        RuntimeError: See `search_folder`.
+        OSError: If ``out`` cannot be written, or the command that times children does not work.
+        ImportError: If the runtime that times children is not installed.
+        RuntimeError: See `search_folder`; or if a child to be timed cannot be exported.
         KeyboardInterrupt: See `search_folder`.
     """
     end_if_unguarded()
@@ -69,16 +75,20 @@ def search_cells(
     settings.make_policy(settings.space)
     data = open_dataset(data, settings.image_size, settings.images).in_memory()
     images = search_images(data, settings.held_out)
-    seen = {
+    seen: dict[str, Any] = {
         "data": data.name,
         "train_images": len(images.train_labels),
         "held_out_images": len(images.held_out_labels),
     }
+    meter = _meter(latency, images, settings.budget)
+    if meter:
+        seen |= dataclasses.asdict(latency)
+        _ = meter.yardstick  # what cannot be measured fails here, before anything is written
     longer = retrain_budget or settings.budget.for_retraining()
     retraining = {**seen, "image_size": settings.image_size, **dataclasses.asdict(longer)}
     return search_folder(
         settings.space,
-        _evaluator(images, settings),
+        _evaluator(images, settings, meter),
         out,
         settings,
         children,
@@ -91,12 +101,23 @@ def search_cells(
     )
 
 
-def _evaluator(images: Images, settings: Settings) -> FastChild | SharedEvaluator:
+def _meter(latency: LatencySettings, images: Images, budget: Budget) -> LatencyMeter | None:
+    if latency.latency is None:
+        return None
+    _, size, _, channels = images.train_images.shape
+    return LatencyMeter(latency, budget.architecture(NASNET_A, size, channels), images.classes)
+
+
+def _evaluator(
+    images: Images, settings: Settings, meter: LatencyMeter | None
+) -> FastChild | SharedEvaluator:
     if settings.shared_steps is None:
-        return FastChild(images, settings.budget)
+        return FastChild(images, settings.budget, meter)
     shape = images.train_images.shape[1:]
     shared = SharedWeights(shape, images.classes, settings.budget, settings.seed)
-    return SharedEvaluator(settings.space, shared, images, settings.shared_steps, seed=settings.seed)
+    return SharedEvaluator(
+        settings.space, shared, images, settings.shared_steps, seed=settings.seed, latency=meter
+    )
 
 
 def search_images(data: ImageData, held_out: float) -> Images:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shlex
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
 from nasnet_zoo.architecture import Architecture
 from nasnet_zoo.cells.genotype import Genotype
 from nasnet_zoo.checking import NonNegativeFloat, PositiveFloat, PositiveInt, check_fields
+from nasnet_zoo.presets import PRESETS
 from nasnet_zoo.search.settings import SearchSettings
 
 from .space import NASNetSpace
+
+# Penultimate filters of a network of NASNet-A's cells, in F: six states, doubled twice.
+_WIDTH = 24
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,92 @@ class Budget:
             image_size=image_size,
             channels=channels,
         )
+
+
+@dataclass(frozen=True)
+class LatencySettings:
+    """How the latency of children is measured.
+
+    Args:
+        latency: File that a child is exported as to be timed, with random weights; "litert" and "onnx"
+            are in float32. Children then have two more costs: latency, milliseconds of one image, and
+            latency_ratio, that time divided by that of a yardstick, the same network with NASNet-A's
+            cells. Default: latency is not measured.
+        latency_threads: Number of threads of the runtime.
+        latency_target: What is timed: "child", the network that is trained, or its cells as a network
+            for ImageNet of N normal cells in a stack and F filters, written as N@24F, as the paper
+            names NASNet-A (4@1056: 4 cells, 44 filters).
+        latency_image_size: Height and width of the network's images in pixels. Default: those of the
+            child, 224 for ImageNet.
+        latency_command: Command that times a file elsewhere, such as on a phone, and prints the
+            milliseconds of one image. {file} in it stands for the path of the file. It is run without a
+            shell: several commands go into a script. Default: files are timed on this machine.
+
+    Raises:
+        ValueError: If a value is out of range, or an option has no meaning without another.
+    """
+
+    latency: Literal["litert", "litert-int8", "onnx"] | None = None
+    latency_threads: PositiveInt = 1
+    latency_target: str = "child"
+    latency_image_size: PositiveInt | None = None
+    latency_command: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        changed = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
+        if self.latency is None and changed:
+            value = getattr(self, changed[0])
+            raise ValueError(f"Expected latency with {changed[0]}. Received: {changed[0]}={value}")
+        if self.latency_command is not None and self.latency_threads != 1:
+            raise ValueError(
+                "Expected latency_threads without latency_command, which chooses them itself. "
+                f"Received: latency_threads={self.latency_threads}"
+            )
+        _ = self.command, self.size
+
+    @property
+    def command(self) -> list[str] | None:
+        """The words of the command."""
+        if self.latency_command is None:
+            return None
+        try:
+            words = shlex.split(self.latency_command)
+        except ValueError as error:  # no closing quotation
+            problem = f": {error}"
+        else:
+            problem = ""
+        if problem or not any("{file}" in word for word in words):
+            raise ValueError(
+                "Expected latency_command: a command with {file} in it. "
+                f"Received: {self.latency_command!r:.200}{problem}"
+            )
+        return words
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Number of cells and filters of the network for ImageNet; None for the child's own."""
+        if self.latency_target == "child":
+            return None
+        match = re.fullmatch(r"([1-9]\d{0,2})@([1-9]\d{0,5})", self.latency_target)
+        if not match or int(match[2]) % _WIDTH or int(match[2]) < 4 * _WIDTH:
+            raise ValueError(
+                f"Expected latency_target: child, or N@filters with a multiple of {_WIDTH} from "
+                f"{4 * _WIDTH}, such as 4@1056. Received: {self.latency_target!r:.100}"
+            )
+        return int(match[1]), int(match[2]) // _WIDTH
+
+    def network(self, child: Architecture, classes: int) -> tuple[Architecture, int]:
+        """The network that is timed for a child, and its number of classes."""
+        if self.size is not None:
+            mobile = PRESETS["nasnet_mobile"]
+            cells, filters = self.size
+            child = dataclasses.replace(
+                mobile.architecture, genotype=child.genotype, cells=cells, filters=filters
+            )
+            classes = mobile.classes
+        image_size = self.latency_image_size or child.image_size
+        return dataclasses.replace(child, image_size=image_size), classes
 
 
 @dataclass(frozen=True)

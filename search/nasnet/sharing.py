@@ -31,6 +31,7 @@ from nasnet_zoo.search.evaluator import Evaluator, Result, Trial
 from nasnet_zoo.search.policies import Policy, check_state, count_of
 
 from .child import Child, FastChild, Images, network_inputs
+from .latency import LatencyMeter
 from .settings import Budget
 from .space import NASNetSpace
 
@@ -164,6 +165,7 @@ class SharedEvaluator(Evaluator[Genotype]):
             then 20, 40 and so on ([ENAS] section 3.2: from 0.05 to 0.001).
         evaluation_images: Maximum number of held-out images in an evaluation, as one batch.
         seed: Seed of the batches.
+        latency: Meter of the children's latency. Default: it is not measured.
     """
 
     serial_only = True
@@ -178,8 +180,10 @@ class SharedEvaluator(Evaluator[Genotype]):
         steps: PositiveInt,
         evaluation_images: PositiveInt = 500,
         seed: Seed = 0,
+        latency: LatencyMeter | None = None,
     ) -> None:
         self.space, self.shared = space, shared
+        self._fast = FastChild(images, shared.budget, latency)
         self._images, self._steps = images, steps
         self._evaluation_images, self._seed = evaluation_images, seed
         self._minibatches = 0
@@ -199,7 +203,11 @@ class SharedEvaluator(Evaluator[Genotype]):
 
     def cost(self, architecture: Genotype) -> dict[str, float]:
         """Return the costs of `FastChild`."""
-        return FastChild(self._images, self.shared.budget).cost(architecture)
+        return self._fast.cost(architecture)
+
+    def measure(self, architecture: Genotype) -> dict[str, float]:
+        """Return the latency, if it is measured; see `LatencyMeter.measure`."""
+        return self._fast.measure(architecture)
 
     def evaluate(self, trial: Trial) -> Result:
         """Return the accuracy of a child with its part of the shared weights."""

@@ -1,0 +1,190 @@
+"""The measured latency of children: each is exported, verified and timed in turn with a yardstick."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from nasnet_zoo.architecture import Architecture, network_graph
+from nasnet_zoo.cells import NASNET_A, Genotype
+from nasnet_zoo.checking import PositiveInt, checked
+from nasnet_zoo.export import export, load_runtime
+from nasnet_zoo.export.benchmark import time_runs
+from nasnet_zoo.export.settings import Quantization
+from nasnet_zoo.models import from_architecture
+from nasnet_zoo.search.evaluator import share_gpus
+
+from .settings import LatencySettings
+
+#: Rounds of three runs of the child and of the yardstick, the least of which counts.
+_ROUNDS = 15
+#: Seconds after which a command has failed.
+_TIMEOUT = 60.0
+#: Images whose ranges int8 is read off. The time does not depend on them.
+_CALIBRATING = 4
+_FILES: dict[str, tuple[str, Quantization]] = {
+    "litert": ("model.tflite", "float32"),
+    "litert-int8": ("model.tflite", "int8"),
+    "onnx": ("model.onnx", "float32"),
+}
+
+
+class LatencyMeter:
+    """Measures the latency of children on one device.
+
+    It is sent to workers without its yardstick, which is in the process of the search.
+
+    Args:
+        settings: How latency is measured.
+        child: Network of a child. Its cells do not matter.
+        classes: Number of classes of a child.
+    """
+
+    @checked
+    def __init__(self, settings: LatencySettings, child: Architecture, classes: PositiveInt) -> None:
+        assert settings.latency is not None
+        self.settings = settings
+        self._network, self._classes = settings.network(child, classes)
+        self._file, self._quantization = _FILES[settings.latency]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "yardstick"}
+
+    @functools.cached_property
+    def yardstick(self) -> Any:
+        """The network of NASNet-A's cells: its file in the runtime, or the milliseconds of a command.
+
+        Raises:
+            ValueError: If the network cannot be exported.
+            ImportError: If the runtime is not installed.
+            OSError: If the command does not work.
+        """
+        share_gpus()
+        with tempfile.TemporaryDirectory(prefix="nasnet-zoo-") as folder:
+            path = self._export(self._architecture(NASNET_A), Path(folder))
+            if self.settings.command:
+                return _run(self.settings.command, path)
+            return load_runtime(path, self.settings.latency_threads)
+
+    def measure(self, genotype: Genotype) -> dict[str, float]:
+        """Measure a child.
+
+        Returns:
+            latency, the least time of one image in milliseconds, and latency_ratio, that time as a part
+            of the yardstick's.
+
+        Raises:
+            ValueError: If the images are too small for the network.
+            RuntimeError: If it cannot be exported: a defect of this package or of an operation.
+            ImportError, OSError: See `yardstick`.
+        """
+        yardstick, architecture = self.yardstick, self._architecture(genotype)
+        with tempfile.TemporaryDirectory(prefix="nasnet-zoo-") as folder:
+            try:
+                path = self._export(architecture, Path(folder))
+            except ValueError as error:
+                raise RuntimeError(f"cannot export a child to measure its latency: {error}") from error
+            if self.settings.command:
+                latency = _run(self.settings.command, path)
+            else:
+                runtime = load_runtime(path, self.settings.latency_threads)
+                times = time_runs([yardstick, runtime], _ROUNDS).min((1, 2)) * 1e3
+                yardstick, latency = map(float, times)
+        return {"latency": latency, "latency_ratio": latency / yardstick}
+
+    def _architecture(self, genotype: Genotype) -> Architecture:
+        """The network that is timed for a genotype.
+
+        Raises:
+            ValueError: If the images are too small for it.
+        """
+        architecture = dataclasses.replace(self._network, genotype=genotype)
+        network_graph(architecture, self._classes).check_sizes([_image_shape(architecture)])
+        return architecture
+
+    def _export(self, architecture: Architecture, folder: Path) -> Path:
+        """Write a network with random weights to a verified file.
+
+        Raises:
+            ValueError: If it cannot be exported.
+            ImportError: If the runtime is not installed.
+        """
+        shape = _image_shape(architecture)
+        model = from_architecture(architecture, shape, classes=self._classes)
+        noise = np.random.default_rng(0).integers(0, 256, (_CALIBRATING, *shape), np.uint8)
+        return export(
+            model,
+            folder / self._file,
+            quantization=self._quantization,
+            representative=noise if self._quantization == "int8" else None,
+            min_agreement=0.0,  # classes of random weights are none
+        ).path
+
+
+def _image_shape(architecture: Architecture) -> tuple[int, int, int]:
+    return architecture.image_size, architecture.image_size, architecture.channels
+
+
+def _run(command: Sequence[str], file: Path) -> float:
+    """Time a file with a command: the milliseconds that it prints.
+
+    Raises:
+        OSError: If the command cannot be run, fails, takes too long or prints something else.
+    """
+    words = [word.replace("{file}", os.fspath(file)) for word in command]
+    # Files, as a process that the command leaves behind would keep a pipe open.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        try:
+            # In a group of its own, to end with it what it has started.
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
+            )
+        except OSError as error:
+            raise OSError(
+                f"Expected latency_command: a program that can be run. Received: {words[0]!r}: "
+                f"{error.strerror}"
+            ) from None
+        try:
+            status = process.wait(_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(
+                f"Expected latency_command to end within {_TIMEOUT:g} s. "
+                f"Received: {shlex.join(words):.200}"
+            ) from None
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        printed, said = map(_text, (output, errors))
+    if status:
+        raise ChildProcessError(
+            f"Expected latency_command to succeed. Received: exit status {status}: "
+            f"{said[-200:] or printed[-200:]}"
+        )
+    try:
+        milliseconds = float(printed)
+    except ValueError:
+        milliseconds = math.nan
+    if not 0 < milliseconds < math.inf:
+        raise ChildProcessError(
+            "Expected latency_command to print the milliseconds of an image, one number above 0. "
+            f"Received: {printed[:200]!r}"
+        )
+    return milliseconds
+
+
+def _text(file: IO[bytes]) -> str:
+    """What a command has written, in one line."""
+    file.seek(0)
+    return " ".join(file.read().decode(errors="replace").split())
