@@ -28,12 +28,22 @@ class Trial(NamedTuple):
         seed: Seed of all random draws of the evaluation.
         thresholds: Least reward at each intermediate evaluation, below which the child stops early.
             It is shorter than the evaluations, or empty, where no child stops.
+        pause_at: Number of evaluations, those before a pause included, after which the child pauses.
+            Default: it does not.
+        checkpoint: `Result.checkpoint` of the child's last pause. Default: there was none, or it is no
+            longer there, and the child is trained from the start.
     """
 
     number: int
     child: Any
     seed: int
     thresholds: tuple[float, ...] = ()
+    pause_at: int | None = None
+    checkpoint: Mapping[str, np.ndarray] | None = None
+
+    def pauses(self, curve: Sequence[float]) -> bool:
+        """Whether the child pauses after the evaluations so far, which had these rewards."""
+        return len(curve) == self.pause_at
 
     def stops(self, curve: Sequence[float]) -> bool:
         """Whether the child stops after the evaluations so far, which had these rewards."""
@@ -47,10 +57,13 @@ class Result:
     Args:
         reward: Reward that the policy learns from. 0 if the child failed.
         curve: Reward at each evaluation of the training, the last one included.
-        status: "finished"; "stopped" after an intermediate evaluation; "failed" for a reason of the
-            child's own; "lost" with the worker that evaluated it, which is not the child's fault.
+        status: "finished"; "stopped" after an intermediate evaluation, or paused there; "failed" for a
+            reason of the child's own; "lost" with the worker that evaluated it, which is not the
+            child's fault.
         message: Reason of the failure.
         metrics: Further results, as JSON. Arrays become lists.
+        checkpoint: Of a child that paused, all that it goes on from, as arrays by name. Default:
+            nothing needs to be kept.
 
     Raises:
         ValueError: If a value has the wrong type, or a number is not finite.
@@ -62,6 +75,7 @@ class Result:
     status: Literal["finished", "stopped", "failed", "lost"] = "finished"
     message: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Mapping[str, np.ndarray] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # Numbers of NumPy and of backends are none of JSON and of the journal.
@@ -91,6 +105,10 @@ class Evaluator(Generic[A]):
     serial_only: ClassVar[bool] = False
     #: What its reward is, by name, for expressions of rewards and reports.
     objective: ClassVar[str] = "reward"
+
+    #: Number of evaluations of a child if it can pause after each of them, see `Trial.pauses`. A child
+    #: that goes on from a checkpoint has the result of one that never paused, the whole curve included.
+    evaluations: int | None = None
 
     def setup(self) -> None:
         """Prepare a worker, before its first child."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +58,28 @@ class Child:
         self.momenta = tf.Variable(tf.zeros_like(self.weights))
         kernels = [np.full(w.shape, w.role == "kernel", np.float32).ravel() for w in self._trainable]
         self._kernels = tf.constant(np.concatenate(kernels))
+
+    def state(self, curve: list[float], losses: list[float]) -> dict[str, np.ndarray]:
+        """All that the training goes on from, with the rewards and losses so far, as arrays."""
+        vectors = {name: variable.numpy() for name, variable in self._variables().items()}
+        return vectors | {"curve": np.array(curve), "losses": np.array(losses)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> tuple[list[float], list[float]]:
+        """Return to a state; if it is none of this child, stay at the start.
+
+        Returns:
+            The rewards and losses so far.
+        """
+        variables = self._variables()
+        if any(name not in state or state[name].shape != v.shape for name, v in variables.items()):
+            return [], []
+        for name, variable in variables.items():
+            variable.assign(state[name])
+        return state["curve"].tolist(), state["losses"].tolist()
+
+    def _variables(self) -> dict[str, tf.Variable]:
+        names = ("weights", "momenta", "statistics")
+        return {name: getattr(self, name) for name in names}
 
     # Written for Python, not for AutoGraph, which takes its time with every call in it.
     @tf.autograph.experimental.do_not_convert
@@ -167,6 +190,7 @@ class FastChild(Evaluator[Genotype]):
 
     def __init__(self, images: Images, budget: Budget, latency: LatencyMeter | None = None) -> None:
         self.images, self.budget, self.latency = images, budget, latency
+        self.evaluations = budget.evaluations
 
     def setup(self) -> None:
         """Share a GPU with the children of other workers, and say nothing of what is traced."""
@@ -202,26 +226,30 @@ class FastChild(Evaluator[Genotype]):
         graph, images, budget = trial.child, self.images, self.budget
         shape = images.train_images.shape[1:]
         graph.check_sizes([shape])
-        run = _Run(Child(graph, shape, CIFAR, trial.seed), images, budget)
+        child = Child(graph, shape, CIFAR, trial.seed)
+        run = _Run(child, images, budget)
         rng = np.random.default_rng(trial.seed)
         count = len(images.train_labels)
         epochs = -(-budget.steps * budget.batch_size // count)
         order = np.concatenate([rng.permutation(count) for _ in range(epochs)])
         batches = order[: budget.steps * budget.batch_size].reshape(budget.steps, budget.batch_size)
         bounds = np.linspace(0, budget.steps, budget.evaluations + 1).round().astype(int)
-        curve: list[float] = []
-        losses: list[float] = []
+        curve, losses = child.restore(trial.checkpoint or {})
         status: Literal["finished", "stopped"] = "finished"
-        for start, stop in itertools.pairwise(bounds):
+        checkpoint = None
+        for start, stop in itertools.pairwise(bounds[len(curve) :]):
             steps = tf.constant(batches[start:stop], tf.int32)
             losses.append(float(run.train(steps, tf.constant(start, tf.int32))))
             if not math.isfinite(losses[-1]) or not bool(run.is_finite()):
                 return Result.failed("diverged", curve=tuple(curve), metrics={"losses": losses})
             curve.append(run.accuracy())
-            if trial.stops(curve) and stop < budget.steps:
+            if trial.pauses(curve):
+                checkpoint = child.state(curve, losses)
+            if checkpoint or (trial.stops(curve) and stop < budget.steps):
                 status = "stopped"
                 break
-        return Result(curve[-1], tuple(curve), status, metrics={"losses": losses})
+        metrics = {"losses": losses}
+        return Result(curve[-1], tuple(curve), status, metrics=metrics, checkpoint=checkpoint)
 
 
 class _Run:

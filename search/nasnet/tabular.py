@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -80,6 +81,7 @@ class TabularBenchmark(Evaluator[Genotype]):
             self.space.check(child)
         rows = {tuple(child): row for row, child in enumerate(self.actions.tolist())}
         object.__setattr__(self, "_rows", rows)
+        object.__setattr__(self, "evaluations", self.rewards.shape[1])
 
     @classmethod
     def of(
@@ -164,12 +166,12 @@ class TabularBenchmark(Evaluator[Genotype]):
     def evaluate(self, trial: Trial) -> Result:
         """Return the result of a child. The seed of the trial is ignored."""
         rewards, losses = self.rewards[trial.child].tolist(), self.losses[trial.child].tolist()
-        if not np.isfinite(losses).all():
-            return Result.failed("diverged", curve=rewards, metrics={"losses": losses})
-        for stop in range(1, len(rewards)):
-            if trial.stops(rewards[:stop]):
-                losses = losses[:stop]
-                return Result(rewards[stop - 1], rewards[:stop], "stopped", metrics={"losses": losses})
+        for stop in range(1, len(rewards) + 1):
+            curve, metrics = rewards[:stop], {"losses": losses[:stop]}
+            if not math.isfinite(losses[stop - 1]):
+                return Result.failed("diverged", curve=curve[:-1], metrics=metrics)
+            if stop < len(rewards) and (trial.stops(curve) or trial.pauses(curve)):
+                return Result(curve[-1], curve, "stopped", metrics=metrics)
         return Result(rewards[-1], rewards, metrics={"losses": losses})
 
     @property

@@ -1,3 +1,5 @@
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -157,6 +159,41 @@ def test_a_child_learns_and_stops_below_a_threshold(images):
     stopped = train(genotype, images, budget, seed=3, thresholds=(1.01,))
     assert (len(stopped.curve), stopped.status) == (1, "stopped")
     assert stopped.metrics["losses"] == pytest.approx(losses[:1], rel=1e-3)
+
+
+def test_a_child_that_pauses_and_goes_on_is_the_one_that_never_paused_to_the_bit(images):
+    genotype = genotypes(1)[0]
+    budget = Budget(filters=2, stem_filters=2, steps=9, batch_size=8, evaluations=4)
+    evaluator = FastChild(images, budget)
+    assert evaluator.evaluations == 4
+    whole = train(genotype, images, budget)
+    assert (whole.status, len(whole.curve), whole.checkpoint) == ("finished", 4, None)
+    checkpoint = None
+    for pause_at in (1, 3):
+        paused = train(genotype, images, budget, pause_at=pause_at, checkpoint=checkpoint)
+        assert (paused.status, paused.curve) == ("stopped", whole.curve[:pause_at])
+        assert paused.reward == paused.curve[-1]
+        checkpoint = pickle.loads(pickle.dumps(paused.checkpoint))
+    rest = train(genotype, images, budget, checkpoint=checkpoint)
+    assert rest == whole
+    assert rest.metrics["losses"] == whole.metrics["losses"]
+    # The arrays are what it goes on from, and all of it: momenta, statistics and what was seen.
+    changed = checkpoint | {"momenta": 0 * checkpoint["momenta"]}
+    assert train(genotype, images, budget, checkpoint=changed) != whole
+    assert train(genotype, images, budget, checkpoint=checkpoint | {"curve": np.zeros(3)}).curve == (
+        *(0.0, 0.0, 0.0),
+        whole.curve[-1],
+    )
+
+
+@pytest.mark.parametrize("change", [{"weights": np.zeros(3)}, {"momenta": None}])
+def test_a_checkpoint_that_is_not_the_childs_is_none(images, change):
+    budget = Budget(filters=2, stem_filters=2, steps=2, batch_size=8, evaluations=2)
+    genotype = genotypes(1)[0]
+    paused = train(genotype, images, budget, pause_at=1)
+    checkpoint = {n: a for n, a in (paused.checkpoint | change).items() if a is not None}
+    expected = train(genotype, images, budget)
+    assert train(genotype, images, budget, checkpoint=checkpoint) == expected
 
 
 @pytest.mark.parametrize(

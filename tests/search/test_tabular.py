@@ -64,6 +64,20 @@ def test_a_child_below_a_threshold_stops_as_it_would_in_training(table):
     assert table.evaluate(trial._replace(thresholds=(0.25,))).reward == 0.75
 
 
+def test_a_child_pauses_and_fails_where_it_would_in_training(table):
+    trial = Trial(0, table.prepare(SPACE.genotype([0, 1, 1, 1, 0])), 0)
+    assert table.evaluations == 2
+    paused = Result(0.25, (0.25,), "stopped", metrics={"losses": [1.5]})
+    assert table.evaluate(trial._replace(pause_at=1)) == paused
+    assert table.evaluate(trial) == Result(0.75, (0.25, 0.75), metrics={"losses": [1.5, 0.5]})
+    fails = trial._replace(child=table.prepare(SPACE.genotype([0, 0, 0, 0, 0])))
+    assert table.evaluate(fails._replace(pause_at=1)).status == "stopped"
+    failed = table.evaluate(fails)
+    assert (failed.status, failed.reward, failed.message) == ("failed", 0.0, "diverged")
+    assert failed.curve == pytest.approx((0.3,))
+    assert failed.metrics == {"losses": [2.0, np.inf]}
+
+
 def test_the_best_share_by_hand(table):
     # Per pair of inputs: identity twice fails; one separable convolution 0.5, two 0.75.
     counts = {0.0: 3, 0.5: 4, 0.75: 3}
