@@ -25,6 +25,7 @@ from .schedulers import Asynchronous, Synchronous
 from .search import Callback, run_search
 from .settings import ExecutorSettings, SearchSettings
 from .space import Actions, SequenceSpace, Space, Step
+from .stopping import QuantileStopping, SuccessiveHalving
 
 __all__ = [
     "POLICIES",
@@ -47,6 +48,7 @@ __all__ = [
     "Policy",
     "Processes",
     "Proposal",
+    "QuantileStopping",
     "RandomSearch",
     "Ray",
     "Record",
@@ -60,6 +62,7 @@ __all__ = [
     "Settings",
     "Space",
     "Step",
+    "SuccessiveHalving",
     "Synchronous",
     "TabularBenchmark",
     "Trial",

@@ -26,7 +26,7 @@ from .results import JOURNAL, RETRAINED, ranked_retrained, read_retrained, rewar
 from .search import Callback, ranked, retrain, run_search
 from .settings import ExecutorSettings, SearchSettings
 from .space import Space
-from .stopping import QuantileStopping
+from .stopping import SuccessiveHalving
 
 _SETTINGS = "settings.json"
 # What a search that was killed before its journal was whole may leave.
@@ -68,8 +68,9 @@ def search_folder(
     Scripts call it below ``if __name__ == "__main__":``, since worker processes import the script.
 
     The folder contains ``settings.json``, ``journal.sqlite`` (all children and the policy's state),
-    ``best.json`` (the best architecture so far), ``report.html``, and ``retrained.sqlite`` if the best
-    children are retrained.
+    ``best.json`` (the best architecture so far), ``report.html``, ``retrained.sqlite`` if the best
+    children are retrained, and ``checkpoints`` if children pause, which may be deleted: a child whose
+    checkpoint is missing is trained from the start.
 
     Args:
         space: Search space.
@@ -107,6 +108,9 @@ def search_folder(
         **settings.to_dict(),
     }
     random = None if compare is None else _compared(Path(compare), noted)
+    stopping = settings.make_stopping()
+    if isinstance(stopping, SuccessiveHalving):
+        stopping.rungs(evaluator.evaluations)
     run = _Run(space, settings, noted, executor, out, console or Console(), random)
     with locked(out):
         best = run.search(evaluator, children, tensorboard)
@@ -141,7 +145,7 @@ class _Run:
     random: Path | None
 
     def search(self, evaluator: Evaluator, children: int, tensorboard: bool) -> list[Record]:
-        settings, quantile = self.settings, self.settings.early_stop_quantile
+        settings = self.settings
         policy = settings.make_policy(self.space)
         begun = any(path.name not in _UNBEGUN for path in self.out.iterdir())
         if begun:
@@ -165,7 +169,7 @@ class _Run:
                 children,
                 settings.make_scheduler(),
                 settings.seed,
-                None if quantile is None else QuantileStopping(quantile),
+                settings.make_stopping(),
                 settings.make_objectives(),
                 callbacks,
                 remember=not evaluator.serial_only,
@@ -237,6 +241,9 @@ class _Best(Callback):
         # As `ranked` does: of equal children the last counts.
         if record.state == "finished" and record.same_as is None:
             self._whole[record.key] = Outline.of(record)
+
+    def promoted(self, record: Record) -> None:
+        self.rewarded(record)
 
     def learned(self, records: Sequence[Record], metrics: Mapping[str, float]) -> None:
         best = ranked(self._whole.values())[:1]

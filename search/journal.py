@@ -354,10 +354,9 @@ class Journal:
         """The children that the policy has not learned from, by number."""
         return self._records("where learned is null")
 
-    def curves(self) -> list[tuple[float, ...]]:
-        """The curves of the children that the policy has learned from, for `QuantileStopping`."""
-        records = self._records("where learned is not null")
-        return [record.curve for record in records if record.has_curve]
+    def learned(self) -> list[Record]:
+        """The children that the policy has learned from, by number."""
+        return self._records("where learned is not null")
 
     def minibatches(self) -> list[dict[str, float]]:
         """The policy's metrics of each minibatch that it has learned from, such as its entropy."""

@@ -80,6 +80,19 @@ class Objectives:
                 return f"above the limit: {name}={costs[name]:.6g}, at most {limit:.6g}"
         return None
 
+    def reward_of(self, objective: str, value: float, costs: Mapping[str, float]) -> float:
+        """Return the reward of a child: by the expression, or else the evaluator's.
+
+        Args:
+            objective: Name of the evaluator's reward.
+            value: Reward by the evaluator.
+            costs: Costs of the child.
+
+        Raises:
+            ValueError: If the expression has no value there.
+        """
+        return self.expression({**costs, objective: value}) if self.expression else value
+
     def values(self, objective: str, values: Mapping[str, float]) -> tuple[float, ...]:
         """Return the objectives ``names`` of a child, each the better the greater it is."""
         return tuple(values[name] if name == objective else -values[name] for name in self.names)

@@ -52,8 +52,12 @@ class LiveProgress(Callback):
 
     def rewarded(self, record: Record) -> None:
         """Advance by one child."""
-        assert record.reward is not None
         self._done += 1
+        self.promoted(record)
+
+    def promoted(self, record: Record) -> None:
+        """Show the best reward; the child is done already."""
+        assert record.reward is not None
         self._best = max(self._best, record.reward)
         note = f"best {self._best:.4f}{self._learned}{self._speed()}"
         self._progress.update(self._task, completed=self._done, note=note)
@@ -102,8 +106,13 @@ class Events(Callback):
 
     def rewarded(self, record: Record) -> None:
         """Write a child's reward and the seconds that it took."""
+        self._done += 1
+        self.promoted(record)
+
+    def promoted(self, record: Record) -> None:
+        """Write a child's reward so far and the seconds that it took in all."""
         assert record.reward is not None
-        self._best, self._done = max(self._best, record.reward), self._done + 1
+        self._best = max(self._best, record.reward)
         self._write({"child/reward": record.reward, "child/seconds": record.seconds}, record.number)
 
     def learned(self, records: Sequence[Record], metrics: Mapping[str, float]) -> None:

@@ -16,12 +16,14 @@ class Load(NamedTuple):
         under_way: Number of children without a reward. Equal ones are evaluated once, but count each.
         untold: Number of children with a reward that the policy has not learned from.
         left: Number of children that are still to be sampled.
+        promotable: Number of paused children that can go on, see `SuccessiveHalving`.
     """
 
     capacity: int
     under_way: int
     untold: int
     left: int
+    promotable: int = 0
 
 
 class Scheduler(Protocol):
@@ -29,6 +31,9 @@ class Scheduler(Protocol):
 
     def tells(self, load: Load) -> int:
         """Return the number of children that the policy learns from now, those that finished first."""
+
+    def promotes(self, load: Load) -> int:
+        """Return the number of paused children that go on now. They come before new ones."""
 
     def asks(self, load: Load) -> int:
         """Return the number of children that the policy is asked for now."""
@@ -52,6 +57,10 @@ class Synchronous:
     def tells(self, load: Load) -> int:
         """All children when none is under way."""
         return 0 if load.under_way else load.untold
+
+    def promotes(self, load: Load) -> int:
+        """All that can go on, once the policy has learned from the last minibatch."""
+        return 0 if load.under_way or load.untold else load.promotable
 
     def asks(self, load: Load) -> int:
         """A minibatch when the policy has learned from the last one."""
@@ -87,8 +96,17 @@ class Asynchronous:
             return self.minibatch
         return 0 if load.under_way or load.left else load.untold
 
+    def promotes(self, load: Load) -> int:
+        """As many as there is room for and a few more, at least one if none is under way."""
+        return _fitting(load, load.promotable)
+
     def asks(self, load: Load) -> int:
         """As many as there is room for and a few more, at least one if none is under way."""
-        capacity = max(load.capacity, 1)
-        wanted = capacity + min(capacity - 1, _AHEAD)
-        return max(min(wanted - load.under_way, load.left), 0)
+        return _fitting(load, load.left)
+
+
+def _fitting(load: Load, children: int) -> int:
+    """How many of so many children there is room for, a few more, at least one if none is under way."""
+    capacity = max(load.capacity, 1)
+    wanted = capacity + min(capacity - 1, _AHEAD)
+    return max(min(wanted - load.under_way, children), 0)

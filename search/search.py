@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, Seed, checked
 from nasnet_zoo.files import plain_json
 
+from .checkpoints import Checkpoints
 from .evaluator import Evaluator, Result, Trial
 from .executors.executor import Executor, Outcome
 from .journal import Journal, Outline, Record
@@ -19,7 +21,7 @@ from .objectives import Objectives
 from .policies import Experience, Policy, Proposal
 from .schedulers import Load, Scheduler, Synchronous
 from .space import Space
-from .stopping import QuantileStopping
+from .stopping import QuantileStopping, Rungs, SuccessiveHalving
 
 #: How often a child is tried again whose worker was lost, which is not the child's fault.
 RETRIES = 2
@@ -35,6 +37,9 @@ class Callback:
     def rewarded(self, record: Record) -> None:
         """Called when a child has its reward."""
 
+    def promoted(self, record: Record) -> None:
+        """Called when a child that had paused has the reward of more training."""
+
     def learned(self, records: Sequence[Record], metrics: Mapping[str, float]) -> None:
         """Called when the policy has learned from a minibatch of children, with its metrics."""
 
@@ -48,7 +53,7 @@ def run_search(
     children: PositiveInt,
     scheduler: Scheduler = Synchronous(),
     seed: Seed = 0,
-    stopping: QuantileStopping | None = None,
+    stopping: QuantileStopping | SuccessiveHalving | None = None,
     objectives: Objectives = Objectives(),
     callbacks: Sequence[Callback] = (),
     remember: bool = True,
@@ -64,7 +69,9 @@ def run_search(
         children: Number of children to sample in all, including those in the journal.
         scheduler: When the policy is asked and told: `Synchronous`, exact, or `Asynchronous`.
         seed: Seed from which the seed of every child's evaluation is derived.
-        stopping: Rule of early stopping. Default: no child is stopped.
+        stopping: Rule of early stopping. Default: no child is stopped. With `SuccessiveHalving` the
+            policy learns from each child's reward on the first rung, and what paused children go on
+            from is in the folder ``checkpoints`` beside the journal.
         objectives: What is looked for. Default: the evaluator's reward.
         callbacks: Callbacks.
         remember: Whether a child that equals one with a reward gets that reward and is not evaluated.
@@ -76,9 +83,14 @@ def run_search(
 
     Raises:
         ValueError: If the journal is not that of a search of this space and policy, an argument is out
-            of range, or the objectives are none of the evaluator's.
+            of range, the objectives are none of the evaluator's, or its children cannot pause.
         RuntimeError: If an evaluation raises an error of the program in a worker.
     """
+    if isinstance(stopping, SuccessiveHalving) and not remember:
+        raise ValueError(
+            "Expected remember=True with successive halving, which trains no child twice. "
+            "Received: remember=False"
+        )
     search = _Search(
         policy, space, executor, journal, seed, stopping, objectives, callbacks, remember, retries
     )
@@ -86,11 +98,13 @@ def run_search(
         load = search.load(children)
         if told := scheduler.tells(load):
             search.tell(told)
+        elif promoted := scheduler.promotes(load):
+            search.promote(promoted)
         elif asked := scheduler.asks(load):
             search.ask(asked)
         elif load.under_way:
             search.evaluate()
-        else:
+        elif not search.promote_last():
             return journal.children()
 
 
@@ -104,7 +118,7 @@ class _Search:
         executor: Executor,
         journal: Journal,
         seed: int,
-        stopping: QuantileStopping | None,
+        stopping: QuantileStopping | SuccessiveHalving | None,
         objectives: Objectives,
         callbacks: Sequence[Callback],
         remember: bool,
@@ -113,7 +127,11 @@ class _Search:
         self.policy, self.space, self.executor, self.journal = policy, space, executor, journal
         self.seed, self.stopping, self.callbacks, self.remember = seed, stopping, callbacks, remember
         self.objectives = objectives
-        self.evaluation = Evaluation(space, executor, journal, retries, objectives)
+        self.rungs: Rungs | None = None
+        if isinstance(stopping, SuccessiveHalving):
+            self.rungs = Rungs(stopping, executor.evaluator.evaluations)
+        pauses = self.rungs.ends[:-1] if self.rungs else ()
+        self.evaluation = Evaluation(space, executor, journal, retries, objectives, pauses)
         #: Of each key the first child that was evaluated, to give others its reward.
         self.known: dict[str, _Known] = {}
         #: The costs of each different child by its key, and why they exclude it or None.
@@ -153,12 +171,39 @@ class _Search:
             else:
                 self.untold.append(record)
         if self.stopping:
-            self._stop_by(self.stopping, self.journal.curves())
+            learned = self.journal.learned()
+            self._take_curves(learned)
+            if self.rungs:
+                self._restore_rungs(self.rungs, learned)
 
-    def _stop_by(self, stopping: QuantileStopping, curves: list[tuple[float, ...]]) -> None:
-        """Take further curves into the thresholds that children stop by."""
-        self.curves += curves
-        self.thresholds = stopping.thresholds(self.curves)
+    def _restore_rungs(self, rungs: Rungs, learned: Sequence[Record]) -> None:
+        """Return to what is known of the first rung; remove checkpoints that a kill left over."""
+        for record in learned:
+            reward, known = rungs.first(record.number), self.known.get(record.key)
+            if known and known.number == record.number and record.has_curve and reward is not None:
+                self.known[record.key] = _Known(record.number, reward, "stopped")
+        paused = (record for record in [*learned, *self.untold] if record.state == "stopped")
+        Checkpoints(self.journal.path).sweep(paused)
+
+    def _take_curves(self, records: Sequence[Record]) -> None:
+        """Take the curves of children that the policy has learned from into the rule of stopping."""
+        if isinstance(self.stopping, QuantileStopping):
+            self.curves += [record.curve for record in records if record.has_curve]
+            self.thresholds = self.stopping.thresholds(self.curves)
+        if self.rungs:
+            for record in records:
+                if record.same_as is None and (rewards := self._at(self.rungs, record)):
+                    self.rungs.put(record.number, rewards, record.state == "stopped")
+
+    def _at(self, rungs: Rungs, record: Record) -> tuple[float, ...]:
+        """The rewards of a child at the rungs that it came to."""
+        objective, found = self.executor.evaluator.objective, []
+        with suppress(ValueError):  # by which it failed
+            for end in rungs.ends:
+                if end <= len(record.curve):
+                    value = record.curve[end - 1]
+                    found.append(self.objectives.reward_of(objective, value, record.costs))
+        return tuple(found)
 
     def _check(self, record: Record) -> None:
         """Check that a child is one of this space and search."""
@@ -175,7 +220,30 @@ class _Search:
     def load(self, children: int) -> Load:
         """What the scheduler decides by, for so many children in all."""
         left = max(children - self.asked, 0)
-        return Load(self.executor.capacity, self.evaluation.under_way, len(self.untold), left)
+        promotable = len(self.rungs.promotable()) if self.rungs else 0
+        under_way, untold = self.evaluation.under_way, len(self.untold)
+        return Load(self.executor.capacity, under_way, untold, left, promotable)
+
+    def promote(self, count: int) -> None:
+        """Let paused children go on."""
+        assert self.rungs is not None
+        self._promote(self.rungs, self.rungs.promotable()[:count])
+
+    def promote_last(self) -> bool:
+        """At the end of a search, if no child was evaluated to the end, let the best go on.
+
+        Returns:
+            Whether there was one.
+        """
+        if self.rungs is None or (number := self.rungs.last()) is None:
+            return False
+        self._promote(self.rungs, [number])
+        return True
+
+    def _promote(self, rungs: Rungs, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            rungs.leave(number)
+            self.evaluation.add(self.journal.child(number))
 
     def ask(self, count: int) -> None:
         """Ask the policy for children; those that equal known ones have their rewards.
@@ -253,6 +321,9 @@ class _Search:
     def evaluate(self) -> None:
         """Wait for children and take their rewards."""
         for record in self.evaluation.evaluate(self.thresholds):
+            if record.learned is not None:
+                self._promoted(record)
+                continue
             if record.same_as is None:
                 assert record.reward is not None
                 self._know(record.key, _Known(record.number, record.reward, record.state))
@@ -267,6 +338,16 @@ class _Search:
         for callback in self.callbacks:
             callback.rewarded(record)
 
+    def _promoted(self, record: Record) -> None:
+        """Take the reward of a child that had paused; its equals share that on the first rung."""
+        if record.state == "lost":
+            self.known.pop(record.key, None)
+        elif record.state == "failed":
+            self.known[record.key] = _Known(record.number, 0.0, record.state)
+        self._take_curves([record])
+        for callback in self.callbacks:
+            callback.promoted(record)
+
     def tell(self, count: int) -> None:
         """Let the policy learn from the first children; of lost ones there is nothing to learn."""
         batch = sorted(self.untold[:count], key=lambda record: record.number)
@@ -277,8 +358,7 @@ class _Search:
         records = [dataclasses.replace(record, learned=number) for record in batch]
         self.journal.commit_tell(records, self._state(), metrics)
         del self.untold[:count]
-        if self.stopping:
-            self._stop_by(self.stopping, [record.curve for record in records if record.has_curve])
+        self._take_curves(records)
         for callback in self.callbacks:
             callback.learned(records, metrics)
 
@@ -289,7 +369,10 @@ class _Search:
         if self.objectives.names and record.state != "failed":
             first = record if record.same_as is None else self.journal.child(record.same_as)
             objective = self.executor.evaluator.objective
-            objectives = self.objectives.values(objective, first.objectives(objective))
+            found = first.objectives(objective)
+            if self.rungs:  # as it was on the first one
+                found[objective] = first.curve[: self.rungs.ends[0]][-1]
+            objectives = self.objectives.values(objective, found)
         return Experience(record.number, proposal, record.reward, objectives)
 
 
@@ -329,7 +412,7 @@ def _costs(
 
 
 class Evaluation:
-    """Evaluates children of a journal that have no reward, equal ones once, and records their results.
+    """Evaluates children of a journal, equal ones once, and records their results.
 
     A child whose worker is lost, or runs out of memory, is tried again; the others are not concerned.
 
@@ -339,6 +422,7 @@ class Evaluation:
         journal: Journal that gets their results.
         retries: How often a child is tried again whose worker was lost.
         objectives: What is looked for.
+        pauses: Numbers of evaluations after which children pause. Default: they do not.
     """
 
     def __init__(
@@ -348,20 +432,24 @@ class Evaluation:
         journal: Journal,
         retries: int = RETRIES,
         objectives: Objectives = Objectives(),
+        pauses: Sequence[int] = (),
     ) -> None:
         self._space, self._executor, self._journal = space, executor, journal
         self._retries, self._objectives = retries, objectives
+        self._pauses, self._checkpoints = pauses, Checkpoints(journal.path)
         self._waiting: deque[Record] = deque()
         self._running: dict[int, Record] = {}
         #: Children that wait for the result of an equal one, by key.
         self._equal: dict[str, list[Record]] = {}
         self._failures: Counter[int] = Counter()
+        #: Children as they paused, whose next results are not yet in the journal.
+        self._passed: list[Record] = []
         #: Number of children without a result, equal ones included: a policy that draws one child
         #: again and again would otherwise be asked for more without end.
         self.under_way = 0
 
     def add(self, record: Record) -> None:
-        """Add a child of the journal."""
+        """Add a child of the journal: one without a reward, or one that paused."""
         self.under_way += 1
         if record.key in self._equal:
             self._equal[record.key].append(record)
@@ -381,14 +469,21 @@ class Evaluation:
         self._begin(thresholds)
         if records:
             self._journal.commit_results(records)
+        while self._passed:
+            self._checkpoints.remove(self._passed.pop())
         return records
 
     def _begin(self, thresholds: tuple[float, ...]) -> None:
         while self._waiting and self._has_room():
             record = self._waiting.popleft()
-            child = self._executor.evaluator.prepare(self._space.from_json(record.architecture))
-            self._executor.submit(Trial(record.number, child, record.seed, thresholds))
+            self._executor.submit(self._trial(record, thresholds))
             self._running[record.number] = record
+
+    def _trial(self, record: Record, thresholds: tuple[float, ...]) -> Trial:
+        child = self._executor.evaluator.prepare(self._space.from_json(record.architecture))
+        pause_at = next((pause for pause in self._pauses if pause > len(record.curve)), None)
+        checkpoint = self._checkpoints.load(record) if record.curve else None
+        return Trial(record.number, child, record.seed, thresholds, pause_at, checkpoint)
 
     def _has_room(self) -> bool:
         """A child that failed for want of memory, or was killed for it, is tried again by itself."""
@@ -407,7 +502,12 @@ class Evaluation:
         tries = self._failures.pop(record.number)
         if tries > 1 and result.message:
             result = dataclasses.replace(result, message=f"{result.message} ({tries} tries)")
-        first = _with(record, self._rewarded(record, result), outcome.seconds)
+        result = self._rewarded(record, result)
+        first = _with(record, result, outcome.seconds)
+        if record.curve:
+            self._passed.append(record)
+        if result.checkpoint is not None:
+            self._checkpoints.save(first, result.checkpoint)
         known = _Known(first.number, first.reward or 0.0, first.state)
         records = [first, *(_as(other, known) for other in self._equal.pop(record.key))]
         self.under_way -= len(records)
@@ -415,26 +515,28 @@ class Evaluation:
 
     def _rewarded(self, record: Record, result: Result) -> Result:
         """A result with the reward that the expression gives it, if there is one."""
-        expression, objective = self._objectives.expression, self._executor.evaluator.objective
-        if expression is None or result.status in ("failed", "lost"):
+        objective = self._executor.evaluator.objective
+        if self._objectives.expression is None or result.status in ("failed", "lost"):
             return result
         metrics = {**result.metrics, objective: result.reward}
         try:
-            reward = expression({**record.costs, objective: result.reward})
+            reward = self._objectives.reward_of(objective, result.reward, record.costs)
         except ValueError as error:
             return Result.failed(str(error), curve=result.curve, metrics=metrics)
         return dataclasses.replace(result, reward=reward, metrics=metrics)
 
 
 def _with(record: Record, result: Result, seconds: float) -> Record:
+    """A child with a result, after an earlier one if it had paused."""
     return dataclasses.replace(
         record,
         state=result.status,
         reward=result.reward,
-        curve=result.curve,
+        # One that fails or is lost on its way to a rung was on the one before.
+        curve=max(result.curve, record.curve, key=len),
         metrics=dict(result.metrics),
         message=result.message,
-        seconds=float(seconds),
+        seconds=float(seconds) + (record.seconds or 0.0),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 
 from nasnet_zoo.checking import (
     NonNegativeFloat,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .policies import Policy
     from .schedulers import Scheduler
     from .space import Space
+    from .stopping import QuantileStopping, SuccessiveHalving
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class SearchSettings:
         early_stop_quantile: Quantile of `QuantileStopping`, in (0, 1): a child stops early if its
             reward at an evaluation is below this quantile of earlier children's. Default: no child
             stops early.
+        halving_factor: Factor of `SuccessiveHalving`, at least 2: every child pauses after its first
+            evaluation, and the best of so many goes on to so many times as many evaluations. Default:
+            no child pauses.
+        halving_first: Number of evaluations after which children first pause. Default: 1.
         seed: Seed of all random draws.
 
     Raises:
@@ -62,10 +67,22 @@ class SearchSettings:
     minibatch: PositiveInt = 20
     asynchronous: bool = False
     early_stop_quantile: Annotated[float, Interval(gt=0, lt=1)] | None = None
+    halving_factor: Annotated[int, Ge(2)] | None = None
+    halving_first: PositiveInt | None = None
     seed: Seed = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.halving_factor is not None and self.early_stop_quantile is not None:
+            raise ValueError(
+                "Expected one of early_stop_quantile and halving_factor. Received: "
+                f"early_stop_quantile={self.early_stop_quantile}, halving_factor={self.halving_factor}"
+            )
+        if self.halving_factor is None and self.halving_first is not None:
+            raise ValueError(
+                "Expected halving_factor with halving_first. "
+                f"Received: halving_first={self.halving_first} alone"
+            )
         for name, value in self.options.items():
             check(name, value, int | float | str)
         self.make_objectives()
@@ -92,6 +109,16 @@ class SearchSettings:
         from .objectives import Objectives
 
         return Objectives(self.reward, self.limit, self.objectives or ())
+
+    def make_stopping(self) -> QuantileStopping | SuccessiveHalving | None:
+        """The rule of early stopping, if there is one."""
+        from .stopping import QuantileStopping, SuccessiveHalving
+
+        if self.early_stop_quantile is not None:
+            return QuantileStopping(self.early_stop_quantile)
+        if self.halving_factor is not None:
+            return SuccessiveHalving(self.halving_factor, self.halving_first or 1)
+        return None
 
     def make_scheduler(self) -> Scheduler:
         """The scheduler of the search."""

@@ -15,6 +15,7 @@ from nasnet_zoo.cells.genotype import Genotype
 from nasnet_zoo.checking import NonNegativeFloat, PositiveFloat, PositiveInt, check_fields
 from nasnet_zoo.presets import PRESETS
 from nasnet_zoo.search.settings import SearchSettings
+from nasnet_zoo.search.stopping import SuccessiveHalving
 
 from .space import NASNetSpace
 
@@ -193,11 +194,15 @@ class Settings(SearchSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shared_steps is not None and self.early_stop_quantile is not None:
-            raise ValueError(
-                "Expected no early_stop_quantile with shared_steps, as no child is trained that could "
-                f"be stopped. Received: early_stop_quantile={self.early_stop_quantile}"
-            )
+        for name in ("early_stop_quantile", "halving_factor"):
+            if self.shared_steps is not None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"Expected no {name} with shared_steps, as no child is trained that could be "
+                    f"stopped. Received: {name}={getattr(self, name)}"
+                )
+        stopping = self.make_stopping()
+        if isinstance(stopping, SuccessiveHalving):
+            stopping.rungs(self.budget.evaluations)
         if self.shared_steps is not None and self.asynchronous:
             raise ValueError(
                 "Expected asynchronous=False with shared_steps, whose rewards hold for one minibatch. "

@@ -48,7 +48,7 @@ def children(out):
 
 def finished(out):
     found = children(out)
-    return sum(child[4] == "finished" for child in found[0]) if found else 0
+    return sum(child[4] in ("finished", "stopped") for child in found[0]) if found else 0
 
 
 @pytest.mark.usefixtures("ctrl_c_counts")
@@ -99,9 +99,17 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, capfd):
 
 
 @pytest.mark.usefixtures("ctrl_c_counts")
-@pytest.mark.parametrize("kind", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_killed_command_continues_exactly(tmp_path, kind):
-    arguments = ["search", *TINY, "--children", "6", "--options", "learning_rate=0.01"]
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (signal.SIGKILL, []),
+        (signal.SIGKILL, ["--halving-factor", "2"]),
+        pytest.param(signal.SIGINT, [], marks=pytest.mark.slow),
+    ],
+    ids=["kill", "kill-halving", "ctrl-c"],
+)
+def test_a_killed_command_continues_exactly(tmp_path, kind, options):
+    arguments = ["search", *TINY, "--children", "6", "--options", "learning_rate=0.01", *options]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "nasnet_zoo", *arguments, "--out", str(killed)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -125,6 +133,9 @@ def test_a_killed_command_continues_exactly(tmp_path, kind):
     for name, values in expected_state.items():
         np.testing.assert_array_equal(state[name], values, err_msg=name)
     assert (killed / "best.json").read_bytes() == (whole / "best.json").read_bytes()
+    kept = [{path.name for path in (out / "checkpoints").glob("*")} for out in (killed, whole)]
+    assert kept[0] == kept[1]
+    assert bool(kept[0]) == bool(options)
 
 
 def test_the_best_retrained_are_in_the_report_and_the_winner_is_best_json(tmp_path):
@@ -215,6 +226,17 @@ def test_what_cannot_be_searched_is_told_in_one_line_and_leaves_nothing(
         ("--held-out 1", "Expected held_out: .* Received: held_out=1.0"),
         ("--shared-steps 0", "--shared-steps: expected an int of at least 1 or none. Received: '0'"),
         ("--shared-steps 9 --early-stop-quantile 0.5", "Expected no early_stop_quantile with"),
+        ("--shared-steps 9 --halving-factor 2", "Expected no halving_factor with shared_steps"),
+        ("--halving-factor 1", "--halving-factor: expected an int of at least 2 or none. Rec"),
+        (
+            "--halving-factor 2 --early-stop-quantile 0.5",
+            "Expected one of early_stop_quantile and halving_factor. Received: early_stop_quantile=0.5",
+        ),
+        ("--halving-first 2", "Expected halving_factor with halving_first. Received: halving_first=2"),
+        (
+            "--halving-factor 2 --halving-first 3",
+            "Expected halving to begin below the 3 evaluations of a child. Received: halving_first=3",
+        ),
         (
             "--early-stop-quantile 2",
             "--early-stop-quantile: expected .* above 0 and below 1 or none. Rec",

@@ -13,15 +13,17 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from deeds import Deeds, Doer, Listed
+from evaluators import Climbing, Number
 
 from nasnet_zoo.cli import main
 from nasnet_zoo.search.evaluator import Result
 from nasnet_zoo.search.executors.ray import Ray
 from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.policies import PPO
+from nasnet_zoo.search.policies import PPO, RandomSearch
 from nasnet_zoo.search.schedulers import Asynchronous, Synchronous
 from nasnet_zoo.search.search import Callback, run_search
 from nasnet_zoo.search.settings import ExecutorSettings
+from nasnet_zoo.search.stopping import SuccessiveHalving
 
 pytestmark = pytest.mark.tensorflow
 
@@ -61,6 +63,20 @@ def test_a_seed_gives_the_same_search_on_every_executor(tmp_path):
         assert records == found["serial"][0]
         for name, values in found["serial"][1].items():
             np.testing.assert_array_equal(state[name], values, err_msg=name)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_children_that_pause_are_the_same_on_every_executor(tmp_path):
+    found = {}
+    for name in ("serial", "ray"):
+        path, space = tmp_path / name / "journal.sqlite", Number()
+        path.parent.mkdir()
+        with ExecutorSettings(name).make(Climbing()) as executor, Journal(path, {}) as journal:
+            stopping, policy = SuccessiveHalving(2), RandomSearch(space, seed=2)
+            records = run_search(policy, space, executor, journal, 20, stopping=stopping)
+        found[name] = [vars(record) | {"seconds": None} for record in records]
+    assert found["ray"] == found["serial"]
+    assert {len(record["curve"]) for record in found["ray"]} >= {1, 2, 4, 8}
 
 
 class Lingering(Doer):
