@@ -65,7 +65,9 @@ class CrossValidation(search.Evaluator[dict]):
 
 def main(out="runs/pipelines", policy="ppo", executor="processes", children=60, asynchronous=False):
     space, evaluator = PipelineSpace(), CrossValidation(*load_digits(return_X_y=True))
-    settings = search.SearchSettings(policy, OPTIONS.get(policy, {}), 10, asynchronous)
+    settings = search.SearchSettings(
+        policy, OPTIONS.get(policy, {}), minibatch=10, asynchronous=asynchronous
+    )
     kind = search.ExecutorSettings(executor)
     best, *_ = search.search_folder(space, evaluator, out, settings, children, executor=kind)
     print(f"{best.name}: {best.reward:.2%} with {best.architecture}")
