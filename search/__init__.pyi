@@ -11,8 +11,8 @@ from .nasnet.search import search_cells
 from .nasnet.settings import Budget, LatencySettings, Settings
 from .nasnet.space import NASNetSpace
 from .nasnet.tabular import TabularBenchmark
+from .optuna_policy import OptunaPolicy
 from .policies import (
-    POLICIES,
     PPO,
     Experience,
     Policy,
@@ -21,6 +21,7 @@ from .policies import (
     RegularizedEvolution,
     Reinforce,
 )
+from .registry import POLICIES
 from .schedulers import Asynchronous, Synchronous
 from .search import Callback, run_search
 from .settings import ExecutorSettings, SearchSettings
@@ -44,6 +45,7 @@ __all__ = [
     "LatencyMeter",
     "LatencySettings",
     "NASNetSpace",
+    "OptunaPolicy",
     "Outcome",
     "Policy",
     "Processes",

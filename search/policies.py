@@ -457,12 +457,3 @@ def clipped_gain(
     advantages = advantages[:, None]
     gains = weights * tf.minimum(ratios * advantages, clipped * advantages)
     return tf.reduce_mean(tf.reduce_sum(gains, -1))
-
-
-#: The policies by the name that the command line gives them.
-POLICIES: dict[str, Any] = {
-    "ppo": PPO,
-    "reinforce": Reinforce,
-    "random": RandomSearch,
-    "evolution": RegularizedEvolution,
-}

@@ -19,6 +19,8 @@ from nasnet_zoo.checking import (
     check_fields,
 )
 
+from .registry import OF_SEVERAL, POLICIES
+
 if TYPE_CHECKING:
     from .evaluator import Evaluator
     from .executors.executor import Executor
@@ -34,15 +36,17 @@ class SearchSettings:
     """The settings of a search. They hold for as long as it goes on.
 
     Args:
-        policy: Policy that samples the children.
-        options: Arguments of the policy, such as ``learning_rate``. Default: the policy's own.
+        policy: Policy that samples the children: "ppo", "reinforce", "random", "evolution"; or a
+            sampler of Optuna: "optuna:TPESampler", "optuna:GPSampler", "optuna:NSGAIISampler" or
+            "optuna:NSGAIIISampler".
+        options: Arguments of the policy or sampler, such as ``learning_rate``. Default: its own.
         reward: Expression of the reward over objectives: accuracy and costs, such as
             "accuracy * (latency / 12ms) ** -0.07". Default: the accuracy, or what else the evaluator's
             reward is.
         limit: Greatest value of each cost, such as parameters=500k. A child above one fails without
             being evaluated.
-        objectives: Objectives of a policy that takes several, such as accuracy and latency. Default:
-            the reward alone.
+        objectives: Objectives of a policy that takes several, as those of Optuna do, such as accuracy
+            and latency. Default: the reward alone.
         minibatch: Number of children that the policy learns from together.
         asynchronous: Whether the policy draws a child whenever a worker is free, instead of whole
             minibatches. Workers then never wait for others, but no run repeats another exactly.
@@ -59,7 +63,7 @@ class SearchSettings:
         ValueError: If a value is out of range.
     """
 
-    policy: Literal["ppo", "reinforce", "random", "evolution"] = "ppo"
+    policy: str = "ppo"
     options: Mapping[str, float | str] = field(default_factory=dict)
     reward: str | None = None
     limit: Mapping[str, float | str] = field(default_factory=dict)
@@ -85,24 +89,36 @@ class SearchSettings:
             )
         for name, value in self.options.items():
             check(name, value, int | float | str)
+        if self.policy not in POLICIES:
+            names = ", ".join(POLICIES)
+            raise ValueError(f"Expected policy: one of {names}. Received: policy={self.policy}")
+        if self.objectives and self.policy not in OF_SEVERAL:
+            raise ValueError(
+                f"Expected a policy of several objectives: {', '.join(OF_SEVERAL)}. "
+                f"Received: policy={self.policy}, objectives={', '.join(self.objectives)}"
+            )
         self.make_objectives()
 
     def make_policy(self, space: Space) -> Policy:
         """A new policy for a space.
 
         Raises:
-            ValueError: If the policy has no such option, or an option is out of range.
+            ValueError: If the policy has no such option, an option is out of range, or the space has no
+                steps, which the policy needs.
+            ImportError: If what the policy needs is not installed.
         """
-        from .policies import POLICIES
-
-        known = set(inspect.signature(POLICIES[self.policy]).parameters) - {"space", "seed"}
-        unknown = sorted(set(self.options) - known)
-        if unknown:
+        make = POLICIES[self.policy]
+        parameters = set(inspect.signature(make).parameters)
+        several = {"objectives": len(self.objectives)} if self.objectives else {}
+        if "options" in parameters:  # and checks what is in them
+            return make(space, seed=self.seed, options=self.options, **several)
+        known = parameters - {"space", "seed"}
+        if unknown := sorted(set(self.options) - known):
             raise ValueError(
                 f"Expected options of the policy {self.policy}: {', '.join(sorted(known)) or 'none'}. "
                 f"Received: {', '.join(unknown)}"
             )
-        return POLICIES[self.policy](space, seed=self.seed, **self.options)
+        return make(space, seed=self.seed, **self.options)
 
     def make_objectives(self) -> Objectives:
         """What the search looks for."""
