@@ -77,7 +77,7 @@ class OptunaPolicy:
         if "constant_liar" in known:
             given.setdefault("constant_liar", True)
         self._sampler = functools.partial(make, **given)
-        categories = self._optuna.distributions.CategoricalDistribution
+        categories = _shared(self._optuna.distributions.CategoricalDistribution)
         self._parameters = {
             f"{step:04}": categories(range(choices))
             for step, choices in enumerate(space.choices)
@@ -157,7 +157,7 @@ class OptunaPolicy:
         asked, version = (count_of(state[name], name) for name in ("asked", "version"))
         attributes = _unpacked(state["study"], "study")
         check("study", attributes, dict)
-        trials = []
+        trials: list[Any] = []
         for name in names:
             rows = _unpacked(state[name], name)
             check(name, rows, list)
@@ -196,6 +196,23 @@ def _quiet(optuna: Any) -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(verbosity)
+
+
+@functools.cache
+def _shared(kind: Any) -> Any:
+    """A class of distributions that is not copied, and is equal to itself at once.
+
+    Every trial has all of them, and Optuna copies and compares them with each other for every child.
+    """
+    return type(
+        f"Shared{kind.__name__}",
+        (kind,),
+        {
+            "__deepcopy__": lambda self, memo: self,
+            "__eq__": lambda self, other: self is other or kind.__eq__(self, other),
+            "__hash__": kind.__hash__,
+        },
+    )
 
 
 def _options(sampler: type) -> dict[str, Any]:
