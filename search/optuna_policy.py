@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import operator
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +14,8 @@ import numpy as np
 
 from nasnet_zoo.checking import PositiveInt, Seed, check, checked, parse
 from nasnet_zoo.extras import import_extra
-from nasnet_zoo.files import parse_json
 
+from .blocks import Blocks, packed, unpacked
 from .policies import Experience, Proposal, check_state, count_of
 from .registry import Sampler
 from .space import SequenceSpace
@@ -25,8 +24,6 @@ from .space import SequenceSpace
 _KINDS = {"bool": bool, "float": float, "int": int, "None": type(None)}
 # What other packages a sampler needs, and the extras of this one that install them.
 _NEEDS = {"GPSampler": {"scipy": "optuna", "torch": "torch"}}
-# Trials in one array of the state. Arrays that have not changed are not written again.
-_BLOCK = 256
 
 
 class OptunaPolicy:
@@ -83,11 +80,11 @@ class OptunaPolicy:
             for step, choices in enumerate(space.choices)
             if choices > 1
         }
-        self._blocks: dict[int, np.ndarray] = {}
         self._begin()
 
     def _begin(self) -> None:
         """Begin with a study without trials."""
+        self._blocks = Blocks("trials")
         self._storage = self._optuna.storages.InMemoryStorage()
         with _quiet(self._optuna):
             self._study = self._optuna.create_study(
@@ -107,7 +104,7 @@ class OptunaPolicy:
             self._study.sampler = self._sampler(seed=seed)
             for _ in range(count):
                 trial = self._study.ask(self._parameters)
-                self._blocks.pop(trial.number // _BLOCK, None)
+                self._blocks.changed(trial.number)
                 proposals.append(Proposal(self._actions(trial.params), self.version))
         return proposals
 
@@ -122,22 +119,17 @@ class OptunaPolicy:
                 values = list(objectives) if self.objectives > 1 else [reward]
                 state = None if values else self._optuna.trial.TrialState.FAIL
                 self._study.tell(number, values or None, state)
-                self._blocks.pop(number // _BLOCK, None)
+                self._blocks.changed(number)
         self.version += 1
         return {}
 
     def state(self) -> dict[str, np.ndarray]:
         """The counts, and as JSON what the study and its trials consist of, in blocks of trials."""
-        trials = self._study.get_trials(deepcopy=False)
-        for block in range(-(-len(trials) // _BLOCK)):
-            if block not in self._blocks:
-                rows = map(self._row, trials[block * _BLOCK : (block + 1) * _BLOCK])
-                self._blocks[block] = _packed(list(rows))
         return {
             "asked": np.array(self._asked),
             "version": np.array(self.version),
-            "study": _packed(self._storage.get_study_system_attrs(self._study_id)),
-            **{f"trials {block:06}": array for block, array in sorted(self._blocks.items())},
+            "study": packed(self._storage.get_study_system_attrs(self._study_id)),
+            **self._blocks.arrays(self._study.get_trials(deepcopy=False), self._row),
         }
 
     def _row(self, trial: Any) -> list[Any]:
@@ -150,23 +142,18 @@ class OptunaPolicy:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
-        names = sorted(name for name in state if name.startswith("trials "))
-        texts = {name: state[name] for name in ("study", *names) if name in state}
+        names = [name for name in ("study", *self._blocks.names(state)) if name in state]
         like = {"asked": np.array(0), "version": np.array(0), "study": np.zeros(0, np.uint8)}
-        check_state(state, {**like, **texts})
+        check_state(state, {**like, **{name: state[name] for name in names}})
         asked, version = (count_of(state[name], name) for name in ("asked", "version"))
-        attributes = _unpacked(state["study"], "study")
+        attributes = unpacked(state["study"], "study")
         check("study", attributes, dict)
-        trials: list[Any] = []
-        for name in names:
-            rows = _unpacked(state[name], name)
-            check(name, rows, list)
-            trials += map(self._trial, rows)
+        trials = [self._trial(row) for row in self._blocks.read(state)]
         self._begin()
         for name, value in attributes.items():
             self._storage.set_study_system_attr(self._study_id, name, value)
         self._study.add_trials(trials)
-        self._asked, self.version, self._blocks = asked, version, {}
+        self._asked, self.version = asked, version
 
     def _trial(self, row: Any) -> Any:
         """The trial of `_row`."""
@@ -230,12 +217,3 @@ def _read(name: str, value: Any, kind: Any) -> Any:
         return parse(name, value, kind)
     check(name, value, kind)
     return value
-
-
-def _packed(value: Any) -> np.ndarray:
-    """A value as JSON, in an array that cannot change."""
-    return np.frombuffer(json.dumps(value).encode(), np.uint8)
-
-
-def _unpacked(array: np.ndarray, name: str) -> Any:
-    return parse_json(array.tobytes().decode(errors="replace"), f"Expected {name} in JSON")

@@ -124,7 +124,7 @@ def test_only_steps_with_a_choice_are_parameters():
 
 def test_state_is_written_in_blocks(monkeypatch):
     """What does not change any more is the same array, which a journal does not write again."""
-    monkeypatch.setattr("nasnet_zoo.search.optuna_policy._BLOCK", 4)
+    monkeypatch.setattr("nasnet_zoo.search.blocks._ROWS", 4)
     policy = make("NSGAIISampler")
     proposals = policy.ask(10)
     policy.tell(experiences(proposals[:9], range(9)))
