@@ -21,6 +21,7 @@ from .policies import (
     RegularizedEvolution,
     Reinforce,
 )
+from .predictor import Predictor
 from .registry import POLICIES
 from .schedulers import Asynchronous, Synchronous
 from .search import Callback, run_search
@@ -48,6 +49,7 @@ __all__ = [
     "OptunaPolicy",
     "Outcome",
     "Policy",
+    "Predictor",
     "Processes",
     "Proposal",
     "QuantileStopping",

@@ -18,6 +18,7 @@ _CLASSES = {
     "reinforce": "policies.Reinforce",
     "random": "policies.RandomSearch",
     "evolution": "policies.RegularizedEvolution",
+    "predictor": "predictor.Predictor",
     **{_OPTUNA + sampler: "optuna_policy.OptunaPolicy" for sampler in get_args(Sampler)},
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -70,6 +70,14 @@ class Space(Generic[A]):
         """Return what the space is, as JSON. A search goes on only in the same space."""
         return {"class": type(self).__name__}
 
+    def traits(self, actions: Actions) -> Iterable[Hashable]:
+        """Return what an architecture has, for predictions of its reward.
+
+        The more traits two architectures share, the more alike their rewards are expected to be.
+        Default: each action at its place.
+        """
+        return enumerate(actions)
+
     def features(self, architecture: A) -> Mapping[str, float]:
         """Return numbers that describe an architecture; the report compares their means."""
         return {}
@@ -123,6 +131,10 @@ class SequenceSpace(Space[A]):
         changed = list(actions)
         changed[position] = int((actions[position] + offset) % choices[position])
         return tuple(changed)
+
+    def traits(self, actions: Actions) -> Iterable[Hashable]:
+        """Return each action at its place, where there is a choice."""
+        return [(k, actions[k]) for k, choices in enumerate(self.choices) if choices > 1]
 
     def check(self, actions: Sequence[int]) -> Actions:
         """Return actions as a tuple of ints.

@@ -8,7 +8,7 @@ import json
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -170,6 +170,10 @@ class NASNetSpace(SequenceSpace[Genotype]):
     def about(self) -> dict[str, Any]:
         """Return that the children are cells; the settings of the search hold the rest."""
         return {"kind": "nasnet"}
+
+    def traits(self, actions: Actions) -> Iterable[Hashable]:
+        """Return the canonical actions, each at its place."""
+        return super().traits(self.canonical(actions))
 
     def features(self, architecture: Genotype) -> Mapping[str, float]:
         """Return the share of each operation in each of the two cells."""
