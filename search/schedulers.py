@@ -33,7 +33,7 @@ class Scheduler(Protocol):
         """Return the number of children that the policy learns from now, those that finished first."""
 
     def promotes(self, load: Load) -> int:
-        """Return the number of paused children that go on now. They come before new ones."""
+        """Return the number of paused children that go on now, before anything else."""
 
     def asks(self, load: Load) -> int:
         """Return the number of children that the policy is asked for now."""
@@ -59,8 +59,8 @@ class Synchronous:
         return 0 if load.under_way else load.untold
 
     def promotes(self, load: Load) -> int:
-        """All that can go on, once the policy has learned from the last minibatch."""
-        return 0 if load.under_way or load.untold else load.promotable
+        """All of a rung, when no child is under way: before the policy learns from the minibatch."""
+        return 0 if load.under_way else load.promotable
 
     def asks(self, load: Load) -> int:
         """A minibatch when the policy has learned from the last one."""

@@ -70,8 +70,8 @@ def run_search(
         scheduler: When the policy is asked and told: `Synchronous`, exact, or `Asynchronous`.
         seed: Seed from which the seed of every child's evaluation is derived.
         stopping: Rule of early stopping. Default: no child is stopped. With `SuccessiveHalving` the
-            policy learns from each child's reward on the first rung, and what paused children go on
-            from is in the folder ``checkpoints`` beside the journal.
+            policy learns from a child once, when it rests on a rung; what paused children go on from is
+            in the folder ``checkpoints`` beside the journal.
         objectives: What is looked for. Default: the evaluator's reward.
         callbacks: Callbacks.
         remember: Whether a child that equals one with a reward gets that reward and is not evaluated.
@@ -96,10 +96,10 @@ def run_search(
     )
     while True:
         load = search.load(children)
-        if told := scheduler.tells(load):
-            search.tell(told)
-        elif promoted := scheduler.promotes(load):
+        if promoted := scheduler.promotes(load):
             search.promote(promoted)
+        elif told := scheduler.tells(load):
+            search.tell(told)
         elif asked := scheduler.asks(load):
             search.ask(asked)
         elif load.under_way:
@@ -136,8 +136,10 @@ class _Search:
         self.known: dict[str, _Known] = {}
         #: The costs of each different child by its key, and why they exclude it or None.
         self.costs: dict[str, tuple[dict[str, Any], str | None]] = {}
-        #: Children with a reward that the policy has not learned from, in the order of the rewards.
+        #: Children with a reward that the policy has not learned from, in the order of the rewards. One
+        #: that goes on is none of them until it is back.
         self.untold: list[Record] = []
+        self.climbing: set[int] = set()
         self.curves: list[tuple[float, ...]] = []
         self.thresholds: tuple[float, ...] = ()
         self.asked = 0
@@ -169,31 +171,28 @@ class _Search:
             if record.reward is None:
                 self.evaluation.add(record)
             else:
-                self.untold.append(record)
+                self._rest(record)
         if self.stopping:
             learned = self.journal.learned()
             self._take_curves(learned)
+            for record in learned:
+                self._rest(record)
             if self.rungs:
-                self._restore_rungs(self.rungs, learned)
-
-    def _restore_rungs(self, rungs: Rungs, learned: Sequence[Record]) -> None:
-        """Return to what is known of the first rung; remove checkpoints that a kill left over."""
-        for record in learned:
-            reward, known = rungs.first(record.number), self.known.get(record.key)
-            if known and known.number == record.number and record.has_curve and reward is not None:
-                self.known[record.key] = _Known(record.number, reward, "stopped")
-        paused = (record for record in [*learned, *self.untold] if record.state == "stopped")
-        Checkpoints(self.journal.path).sweep(paused)
+                paused = (record for record in [*learned, *self.untold] if record.state == "stopped")
+                Checkpoints(self.journal.path).sweep(paused)
 
     def _take_curves(self, records: Sequence[Record]) -> None:
-        """Take the curves of children that the policy has learned from into the rule of stopping."""
+        """Take the curves of children that the policy has learned from into the thresholds."""
         if isinstance(self.stopping, QuantileStopping):
             self.curves += [record.curve for record in records if record.has_curve]
             self.thresholds = self.stopping.thresholds(self.curves)
-        if self.rungs:
-            for record in records:
-                if record.same_as is None and (rewards := self._at(self.rungs, record)):
-                    self.rungs.put(record.number, rewards, record.state == "stopped")
+
+    def _rest(self, record: Record) -> None:
+        """Take a child that is not under way: on its rung, and for the policy to learn from."""
+        if record.learned is None:
+            self.untold.append(record)
+        if self.rungs and record.same_as is None and (rewards := self._at(self.rungs, record)):
+            self.rungs.put(record.number, rewards, record.state == "stopped")
 
     def _at(self, rungs: Rungs, record: Record) -> tuple[float, ...]:
         """The rewards of a child at the rungs that it came to."""
@@ -241,6 +240,8 @@ class _Search:
         return True
 
     def _promote(self, rungs: Rungs, numbers: Sequence[int]) -> None:
+        self.untold = [record for record in self.untold if record.number not in numbers]
+        self.climbing.update(numbers)
         for number in numbers:
             rungs.leave(number)
             self.evaluation.add(self.journal.child(number))
@@ -321,7 +322,7 @@ class _Search:
     def evaluate(self) -> None:
         """Wait for children and take their rewards."""
         for record in self.evaluation.evaluate(self.thresholds):
-            if record.learned is not None:
+            if record.number in self.climbing:
                 self._promoted(record)
                 continue
             if record.same_as is None:
@@ -334,17 +335,17 @@ class _Search:
             self.known.setdefault(key, first)
 
     def _rewarded(self, record: Record) -> None:
-        self.untold.append(record)
+        self._rest(record)
         for callback in self.callbacks:
             callback.rewarded(record)
 
     def _promoted(self, record: Record) -> None:
-        """Take the reward of a child that had paused; its equals share that on the first rung."""
-        if record.state == "lost":
-            self.known.pop(record.key, None)
-        elif record.state == "failed":
-            self.known[record.key] = _Known(record.number, 0.0, record.state)
-        self._take_curves([record])
+        """Take the reward of a child that had paused, which later equal ones share."""
+        assert record.reward is not None
+        self.climbing.remove(record.number)
+        self.known.pop(record.key, None)
+        self._know(record.key, _Known(record.number, record.reward, record.state))
+        self._rest(record)
         for callback in self.callbacks:
             callback.promoted(record)
 
@@ -369,10 +370,7 @@ class _Search:
         if self.objectives.names and record.state != "failed":
             first = record if record.same_as is None else self.journal.child(record.same_as)
             objective = self.executor.evaluator.objective
-            found = first.objectives(objective)
-            if self.rungs:  # as it was on the first one
-                found[objective] = first.curve[: self.rungs.ends[0]][-1]
-            objectives = self.objectives.values(objective, found)
+            objectives = self.objectives.values(objective, first.objectives(objective))
         return Experience(record.number, proposal, record.reward, objectives)
 
 

@@ -154,10 +154,6 @@ class Rungs:
         self._paused.remove(number)
         self._promotable = None
 
-    def first(self, number: int) -> float | None:
-        """Return the reward of a child on the first rung, if it came there."""
-        return next(iter(self._rewards.get(number, ())), None)
-
     def promotable(self) -> list[int]:
         """Return the children that can go on now; see `SuccessiveHalving.promotable`."""
         if self._promotable is None:

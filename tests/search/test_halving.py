@@ -161,7 +161,7 @@ def test_children_climb_as_the_rule_says_and_no_stretch_is_trained_twice(whole):
         ends = [0, *RUNGS[: RUNGS.index(len(record.curve)) + 1]]
         assert stretches[record.number] == list(itertools.pairwise(ends))
     # After every minibatch half of each rung went on, rung by rung.
-    expected, known = {}, []
+    expected, known, after = {}, [], []
     for version in range(4):
         known += [r for r in alone if r.version == version]
         for rung, next_rung in itertools.pairwise(RUNGS):
@@ -169,16 +169,22 @@ def test_children_climb_as_the_rule_says_and_no_stretch_is_trained_twice(whole):
             value = {r.number: Climbing.curve(by_key[r.key])[rung - 1] for r in known}
             for number in sorted(on, key=lambda n: (-value[n], n))[: len(on) // 2]:
                 expected[number] = max(expected.get(number, 1), next_rung)
+        after.append(dict(expected))
     assert {r.number: len(r.curve) for r in alone} == {
         r.number: expected.get(r.number, 1) for r in alone
     }
     assert 0 < len(ranked(records)) < len(alone) / 2
-    # The policy learns from every child once, from its first rung; equal children share that.
+    # The policy learns from every child once, where it was before the next ones were drawn; equal
+    # children have the reward that the first had when they were drawn.
     assert [experience.number for experience in policy.told] == list(range(40))
     for record, experience in zip(records, policy.told, strict=True):
-        assert experience.reward == Climbing.curve(by_key[record.key])[0]
+        first = record if record.same_as is None else records[record.same_as]
+        drawn = record.version - (record.same_as is not None)
+        reached = after[drawn].get(first.number, 1) if drawn >= first.version else 1
+        assert experience.reward == Climbing.curve(by_key[record.key])[reached - 1]
         if record.same_as is not None:
-            assert (record.state, record.reward) == ("stopped", experience.reward)
+            assert record.reward == experience.reward
+            assert record.state == ("finished" if reached == 8 else "stopped")
     paused = {f"{r.number}.{len(r.curve)}.npz" for r in alone if r.state == "stopped"}
     assert set(files(folder)) == paused
 
@@ -231,7 +237,8 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_child_without_a_whole_checkpoint_is_trained_from_the_start(whole, tmp_path, damage):
     _, records, notes, _ = whole
-    search(tmp_path, children=20)
+    with pytest.raises(KeyboardInterrupt):  # when two of the first rung have gone on
+        search(tmp_path, Notes(12))
     paths = sorted((tmp_path / "checkpoints").glob("*"))
     for path in paths[:-1]:
         DAMAGES[damage](path)
@@ -401,10 +408,14 @@ def test_the_reward_that_an_expression_gives_decides(tmp_path):
         assert record.metrics["accuracy"] == record.curve[-1]
     on = [size(record) for record in alone if len(record.curve) > 1]
     assert np.mean(on) < np.mean([size(r) for r in alone if len(r.curve) == 1]) - 3
+    assert {len(records[experience.number].curve) for experience in policy.told} >= {1, 2, 8}
     for record, experience in zip(records, policy.told, strict=True):
-        first = Climbing.curve(SPACE.from_json(record.architecture))[0]
-        assert experience.reward == first - size(record)
-        assert experience.objectives == (first, -size(record))
+        first = record if record.same_as is None else records[record.same_as]
+        accuracy, cost = experience.objectives
+        assert cost == -size(record)
+        assert accuracy in [first.curve[k - 1] for k in RUNGS if k <= len(first.curve)]
+        if record.same_as is None:
+            assert experience.reward == accuracy - size(record)
 
 
 def test_callbacks_see_every_child_once_and_each_promotion(tmp_path):
