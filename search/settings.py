@@ -54,8 +54,8 @@ class SearchSettings:
             reward at an evaluation is below this quantile of earlier children's. Default: no child
             stops early.
         halving_factor: Factor of `SuccessiveHalving`, at least 2: every child pauses after its first
-            evaluation, and the best of so many goes on to so many times as many evaluations. Default:
-            no child pauses.
+            evaluation, and the best one of so many goes on to so many times as many evaluations.
+            Default: no child pauses.
         halving_first: Number of evaluations after which children first pause. Default: 1.
         seed: Seed of all random draws.
 
