@@ -19,7 +19,7 @@ from nasnet_zoo.checking import (
     check_fields,
 )
 
-from .registry import OF_SEVERAL, POLICIES
+from .registry import POLICIES
 
 if TYPE_CHECKING:
     from .evaluator import Evaluator
@@ -92,33 +92,33 @@ class SearchSettings:
         if self.policy not in POLICIES:
             names = ", ".join(POLICIES)
             raise ValueError(f"Expected policy: one of {names}. Received: policy={self.policy}")
-        if self.objectives and self.policy not in OF_SEVERAL:
-            raise ValueError(
-                f"Expected a policy of several objectives: {', '.join(OF_SEVERAL)}. "
-                f"Received: policy={self.policy}, objectives={', '.join(self.objectives)}"
-            )
         self.make_objectives()
 
     def make_policy(self, space: Space) -> Policy:
         """A new policy for a space.
 
         Raises:
-            ValueError: If the policy has no such option, an option is out of range, or the space has no
-                steps, which the policy needs.
+            ValueError: If the policy has no such option, an option is out of range, it does not take
+                several objectives, or the space has no steps, which the policy needs.
             ImportError: If what the policy needs is not installed.
         """
-        make = POLICIES[self.policy]
-        parameters = set(inspect.signature(make).parameters)
+        make, parameters = POLICIES[self.policy], _parameters(self.policy)
         several = {"objectives": len(self.objectives)} if self.objectives else {}
+        if not several.keys() <= parameters:
+            names = ", ".join(name for name in POLICIES if several.keys() <= _parameters(name))
+            raise ValueError(
+                f"Expected a policy of several objectives: {names}. "
+                f"Received: policy={self.policy}, objectives={', '.join(self.objectives or ())}"
+            )
         if "options" in parameters:  # and checks what is in them
             return make(space, seed=self.seed, options=self.options, **several)
-        known = parameters - {"space", "seed"}
+        known = parameters - {"space", "seed", "objectives"}
         if unknown := sorted(set(self.options) - known):
             raise ValueError(
                 f"Expected options of the policy {self.policy}: {', '.join(sorted(known)) or 'none'}. "
                 f"Received: {', '.join(unknown)}"
             )
-        return make(space, seed=self.seed, **self.options)
+        return make(space, seed=self.seed, **several, **self.options)
 
     def make_objectives(self) -> Objectives:
         """What the search looks for."""
@@ -148,6 +148,10 @@ class SearchSettings:
         for group in ("options", "limit"):
             flat |= {f"{group}.{name}": value for name, value in flat.pop(group).items()}
         return flat
+
+
+def _parameters(policy: str) -> set[str]:
+    return set(inspect.signature(POLICIES[policy]).parameters)
 
 
 # The options of each executor.

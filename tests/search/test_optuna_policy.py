@@ -20,7 +20,6 @@ from nasnet_zoo.search import (
     run_search,
 )
 from nasnet_zoo.search.objectives import Objectives
-from nasnet_zoo.search.registry import OF_SEVERAL
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.tensorflow
@@ -214,7 +213,7 @@ def test_an_asynchronous_search(tmp_path):
 
 def test_every_policy_has_a_name():
     assert tuple(POLICIES)[:4] == ("ppo", "reinforce", "random", "evolution")
-    assert set(OF_SEVERAL) == {f"optuna:{sampler}" for sampler in OPTIONS} < set(POLICIES)
+    assert {f"optuna:{sampler}" for sampler in OPTIONS} < set(POLICIES)
     for name in OPTIONS:
         assert issubclass(getattr(optuna.samplers, name), optuna.samplers.BaseSampler)
 
@@ -236,7 +235,7 @@ REFUSED = {
     "no sampler": ({"policy": "optuna:Grid"}, "Expected policy: .*Received: policy=optuna:Grid"),
     "one objective": (
         {"policy": "ppo", "objectives": ("accuracy", "latency")},
-        "Expected a policy of several objectives: optuna:TPESampler, .*"
+        "Expected a policy of several objectives: optuna:TPESampler, .*, optuna:NSGAIIISampler. "
         "Received: policy=ppo, objectives=accuracy, latency",
     ),
     "no option": ({"options": {"speed": 1}}, "Expected options of TPESampler: .*n_startup.*: speed"),
@@ -257,6 +256,18 @@ def test_settings_that_are_refused(name):
     with pytest.raises(ValueError, match=message) as refused:
         SearchSettings(**{"policy": "optuna:TPESampler", **changes}).make_policy(SPACE)
     assert "\n" not in str(refused.value)
+
+
+def test_policies_of_a_users_own_are_made_by_name(monkeypatch):
+    class First:
+        def __init__(self, space, seed=0, objectives=1, speed=1):
+            self.made = (space, seed, objectives, speed)
+
+    monkeypatch.setitem(POLICIES, "first", First)
+    made = SearchSettings("first", {"speed": 3}, objectives=("accuracy", "latency"), seed=2)
+    assert made.make_policy(SPACE).made == (SPACE, 2, 2, 3)
+    with pytest.raises(ValueError, match="Expected options of the policy first: speed. Received: sped"):
+        SearchSettings("first", {"sped": 3}).make_policy(SPACE)
 
 
 class Own(Space):
