@@ -121,10 +121,10 @@ Function = Callable[[Mapping[str, float]], float]
 
 
 def _names(node: ast.AST) -> tuple[str, ...]:
-    """The names below a node, each once."""
+    """The names below a node, each once, in the order of the text."""
     functions = {id(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)}
-    names = (n for n in ast.walk(node) if isinstance(n, ast.Name) and id(n) not in functions)
-    return tuple(dict.fromkeys(name.id for name in names))
+    names = [n for n in ast.walk(node) if isinstance(n, ast.Name) and id(n) not in functions]
+    return tuple(dict.fromkeys(name.id for name in sorted(names, key=lambda n: n.col_offset)))
 
 
 def _function(node: ast.expr) -> Function:

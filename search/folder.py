@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,16 +16,27 @@ from typing import Any
 from rich.console import Console
 
 from nasnet_zoo.checking import PositiveInt, checked
-from nasnet_zoo.files import check_ours, locked, read_json, write_text
+from nasnet_zoo.files import check_ours, locked, plain_json, read_json, write_text
 
 from .evaluator import Evaluator
 from .executors.executor import Executor
 from .executors.processes import end_if_unguarded
+from .front import front, front_costs
 from .journal import Journal, Outline, Record, check_settings
 from .progress import Events, LiveProgress
 from .report import write_report
-from .results import JOURNAL, RETRAINED, ranked_retrained, read_retrained, rewarded
-from .search import Callback, ranked, retrain, run_search
+from .results import (
+    FRONT,
+    JOURNAL,
+    REFERENCES,
+    RETRAINED,
+    exported_files,
+    ranked_retrained,
+    read_children,
+    read_retrained,
+    rewarded,
+)
+from .search import Callback, evaluate_all, ranked, run_search
 from .settings import ExecutorSettings, SearchSettings
 from .space import Space
 from .stopping import SuccessiveHalving
@@ -48,6 +61,20 @@ class Retraining:
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Exporting:
+    """Export of the children on the Pareto front (`nasnet_zoo.search.front.front`) after a search.
+
+    Args:
+        evaluator: Evaluator that writes a child to a file, whose path in the folder of the search is
+            its metric "file". It runs on this machine, whatever evaluates the children.
+        about: What the evaluator does, as JSON. What is exported already stays only with the same.
+    """
+
+    evaluator: Evaluator
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
 @checked
 def search_folder(
     space: Space,
@@ -59,6 +86,8 @@ def search_folder(
     executor: ExecutorSettings = ExecutorSettings(),
     about: Mapping[str, Any] | None = None,
     retraining: Retraining | None = None,
+    references: Mapping[str, Sequence[Any]] | None = None,
+    exporting: Exporting | None = None,
     compare: str | os.PathLike[str] | None = None,
     tensorboard: bool = False,
     console: Console | None = None,
@@ -68,9 +97,10 @@ def search_folder(
     Scripts call it below ``if __name__ == "__main__":``, since worker processes import the script.
 
     The folder contains ``settings.json``, ``journal.sqlite`` (all children and the policy's state),
-    ``best.json`` (the best architecture so far), ``report.html``, ``retrained.sqlite`` if the best
-    children are retrained, and ``checkpoints`` if children pause, which may be deleted: a child whose
-    checkpoint is missing is trained from the start.
+    ``best.json`` (the best architecture so far) and ``report.html``; ``retrained.sqlite``,
+    ``references.sqlite`` and ``front.sqlite``, the journals of what is evaluated after the search; and
+    ``checkpoints`` if children pause, which may be deleted: a child whose checkpoint is missing is
+    trained from the start.
 
     Args:
         space: Search space.
@@ -82,6 +112,9 @@ def search_folder(
         about: What else the search depends on besides the space and the settings, as JSON in one level,
             such as the name of the data. A search goes on only with the same.
         retraining: Retraining of the best children after the search. Default: none.
+        references: Other architectures, by the names of their groups, which are evaluated after the
+            search as the children are, for the report. They need not be of the space. Default: none.
+        exporting: Export of the children on the Pareto front. Default: none.
         compare: Folder of a random search of the same space, to compare with in the report.
         tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``.
         console: Console to show progress on. Default: standard output.
@@ -111,12 +144,20 @@ def search_folder(
     stopping = settings.make_stopping()
     if isinstance(stopping, SuccessiveHalving):
         stopping.rungs(evaluator.evaluations)
-    run = _Run(space, settings, noted, executor, out, console or Console(), random)
+    run = _Run(
+        space, evaluator, settings, noted, executor, out, console or Console(), random, references or {}
+    )
     with locked(out):
-        best = run.search(evaluator, children, tensorboard)
+        best = run.search(children, tensorboard)
         if retraining and retraining.children:
-            return run.retrain(best[: retraining.children], retraining)
-        return ranked_retrained(best, read_retrained(out)) or best
+            best = run.retrain(best[: retraining.children], retraining)
+        else:
+            best = ranked_retrained(best, read_retrained(out)) or best
+        if references:
+            run.evaluate_references()
+        if exporting:
+            run.export(exporting)
+        return best
 
 
 def _compared(folder: Path, noted: Mapping[str, Any]) -> Path:
@@ -137,22 +178,24 @@ class _Run:
     """The steps of `search_folder`."""
 
     space: Space
+    evaluator: Evaluator
     settings: SearchSettings
     noted: Mapping[str, Any]
     executor: ExecutorSettings
     out: Path
     console: Console
     random: Path | None
+    references: Mapping[str, Sequence[Any]]
 
-    def search(self, evaluator: Evaluator, children: int, tensorboard: bool) -> list[Record]:
-        settings = self.settings
+    def search(self, children: int, tensorboard: bool) -> list[Record]:
+        settings, evaluator = self.settings, self.evaluator
         policy = settings.make_policy(self.space)
         begun = any(path.name not in _UNBEGUN for path in self.out.iterdir())
         if begun:
             self._check_settings()
         retrained = read_retrained(self.out)
         with (
-            self._executor(evaluator, begun) as executor,
+            self._executor(evaluator, self.executor, begun) as executor,
             closing(Journal(self.out / JOURNAL, self.noted)) as journal,
             _stoppable(journal, children),
             LiveProgress(self.console, journal, children) as progress,
@@ -177,7 +220,7 @@ class _Run:
             )
             best, again = ranked(records), ranked_retrained(records, retrained)
             self._save(again or best, records)
-            self._report(journal, again)
+        self._report()
         return best
 
     def _check_settings(self) -> None:
@@ -194,31 +237,93 @@ class _Run:
                 )
 
     @contextmanager
-    def _executor(self, evaluator: Evaluator, begun: bool = True) -> Iterator[Executor]:
+    def _executor(
+        self, evaluator: Evaluator, settings: ExecutorSettings, begun: bool = True
+    ) -> Iterator[Executor]:
         """The executor of an evaluator, closed in the end."""
-        with closing(self.executor.make(evaluator)) as executor:
+        with closing(settings.make(evaluator)) as executor:
             if not begun:
                 # A script without a main guard ends here, before anything is written.
                 executor.start()
             yield executor
 
     def retrain(self, best: Sequence[Record], retraining: Retraining) -> list[Record]:
-        with (
-            closing(Journal(self.out / RETRAINED, retraining.about)) as journal,
-            _stoppable(journal, len(best)),
-            self._executor(retraining.evaluator) as executor,
-            LiveProgress(self.console, journal, len(best), "retrain") as progress,
-            closing(Journal(self.out / JOURNAL)) as search,
-        ):
-            objectives = self.settings.make_objectives()
-            again = retrain(best, self.space, executor, journal, [progress], objectives)
-            self._save(again, best)
-            self._report(search, again)
+        again = self._evaluate_all(
+            best, retraining.evaluator, RETRAINED, retraining.about, "retrain", self.executor
+        )
+        self._save(again, best)
+        self._report()
         return again
 
-    def _report(self, journal: Journal, again: Sequence[Record] = ()) -> None:
-        with nullcontext() if self.random is None else closing(Journal(self.random)) as other:
-            write_report(journal, self.space, self.out / "report.html", other, again)
+    def evaluate_references(self) -> None:
+        records = [
+            Record(
+                number=number,
+                actions=(),
+                key=name,
+                architecture=plain_json("an architecture", self.space.to_json(architecture)),
+                version=0,
+                seed=zlib.crc32(f"{self.settings.seed} {name}".encode()),
+            )
+            for number, (name, architecture) in enumerate(self._named_references())
+        ]
+        self._evaluate_all(records, self.evaluator, REFERENCES, self.noted, "references", self.executor)
+        self._report()
+
+    def export(self, exporting: Exporting) -> None:
+        with closing(Journal(self.out / JOURNAL)) as journal:
+            records = journal.children()
+            costs = front_costs(journal.settings, records)
+        best = front(records, self.evaluator.objective, costs)
+        local = ExecutorSettings(processes=self.executor.processes)
+        self._evaluate_all(best, exporting.evaluator, FRONT, exporting.about, "export", local)
+        self._report()
+
+    def _evaluate_all(
+        self,
+        records: Sequence[Record],
+        evaluator: Evaluator,
+        name: str,
+        about: Mapping[str, Any],
+        title: str,
+        executor: ExecutorSettings,
+    ) -> list[Record]:
+        """Evaluate children after the search, with a journal of their own; all in it, best first."""
+        with (
+            closing(Journal(self.out / name, about)) as journal,
+            _stoppable(journal, len(records)),
+            self._executor(evaluator, executor) as running,
+            LiveProgress(self.console, journal, len(records), title) as progress,
+        ):
+            objectives = self.settings.make_objectives()
+            return evaluate_all(records, self.space, running, journal, [progress], objectives)
+
+    def _named_references(self) -> Iterator[tuple[str, Any]]:
+        for group, architectures in self.references.items():
+            for number, architecture in enumerate(architectures, 1):
+                yield (group if len(architectures) == 1 else f"{group} {number}"), architecture
+
+    def _report(self) -> None:
+        """Write the report on all that is there."""
+        retrained, in_order = read_retrained(self.out), iter(read_children(self.out / REFERENCES))
+        references = {
+            group: [r for r in itertools.islice(in_order, len(some)) if r.state == "finished"]
+            for group, some in self.references.items()
+        }
+        with (
+            closing(Journal(self.out / JOURNAL)) as journal,
+            nullcontext() if self.random is None else closing(Journal(self.random)) as random,
+        ):
+            write_report(
+                journal,
+                self.space,
+                self.out / "report.html",
+                random,
+                ranked_retrained(journal.children(), retrained) if retrained else [],
+                objective=self.evaluator.objective,
+                references=references,
+                files=exported_files(self.out),
+            )
 
     def _save(self, best: Sequence[Record], children: Sequence[Record]) -> None:
         """Write the first of the best children to a file."""

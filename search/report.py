@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from nasnet_zoo.files import write_text
 from nasnet_zoo.reports.charts import Series, chart
 from nasnet_zoo.reports.pages import render
 
+from .front import front, front_costs
 from .journal import Journal, Record
 from .results import rewarded
 from .search import ranked
@@ -26,6 +29,8 @@ _DRAWN = 12
 _DESCRIBED = 2000
 # Of a search and of a random search; of the averages.
 _COLOURS, _LINES = ("#2f80d0", "#d9772b"), ("-", "--", ":")
+# Of the children, and of the references in their order.
+_GROUPS = ("#2f80d0", "#d9772b", "#3a9d5d", "#8a6fc0")
 
 
 def write_report(
@@ -34,6 +39,10 @@ def write_report(
     path: str | os.PathLike[str],
     random: Journal | None = None,
     retrained: Sequence[Record] = (),
+    *,
+    objective: str = "reward",
+    references: Mapping[str, Sequence[Record]] = MappingProxyType({}),
+    files: Mapping[int, str] = MappingProxyType({}),
 ) -> None:
     """Write the report on a search; an existing file is replaced atomically.
 
@@ -44,11 +53,17 @@ def write_report(
         random: Journal of a random search of the same space, to compare with at an equal number of
             children.
         retrained: The best children with the rewards of their retraining, best first. Default: none.
+        objective: Name of the evaluator's reward.
+        references: Other architectures that were evaluated as the children were, by the names of their
+            groups. Their keys are their names.
+        files: Path of the exported file, relative to the report, of children of the Pareto front, by
+            number.
 
     Raises:
         ValueError: If no child of a journal was trained to the end.
     """
-    values = report_values(journal, space, random, retrained)
+    options: dict[str, Any] = {"objective": objective, "references": references, "files": files}
+    values = report_values(journal, space, random, retrained, **options)
     write_text(path, render("nasnet_zoo.search/report.html.j2", **values))
 
 
@@ -57,6 +72,10 @@ def report_values(
     space: Space,
     random: Journal | None = None,
     retrained: Sequence[Record] = (),
+    *,
+    objective: str = "reward",
+    references: Mapping[str, Sequence[Record]] = MappingProxyType({}),
+    files: Mapping[int, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The values of the variables of ``report.html.j2``; see `write_report`."""
     records = rewarded(journal)
@@ -65,6 +84,9 @@ def report_values(
     if random is not None:
         searches["random search"] = rewarded(random)
     top = (retrained or best)[:_DRAWN]
+    costs = front_costs(journal.settings, best)
+    of_front = front(best, objective, costs)
+    drawn = list({record.number: record for record in [*top, *of_front]}.values())
     return {
         "children": len(records),
         "trained": sum(record.same_as is None for record in records),
@@ -76,12 +98,17 @@ def report_values(
         "retrained_table": _retrained_table(retrained, best),
         "ranking_table": ranking_table(best),
         "minibatches_charts": _minibatches_charts(searches, journal.minibatches()),
-        "cost_charts": _cost_charts(best),
+        "objective": objective,
+        "front_table": _front_table(of_front, objective, files),
+        "front_files": bool(files),
+        "front_costs": ", ".join(map(title, costs)),
+        "cost_charts": _cost_charts(best, objective, references, _described(drawn, space)),
+        "references_table": _references_table(references, objective),
         "features_table": _features_table(best, space),
         "legend": space.legend,
         "pictures": [
             (record.name, f"{record.reward:.4f}{_cost(record)}", picture)
-            for record in top
+            for record in drawn
             if (picture := space.draw(space.from_json(record.architecture)))
         ],
         "settings": [(name, str(value)) for name, value in journal.settings.items()],
@@ -224,20 +251,81 @@ def _minibatches_charts(searches: dict[str, list[Record]], metrics: Sequence[dic
     return drawn
 
 
-def _cost_charts(records: Sequence[Record]) -> str:
-    names = [f"{record.name}: {record.reward:.4f}{_cost(record)}" for record in records]
-    rewards = [record.reward or 0.0 for record in records]
+def _described(records: Sequence[Record], space: Space) -> dict[int, str]:
+    """What children consist of, by number."""
+    return {r.number: space.describe(space.from_json(r.architecture)) for r in records}
+
+
+def _cost_charts(
+    records: Sequence[Record],
+    objective: str,
+    references: Mapping[str, Sequence[Record]],
+    described: Mapping[int, str],
+) -> str:
+    """The children and the references over each cost, with the front of that cost."""
+    groups = {"children": records, **references}
     drawn = ""
     for cost in _cost_names(records):
-        values = [record.costs.get(cost) or 0.0 for record in records]
+        shown = {
+            group: [record for record in some if record.costs.get(cost) is not None]
+            for group, some in groups.items()
+        }
+        most = max(record.costs[cost] for some in shown.values() for record in some)
         unit, scale = next(
             (unit, scale)
             for unit, scale in (("million ", 1e6), ("thousand ", 1e3), ("", 1))
-            if max(values) >= scale or scale == 1
+            if most >= scale or scale == 1
         )
-        series = Series("children", [v / scale for v in values], rewards, _COLOURS[0], names=names)
-        drawn += chart([series], unit + title(cost), "reward")
+        series = []
+        for (group, some), colour in zip(shown.items(), itertools.cycle(_GROUPS)):
+            x = [record.costs[cost] / scale for record in some]
+            y = [record.objectives(objective)[objective] for record in some]
+            notes = [_note(record, group, objective, described) for record in some]
+            series.append(Series(group, x, y, colour, names=notes))
+        if len(best := front(records, objective, (cost,))) > 1:
+            x = [record.costs[cost] / scale for record in reversed(best)]
+            y = [record.objectives(objective)[objective] for record in reversed(best)]
+            # The corners of what these children dominate.
+            corners = np.repeat(x, 2)[1:].tolist(), np.repeat(y, 2)[:-1].tolist()
+            series.append(Series("Pareto front of the children", *corners, _GROUPS[0]))
+        drawn += chart(series, unit + title(cost), objective)
     return drawn
+
+
+def _note(record: Record, group: str, objective: str, described: Mapping[int, str]) -> str:
+    """What is shown of a child under the pointer: its figures, and what it consists of."""
+    own = group == "children"
+    value = record.objectives(objective)[objective]
+    figures = f"{record.name if own else record.key}: {value:.4f}{_cost(record)}"
+    return f"{figures}\n{described[record.number]}" if own and record.number in described else figures
+
+
+def _front_table(of_front: Sequence[Record], objective: str, files: Mapping[int, str]) -> Table:
+    names = _cost_names(of_front)
+    rows = [
+        (
+            record.name,
+            f"{record.objectives(objective)[objective]:.4f}",
+            *(format_cost(record.costs.get(name)) for name in names),
+            *([files.get(record.number, "")] if files else ()),
+        )
+        for record in of_front
+    ]
+    return ("child", objective, *map(title, names), *(["file"] if files else ())), rows, None
+
+
+def _references_table(references: Mapping[str, Sequence[Record]], objective: str) -> Table | None:
+    records = [record for some in references.values() for record in some]
+    names = _cost_names(records)
+    rows = [
+        (
+            record.key,
+            f"{record.objectives(objective)[objective]:.4f}",
+            *(format_cost(record.costs.get(name)) for name in names),
+        )
+        for record in records
+    ]
+    return (("cells", objective, *map(title, names)), rows, None) if rows else None
 
 
 def _features_table(best: Sequence[Record], space: Space) -> Table | None:

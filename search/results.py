@@ -20,6 +20,7 @@ from .journal import Journal, Record, is_begun
 from .search import Ranked, ranked
 
 JOURNAL, RETRAINED = "journal.sqlite", "retrained.sqlite"
+REFERENCES, FRONT = "references.sqlite", "front.sqlite"
 
 
 def ranked_retrained(children: Sequence[Ranked], retrained: Sequence[Record]) -> list[Record]:
@@ -164,11 +165,21 @@ def read_results(folder: str | os.PathLike[str]) -> SearchResults:
 
 def read_retrained(folder: Path) -> list[Record]:
     """Read the retrained children of a search's folder; an empty list before there are any."""
-    path = folder / RETRAINED
+    return read_children(folder / RETRAINED)
+
+
+def read_children(path: Path) -> list[Record]:
+    """Read the children of a journal; an empty list before there are any."""
     if not path.exists() or not is_begun(path):
         return []
     with closing(Journal(path)) as journal:
         return journal.children()
+
+
+def exported_files(folder: Path) -> dict[int, str]:
+    """The files of the children on the Pareto front by number, as paths in the folder of a search."""
+    exported = read_children(folder / FRONT)
+    return {record.number: record.metrics["file"] for record in exported if "file" in record.metrics}
 
 
 def rewarded(journal: Journal) -> list[Record]:

@@ -547,23 +547,24 @@ def ranked(records: Iterable[Ranked]) -> list[Ranked]:
     return sorted(whole.values(), key=lambda record: (-(record.reward or 0.0), record.number))
 
 
-def retrain(
-    best: Sequence[Record],
+def evaluate_all(
+    records: Sequence[Record],
     space: Space,
     executor: Executor,
     journal: Journal,
     callbacks: Sequence[Callback] = (),
     objectives: Objectives = Objectives(),
 ) -> list[Record]:
-    """Evaluate the best children of a search again, with a longer training ([N] section 4).
+    """Evaluate children that no policy is asked for, such as the best of a search once more.
 
     Called again with the same journal, it evaluates those that have no reward there yet.
 
     Args:
-        best: Different children of the search, as `ranked` returns them.
+        records: Different children. Costs that they have are kept, and those that are measured are
+            measured if they have none.
         space: Search space.
         executor: Executor that evaluates them.
-        journal: Journal of the retraining. Children keep their numbers in it.
+        journal: Journal of these evaluations. Children keep their numbers in it.
         callbacks: Callbacks.
         objectives: What is looked for.
 
@@ -575,19 +576,21 @@ def retrain(
     """
     there = {record.number: record for record in journal.children()}
     new = []
-    for record in best:
-        architecture = space.from_json(record.architecture)
-        again = Record(
-            number=record.number,
-            actions=record.actions,
-            key=record.key,
-            architecture=record.architecture,
-            version=record.version,
-            seed=record.seed,
-            costs=record.costs | plain_json("costs", executor.evaluator.cost(architecture)),
-        )
+    for record in records:
         if record.number not in there:
-            new.append(again)
+            costs = executor.evaluator.cost(architecture := space.from_json(record.architecture))
+            known = record.costs or executor.evaluator.measure(architecture)
+            new.append(
+                Record(
+                    number=record.number,
+                    actions=record.actions,
+                    key=record.key,
+                    architecture=record.architecture,
+                    version=record.version,
+                    seed=record.seed,
+                    costs=plain_json("costs", {**known, **costs}),
+                )
+            )
         elif there[record.number].key != record.key:
             raise ValueError(
                 f"{journal.path}: {record.name}: expected the child of the search. Received: another"

@@ -82,6 +82,10 @@ class Space(Generic[A]):
         """Return numbers that describe an architecture; the report compares their means."""
         return {}
 
+    def describe(self, architecture: A) -> str:
+        """Return what an architecture consists of as a text, for the report. Default: its JSON."""
+        return json.dumps(plain_json("an architecture", self.to_json(architecture)))
+
     def draw(self, architecture: A) -> str | None:
         """Return a picture of an architecture as SVG, or None."""
         return None

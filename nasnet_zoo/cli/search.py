@@ -30,6 +30,8 @@ def search(
     executor: Annotated[ExecutorSettings, arg(name="")] = ExecutorSettings(),
     retrain: NonNegativeInt = 0,
     retrain_budget: Budget,
+    references: bool = False,
+    export_front: bool = False,
     compare: str | None = None,
     tensorboard: bool = False,
     export: Literal["csv", "jsonl"] | None = None,
@@ -50,6 +52,10 @@ def search(
         retrain: Number of the best children to train again after the search. The best of them becomes
             best.json.
         retrain_budget: Training of these children. Default: --budget with four times the steps.
+        references: Whether to train NASNet-A's and AmoebaNet-A's cells and five random ones, too, for
+            the report.
+        export_front: Whether to write a verified file of each child on the Pareto front, and their
+            times, to OUT/front.
         compare: Folder of a random search, to compare with in the report.
         tensorboard: Whether to write events to OUT/tensorboard.
         export: Format of a file with all that is known of every child, OUT/children.csv or .jsonl.
@@ -70,6 +76,8 @@ def search(
         executor=executor,
         retrain_best=retrain,
         retrain_budget=retrain_budget,
+        references=references,
+        export_front=export_front,
         compare=compare,
         tensorboard=tensorboard,
     )

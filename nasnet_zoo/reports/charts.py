@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -69,7 +70,8 @@ def chart(series: Sequence[Series], x_title: str, y_title: str) -> str:
     axes.tick_params(length=0)
     for one in series:
         if one.names:
-            axes.scatter(one.x, one.y, 18, one.colour, alpha=0.6, linewidths=0, gid="points")
+            style: dict[str, Any] = {"alpha": 0.6, "linewidths": 0, "gid": "points"}
+            axes.scatter(one.x, one.y, 18, one.colour, label=one.name, **style)
         else:
             axes.plot(one.x, one.y, one.line, color=one.colour, linewidth=1.4, label=one.name)
     if len(series) > 1:

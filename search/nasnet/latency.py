@@ -33,7 +33,8 @@ _ROUNDS = 15
 _TIMEOUT = 60.0
 #: Images whose ranges int8 is read off. The time does not depend on them.
 _CALIBRATING = 4
-_FILES: dict[str, tuple[str, Quantization]] = {
+#: The file of each kind, and its numbers.
+FILES: dict[str, tuple[str, Quantization]] = {
     "litert": ("model.tflite", "float32"),
     "litert-int8": ("model.tflite", "int8"),
     "onnx": ("model.onnx", "float32"),
@@ -56,7 +57,7 @@ class LatencyMeter:
         assert settings.latency is not None
         self.settings = settings
         self._network, self._classes = settings.network(child, classes)
-        self._file, self._quantization = _FILES[settings.latency]
+        self._file, self._quantization = FILES[settings.latency]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "yardstick"}

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.table import Table
 
-from nasnet_zoo.cells import NASNET_A
+from nasnet_zoo.cells import AMOEBANET_A, NASNET_A, Genotype
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
 from nasnet_zoo.data import ImageData, open_dataset
 from nasnet_zoo.data.arrays import split
 from nasnet_zoo.data.resizing import normalize
-from nasnet_zoo.files import check_ours
+from nasnet_zoo.export.benchmark import as_json, benchmark, cells, columns
+from nasnet_zoo.files import check_ours, write_text
 from nasnet_zoo.search.executors.processes import end_if_unguarded
-from nasnet_zoo.search.folder import Retraining, search_folder
+from nasnet_zoo.search.folder import Exporting, Retraining, search_folder
 from nasnet_zoo.search.journal import Record
 from nasnet_zoo.search.results import JOURNAL
 from nasnet_zoo.search.settings import ExecutorSettings
 
 from .child import FastChild, Images
+from .exported import ExportedChild
 from .latency import LatencyMeter
 from .settings import Budget, LatencySettings, Settings
 from .sharing import SharedEvaluator, SharedWeights
+
+# Random cells that a search is compared with.
+_RANDOM = 5
 
 
 @checked
@@ -38,6 +45,8 @@ def search_cells(
     executor: ExecutorSettings = ExecutorSettings(),
     retrain_best: NonNegativeInt = 0,
     retrain_budget: Budget | None = None,
+    references: bool = False,
+    export_front: bool = False,
     compare: str | os.PathLike[str] | None = None,
     tensorboard: bool = False,
     console: Console | None = None,
@@ -56,6 +65,11 @@ def search_cells(
         retrain_best: Number of the best children to retrain after the search ([N]: 250).
         retrain_budget: Budget of retraining. Default: the budget of the search with four times the
             steps.
+        references: Whether to train NASNet-A's and AmoebaNet-A's cells and five random ones as the
+            children are, for the report.
+        export_front: Whether to export the children on the Pareto front: ``out/front`` then has a
+            verified file of each, in the format that latency was measured with (default: LiteRT), and
+            ``benchmark.json``, their times. They are trained once more, as in the search.
         compare: Folder of a random search, to compare with in the report.
         tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``.
         console: Console to show progress on. Default: standard output.
@@ -86,7 +100,10 @@ def search_cells(
         _ = meter.yardstick  # what cannot be measured fails here, before anything is written
     longer = retrain_budget or settings.budget.for_retraining()
     retraining = {**seen, "image_size": settings.image_size, **dataclasses.asdict(longer)}
-    return search_folder(
+    kind = latency.latency or "litert"
+    exported = ExportedChild(images, settings.budget, Path(out), kind)
+    exporting = Exporting(exported, {**seen, **dataclasses.asdict(settings.budget), "kind": kind})
+    best = search_folder(
         settings.space,
         _evaluator(images, settings, meter),
         out,
@@ -95,10 +112,41 @@ def search_cells(
         executor=executor,
         about=seen,
         retraining=Retraining(retrain_best, FastChild(images, longer), retraining),
+        references=_references(settings) if references else None,
+        exporting=exporting if export_front else None,
         compare=compare,
         tensorboard=tensorboard,
         console=console,
     )
+    if export_front:
+        _benchmark(Path(out), latency.latency_threads, console or Console())
+    return best
+
+
+def _references(settings: Settings) -> dict[str, list[Genotype]]:
+    """Cells to compare a search with: published ones, and random ones of its space."""
+    if settings.shared_steps is not None:
+        raise ValueError(
+            "Expected references without shared_steps, as shared weights are those of a space. "
+            f"Received: shared_steps={settings.shared_steps}"
+        )
+    rng = np.random.default_rng(settings.seed)
+    random = [settings.space.decode(settings.space.sample(rng)) for _ in range(_RANDOM)]
+    return {"NASNet-A": [NASNET_A], "AmoebaNet-A": [AMOEBANET_A], "random cells": random}
+
+
+def _benchmark(out: Path, threads: int, console: Console) -> None:
+    """Measure the exported files side by side, print a table and write it."""
+    paths = sorted((out / "front").glob("child-*"))
+    paths = [path for path in paths if path.suffix != ".md"]
+    if not paths:
+        return
+    reports = benchmark(paths, (threads,))
+    write_text(out / "front" / "benchmark.json", as_json(reports))
+    table = Table(*columns(reports), box=None)
+    for report in reports:
+        table.add_row(*cells(report))
+    console.print(table)
 
 
 def _meter(latency: LatencySettings, images: Images, budget: Budget) -> LatencyMeter | None:

@@ -183,9 +183,24 @@ class NASNetSpace(SequenceSpace[Genotype]):
             for name, count in Counter(n for b in cell.blocks for n in b.operations).items()
         }
 
+    def describe(self, architecture: Genotype) -> str:
+        """Return the blocks of the two cells: what each state is computed from."""
+        return "\n".join(
+            f"{kind} cell: {_blocks(cell)}"
+            for kind, cell in (("normal", architecture.normal), ("reduction", architecture.reduction))
+        )
+
     def draw(self, architecture: Genotype) -> str:
         """Return a picture of the two cells."""
         return genotype_svg(architecture)
+
+
+def _blocks(cell: CellGenotype) -> str:
+    return "; ".join(
+        f"{number} = {block.combination}({left} of {first}, {right} of {second})"
+        for number, block in enumerate(cell.blocks, 2)
+        for (first, second), (left, right) in [(block.inputs, block.operations)]
+    )
 
 
 class _Group(NamedTuple):

@@ -8,9 +8,9 @@ import tensorflow as tf
 from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR, OPERATIONS, Block, CellGenotype, Genotype
 from nasnet_zoo.data.resizing import normalize
-from nasnet_zoo.models import from_architecture
 from nasnet_zoo.search import Budget, NASNetSpace, Trial
 from nasnet_zoo.search.nasnet.child import Child, FastChild, Images, network_inputs
+from nasnet_zoo.search.nasnet.exported import keras_model
 
 pytestmark = pytest.mark.tensorflow
 
@@ -68,8 +68,7 @@ def test_a_child_follows_the_keras_model_of_the_same_weights(genotype, steps, dt
     for name in ("weights", "statistics", "momenta"):
         setattr(child, name, tf.Variable(tf.cast(getattr(child, name), dtype)))
     child._kernels = tf.cast(child._kernels, dtype)
-    model = from_architecture(architecture, classes=5, classifier_activation=None)
-    _copy(child, model)
+    model = keras_model(architecture, 5, child.state([], []), classifier_activation=None)
     rng = np.random.default_rng(0)
     images = tf.constant(rng.uniform(-1, 1, (steps, 8, 8, 8, 3)), dtype)
     labels = tf.constant(rng.integers(0, 5, (steps, 8)), tf.int32)
@@ -91,23 +90,6 @@ def test_a_child_follows_the_keras_model_of_the_same_weights(genotype, steps, dt
     far = 1e-5 if dtype == "float64" else 1e-3
     after, expected = child.logits(images[0], False)[0], model(images[0])
     np.testing.assert_allclose(after, expected, rtol=far, atol=far)
-
-
-def _copy(child, model):
-    """The child's weights into the Keras model, whose layers own them in the same order."""
-    vectors = {True: child.weights.numpy(), False: child.statistics.numpy()}
-    taken = {True: 0, False: 0}
-    flat = [weight for owned in child.owned for weight in owned]
-    variables = list(model.variables)
-    owned = [v for layer in model.layers for vs in getattr(layer, "_primitive_weights", ()) for v in vs]
-    owned += model.get_layer("predictions").weights
-    assert len(owned) == len(flat) == len(variables)
-    for variable, weight in zip(owned, flat, strict=True):
-        kind, size = weight.trainable, int(np.prod(weight.shape))
-        values = vectors[kind][taken[kind] : taken[kind] + size]
-        variable.assign(values.reshape(weight.shape))
-        taken[kind] += size
-    assert all(taken[kind] == len(vectors[kind]) for kind in taken)
 
 
 def quadrants(count, rng):

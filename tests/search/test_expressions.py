@@ -29,7 +29,7 @@ def test_values_worked_by_hand(text, expected):
 
 
 def test_names_stand_in_the_order_of_the_expression():
-    assert Expression("max(latency, 1) * accuracy / latency").names == ("latency", "accuracy")
+    assert Expression("accuracy * max(latency, 1) / size").names == ("accuracy", "latency", "size")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from nasnet_zoo.search import (
     run_search,
 )
 from nasnet_zoo.search.journal import _checksum
-from nasnet_zoo.search.search import ranked, retrain
+from nasnet_zoo.search.search import evaluate_all, ranked
 
 pytestmark = pytest.mark.tensorflow
 
@@ -368,7 +368,7 @@ def test_retrained_children_are_those_of_the_search(journals, tmp_path):
     best = ranked(search(journals / "ppo.sqlite"))
     path = tmp_path / "retrained.sqlite"
     with closing(Journal(path, {})) as journal:
-        again = retrain(best[:2], SPACE, Serial(Function(train)), journal)
+        again = evaluate_all(best[:2], SPACE, Serial(Function(train)), journal)
     with closing(sqlite3.connect(path)) as database:
         database.execute("update children set seed = 1 where number = ?", (again[0].number,))
         database.commit()
@@ -376,13 +376,13 @@ def test_retrained_children_are_those_of_the_search(journals, tmp_path):
         closing(Journal(path, {})) as journal,
         pytest.raises(ValueError, match=f"^{path}: .* a changed child {again[0].number}"),
     ):
-        retrain(best[:3], SPACE, Serial(Function(train)), journal)
+        evaluate_all(best[:3], SPACE, Serial(Function(train)), journal)
     other = tmp_path / "other.sqlite"
     with closing(Journal(other, {})) as journal:
-        retrain(best[:1], SPACE, Serial(Function(train)), journal)
+        evaluate_all(best[:1], SPACE, Serial(Function(train)), journal)
         swapped = [replace(best[1], number=best[0].number)]
         with pytest.raises(ValueError, match=f"^{other}: child {best[0].number}: .* Received: another"):
-            retrain(swapped, SPACE, Serial(Function(train)), journal)
+            evaluate_all(swapped, SPACE, Serial(Function(train)), journal)
 
 
 def test_a_seed_as_large_as_can_be(tmp_path):

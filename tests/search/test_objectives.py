@@ -183,11 +183,11 @@ def test_objectives_are_turned_so_that_more_is_better():
 
 
 def test_a_policy_of_several_objectives_learns_them_and_nothing_of_failed_children(tmp_path):
-    class Remembers(RandomSearch):
-        told = []
+    told = []
 
+    class Remembers(RandomSearch):
         def tell(self, minibatch):
-            self.told += minibatch
+            told.extend(minibatch)
             return super().tell(minibatch)
 
     space, evaluator = (
@@ -201,7 +201,7 @@ def test_a_policy_of_several_objectives_learns_them_and_nothing_of_failed_childr
         run_search(policy, space, Serial(evaluator), journal, 30, objectives=objectives)
         records = journal.children()
     assert len({record.key for record in records}) < 30
-    for record, experience in zip(records, policy.told, strict=True):
+    for record, experience in zip(records, told, strict=True):
         value = digit(record)
         assert experience.reward == pytest.approx(value / 5 if value <= 7 else 0)
         assert experience.objectives == ((value / 10, -(value**2)) if value <= 7 else ())

@@ -158,7 +158,8 @@ def test_the_report_shows_what_the_journal_holds(tmp_path):
     assert row(html, "seed") == ["seed", "5"]
     assert "Out of 6 children, 5 of them different, <b>child 3</b> did best" in html
     # Under the pointer, of both costs, and under the cell.
-    assert html.count("child 3: 0.9000, 1,007 parameters, 2.50 M mult-adds</title>") == 2
+    figures = "child 3: 0.9000, 1,007 parameters, 2.50 M mult-adds"
+    assert html.count(f"{figures}\nnormal cell: 2 = add(sep_3x3 of") == 2
     assert page.tags.count("figure") == 5
     assert page.tags.count("svg") == 5 + 5
     assert html.count("entropy in nats against children") == 1

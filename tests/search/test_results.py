@@ -227,7 +227,8 @@ WHY = "images too small\nfor this child"
 
 def sampled(folder, children):
     """Searches; of the children every third cannot be trained, and every sixth is stopped."""
-    numbers = itertools.count()
+    # The cost of a random child is asked for first, to see which ones there are.
+    numbers = itertools.count(-1)
 
     def train(trial):
         if trial.number % 3 == 2:

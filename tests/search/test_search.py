@@ -27,7 +27,7 @@ from nasnet_zoo.search import (
 )
 from nasnet_zoo.search.executors.executor import Outcome
 from nasnet_zoo.search.progress import Events, LiveProgress
-from nasnet_zoo.search.search import ranked, retrain
+from nasnet_zoo.search.search import evaluate_all, ranked
 
 pytestmark = pytest.mark.tensorflow
 
@@ -341,9 +341,9 @@ def test_the_best_are_retrained_and_going_on_trains_the_rest(tmp_path):
 
     journal = Journal(tmp_path / "again.sqlite", {})
     with pytest.raises(KeyboardInterrupt):
-        retrain(best[:3], SPACE, Serial(Function(Reversed())), journal)
-    retrain(best[:3], SPACE, Serial(Function(Reversed())), journal)
-    again = retrain(best[:4], SPACE, Serial(Function(Reversed())), journal)
+        evaluate_all(best[:3], SPACE, Serial(Function(Reversed())), journal)
+    evaluate_all(best[:3], SPACE, Serial(Function(Reversed())), journal)
+    again = evaluate_all(best[:4], SPACE, Serial(Function(Reversed())), journal)
     journal.close()
     assert {r.number for r in again} == {r.number for r in best[:4]}
     before = {r.number: r for r in best}
