@@ -1,7 +1,7 @@
 """The main job once through, small enough for a coffee break.
 
-Searches cells for a while, trains the best child for longer, exports it, and checks every file in
-its own runtime on images that it has not seen.
+Searches cells for a while, exports those that trade accuracy for latency best, trains the best child
+for longer, exports it, too, and checks every file in its own runtime on images that it has not seen.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,12 +35,14 @@ from nasnet_zoo.files import check_ours, write_text
 from nasnet_zoo.reports.pages import render
 from nasnet_zoo.search.journal import Journal, Record
 from nasnet_zoo.search.nasnet.search import search_cells
-from nasnet_zoo.search.nasnet.settings import Budget, Settings
+from nasnet_zoo.search.nasnet.settings import Budget, LatencySettings, Settings
 from nasnet_zoo.search.report import report_values
-from nasnet_zoo.search.results import JOURNAL
+from nasnet_zoo.search.results import JOURNAL, exported_files
 from nasnet_zoo.training import RECIPES, changed, train
 
 _TOLERANCE = 1e-4
+# Columns that a terminal has no room for.
+_WIDE = ("mult-adds", "activation-memory", "latency-ratio", "seconds")
 _FORMATS = (("SavedModel", "saved_model"), ("TFLite", "model.tflite"), ("ONNX", "model.onnx"))
 
 #: A search of a minute or two on two cores: so few minibatches need a higher learning rate.
@@ -154,10 +157,21 @@ def run_demo(
     description = _describe(data, settings)
     console.print(description, style="dim")
     with tempfile.TemporaryDirectory() as folder:
-        with step("Search"):
-            ranking = search_cells(data, Path(folder) / "search", settings, children, console=console)
-        with closing(Journal(Path(folder) / "search" / JOURNAL)) as journal:
-            searched = report_values(journal, settings.space)
+        search = Path(folder) / "search"
+        with step("Search, and export the Pareto front"):
+            ranking = search_cells(
+                data,
+                search,
+                settings,
+                children,
+                latency=LatencySettings("litert"),
+                export_front=True,
+                console=console,
+            )
+            shutil.copytree(search / "front", out / "front", dirs_exist_ok=True)
+        with closing(Journal(search / JOURNAL)) as journal:
+            files = exported_files(search)
+            searched = report_values(journal, settings.space, objective="accuracy", files=files)
         winner = _genotype(ranking[0])
         recipe = changed(
             RECIPES["digits"],
@@ -286,13 +300,22 @@ def _exports_table(result: DemoResult) -> tuple[tuple[str, ...], list[tuple[str,
 
 
 def _print(result: DemoResult, out: Path, console: Console) -> None:
-    console.print(_table("Ranking", *result.search["ranking_table"][:2]))
+    for title, name in (("Ranking", "ranking_table"), ("Pareto front", "front_table")):
+        console.print(_table(title, *_narrow(*result.search[name][:2])))
     console.print(_table(f"{result.winner.name}, exported", *_exports_table(result)))
     took = sum(seconds for _, seconds in result.steps)
     console.print(
         f"The winner's accuracy on the test images, in Keras: {result.accuracy:.1%}. "
         f"Took {took:.0f} s. Report: {out / 'report.html'}"
     )
+
+
+def _narrow(
+    columns: tuple[str, ...], rows: list[tuple[str, ...]]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """What a terminal has room for of a table of the report."""
+    kept = [k for k, name in enumerate(columns) if name not in _WIDE]
+    return tuple(columns[k] for k in kept), [tuple(row[k] for k in kept) for row in rows]
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
