@@ -46,7 +46,7 @@ POLICIES = {
     "TPE": functools.partial(OptunaPolicy, sampler="TPESampler"),
     "NSGA-II": functools.partial(OptunaPolicy, sampler="NSGAIISampler"),
     "NSGA-II, tuned": functools.partial(
-        OptunaPolicy, sampler="NSGAIISampler", options={"population_size": 20}
+        OptunaPolicy, sampler="NSGAIISampler", options={"population_size": 10}
     ),
     "predictor": Predictor,
 }
