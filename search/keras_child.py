@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from nasnet_zoo.checking import PositiveInt, checked
 
@@ -21,7 +22,8 @@ class KerasChild(Evaluator[A]):
     Subclasses define `build`. A child runs on the Keras backend of its worker, which the environment
     variable ``KERAS_BACKEND`` chooses. It is evaluated after every epoch, and stops there if its reward
     is below the threshold of the search's early stopping. It fails if its loss or a metric is no finite
-    number. Its weights are not kept.
+    number. Its weights are not kept, unless it pauses: it then goes on from all variables of the model
+    and the optimizer, but examples come in another order than to a child that never paused.
 
     Example::
 
@@ -62,6 +64,7 @@ class KerasChild(Evaluator[A]):
         self.training, self.validation = training, validation
         self.epochs, self.batch_size, self.steps_per_epoch = epochs, batch_size, steps_per_epoch
         self.metric, self.precision = metric, precision
+        self.evaluations = epochs
 
     def build(self, architecture: A) -> keras.Model:
         """Return a new, compiled model.
@@ -93,20 +96,27 @@ class KerasChild(Evaluator[A]):
     def evaluate(self, trial: Trial) -> Result:
         """Train the model of a child; return its last reward."""
         before = keras.config.dtype_policy()
-        keras.utils.set_random_seed(trial.seed)
-        keras.config.set_dtype_policy(self.precision)
         watch = _Watch(self, trial)
+        done = len(watch.curve)
+        # After a pause the same seed would shuffle as in the first epoch.
+        keras.utils.set_random_seed((trial.seed + done) % 2**32)
+        keras.config.set_dtype_policy(self.precision)
         try:
-            self.build(trial.child).fit(
+            model = self.build(trial.child)
+            if trial.checkpoint is not None:
+                self._restore(model, trial.checkpoint)
+            model.fit(
                 *self.training,
                 batch_size=self.batch_size,
-                epochs=self.epochs,
+                initial_epoch=done,
+                epochs=trial.pause_at or self.epochs,
                 steps_per_epoch=self.steps_per_epoch,
                 validation_data=self.validation,
                 validation_batch_size=self.batch_size,
                 callbacks=[watch],
                 verbose=0,
             )
+            checkpoint = _state(model, watch.curve) if trial.pauses(watch.curve) else None
         finally:
             keras.config.set_dtype_policy(before)
             _clear()
@@ -114,7 +124,32 @@ class KerasChild(Evaluator[A]):
             return Result.failed("diverged", curve=watch.curve, metrics=watch.logs)
         stopped = len(watch.curve) < self.epochs
         status: Literal["stopped", "finished"] = "stopped" if stopped else "finished"
-        return Result(watch.curve[-1], tuple(watch.curve), status, metrics=watch.logs)
+        curve = tuple(watch.curve)
+        return Result(curve[-1], curve, status, metrics=watch.logs, checkpoint=checkpoint)
+
+    def _restore(self, model: keras.Model, checkpoint: Mapping[str, np.ndarray]) -> None:
+        """Return to a state; a model has all its variables once it has seen an example."""
+        model(keras.tree.map_structure(lambda values: values[:1], self.training[0]))
+        model.optimizer.build(model.trainable_variables)
+        for place, variable in _variables(model).items():
+            if place not in checkpoint or checkpoint[place].shape != tuple(variable.shape):
+                raise ValueError(
+                    f"Expected a checkpoint with the {variable.path} of the model. "
+                    "Received: one of another model"
+                )
+            variable.assign(checkpoint[place])
+
+
+def _variables(model: keras.Model) -> dict[str, Any]:
+    """The variables of a model and of its optimizer, by their place."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return {str(place): variable for place, variable in enumerate(variables)}
+
+
+def _state(model: keras.Model, curve: list[float]) -> dict[str, np.ndarray]:
+    """All that the training goes on from, as arrays."""
+    arrays = {p: keras.ops.convert_to_numpy(variable) for p, variable in _variables(model).items()}
+    return arrays | {"curve": np.array(curve)}
 
 
 class _Watch(keras.callbacks.Callback):
@@ -123,7 +158,7 @@ class _Watch(keras.callbacks.Callback):
     def __init__(self, child: KerasChild, trial: Trial) -> None:
         super().__init__()
         self._child, self._trial = child, trial
-        self.curve: list[float] = []
+        self.curve: list[float] = (trial.checkpoint or {}).get("curve", np.empty(0)).tolist()
         self.logs: dict[str, float] = {}
         self.diverged = False
 

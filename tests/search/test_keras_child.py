@@ -68,8 +68,8 @@ def child(**arguments):
     return Perceptron(*data(), **{"epochs": 3, **arguments})
 
 
-def trial(*, seed=0, thresholds=(), units=(16, 16)):
-    return Trial(0, {"units": list(units)}, seed, thresholds)
+def trial(*, seed=0, thresholds=(), units=(16, 16), **pause):
+    return Trial(0, {"units": list(units)}, seed, thresholds, **pause)
 
 
 def test_learns():
@@ -97,6 +97,36 @@ def test_stops_below_a_threshold():
     assert stopped.reward == whole.curve[1]
     last = child(epochs=2).evaluate(trial(thresholds=(0.0, 1.1)))
     assert (last.status, last.curve) == ("finished", whole.curve[:2])
+
+
+def test_pauses_and_goes_on():
+    evaluator = child(epochs=6)
+    assert evaluator.evaluations == 6
+    paused = evaluator.evaluate(trial(pause_at=3))
+    assert (paused.status, len(paused.curve)) == ("stopped", 3)
+    assert paused.curve == child(epochs=3).evaluate(trial()).curve
+    rest = evaluator.evaluate(trial(checkpoint=paused.checkpoint))
+    assert (rest.status, len(rest.curve), rest.checkpoint) == ("finished", 6, None)
+    assert rest.curve[:3] == paused.curve
+    assert rest.reward == rest.curve[-1] == rest.metrics["val_accuracy"]
+    again = evaluator.evaluate(trial(checkpoint=paused.checkpoint))
+    assert again == rest
+    with pytest.raises(ValueError, match="Expected a checkpoint with the .* Received: one of another"):
+        evaluator.evaluate(trial(checkpoint=paused.checkpoint, units=(8, 8)))
+
+
+def test_goes_on_from_all_variables():
+    """Where a step takes all examples, their order tells nothing."""
+    evaluator = child(epochs=12, batch_size=300)
+    whole, paused = evaluator.evaluate(trial()), evaluator.evaluate(trial(pause_at=5))
+    rest = evaluator.evaluate(trial(checkpoint=paused.checkpoint))
+    assert rest.metrics["loss"] == pytest.approx(whole.metrics["loss"], rel=1e-5)
+    assert whole.metrics["loss"] < 0.99 * paused.metrics["loss"]
+    # Without the momenta, which come last, it is another training.
+    last = str(max(int(name) for name in paused.checkpoint if name != "curve"))
+    changed = paused.checkpoint | {last: 0 * paused.checkpoint[last] + 9}
+    other = evaluator.evaluate(trial(checkpoint=changed))
+    assert other.metrics["loss"] != pytest.approx(whole.metrics["loss"], rel=1e-5)
 
 
 def test_equal_seeds_have_equal_results():
