@@ -36,7 +36,7 @@ from .results import (
     read_retrained,
     rewarded,
 )
-from .search import Callback, evaluate_all, ranked, run_search
+from .search import Callback, check_objectives, evaluate_all, ranked, run_search
 from .settings import ExecutorSettings, SearchSettings
 from .space import Space
 from .stopping import SuccessiveHalving
@@ -193,6 +193,9 @@ class _Run:
         begun = any(path.name not in _UNBEGUN for path in self.out.iterdir())
         if begun:
             self._check_settings()
+        else:
+            # Nothing is written yet, so that other objectives can be tried.
+            check_objectives(settings.make_objectives(), self.space, evaluator, settings.seed)
         retrained = read_retrained(self.out)
         with (
             self._executor(evaluator, self.executor, begun) as executor,

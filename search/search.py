@@ -108,6 +108,32 @@ def run_search(
             return journal.children()
 
 
+def check_objectives(objectives: Objectives, space: Space, evaluator: Evaluator, seed: int = 0) -> None:
+    """Check with a random child that objectives are known, and that some child is within the limits.
+
+    Args:
+        objectives: Objectives to check.
+        space: Search space.
+        evaluator: Evaluator of the children.
+        seed: Seed of the random children.
+
+    Raises:
+        ValueError: If they are not, if none is, or if the child cannot be measured.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(_TRIED):
+        architecture = space.decode(space.sample(rng))
+        costs = evaluator.cost(architecture)
+        if (above := objectives.above(costs)) is None:
+            break
+    else:
+        raise ValueError(
+            f"Expected limits that some child is within. Received: {_TRIED:,} random children, "
+            f"the last {above}"
+        )
+    objectives.check(evaluator.objective, {**costs, **evaluator.measure(architecture)})
+
+
 class _Search:
     """The state of a search between two decisions of its scheduler; see `run_search`."""
 
@@ -149,7 +175,7 @@ class _Search:
         outlines = self.journal.check()
         self.asked = len(outlines)
         if not outlines:
-            self._check_objectives()
+            check_objectives(self.objectives, self.space, self.executor.evaluator, self.seed)
         if state := self.journal.state():
             try:
                 self.policy.restore(_part(state, "policy."))
@@ -295,25 +321,6 @@ class _Search:
             else:
                 self.costs[key] = _costs(self.executor.evaluator, architecture, self.objectives)
         return self.costs[key]
-
-    def _check_objectives(self) -> None:
-        """Check with a random child that the objectives are known, and some child within the limits.
-
-        Raises:
-            ValueError: If they are not, if none is, or if the child cannot be measured.
-        """
-        evaluator, rng = self.executor.evaluator, np.random.default_rng(self.seed)
-        for _ in range(_TRIED):
-            architecture = self.space.decode(self.space.sample(rng))
-            costs = evaluator.cost(architecture)
-            if (above := self.objectives.above(costs)) is None:
-                break
-        else:
-            raise ValueError(
-                f"Expected limits that some child is within. Received: {_TRIED:,} random children, "
-                f"the last {above}"
-            )
-        self.objectives.check(evaluator.objective, {**costs, **evaluator.measure(architecture)})
 
     def _state(self) -> dict[str, np.ndarray]:
         states = {"policy.": self.policy.state(), "evaluator.": self.executor.evaluator.state()}

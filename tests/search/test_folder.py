@@ -199,6 +199,9 @@ def test_a_search_by_shared_weights_goes_on_and_trains_its_best_from_scratch(tmp
         ),
         (["--compare", "no-such-folder"], "no-such-folder/journal.sqlite: expected the journal"),
         (["--images", "10"], "expected enough images of a class to hold out"),
+        (["--reward", "accuracy * speed"], "names in reward: accuracy, parameters, .* Received: speed"),
+        (["--limit", "parameters=1k"], "limits that some child is within. .* at most 1000"),
+        (["--limit", "speed=1"], "names in limit: parameters, mult_adds, .* Received: speed"),
     ],
 )
 def test_what_cannot_be_searched_is_told_in_one_line_and_leaves_nothing(
@@ -223,6 +226,8 @@ def test_what_cannot_be_searched_is_told_in_one_line_and_leaves_nothing(
         ("--image-size 1000000", "--image-size: expected .* at most 1024 or none. Received: '1000000'"),
         ("--seed -1", "Expected seed: an int of at least 0 and below 4294967296. Received: seed=-1"),
         ("--held-out nan", "--held-out: expected a finite number. Received: 'nan'"),
+        ("--reward accuracy/", "Expected an expression .* Received: accuracy/: invalid syntax"),
+        ("--limit parameters=many", "Expected a number such as 0.5, 500k or 12ms. Received: 'many'"),
         ("--held-out 1", "Expected held_out: .* Received: held_out=1.0"),
         ("--shared-steps 0", "--shared-steps: expected an int of at least 1 or none. Received: '0'"),
         ("--shared-steps 9 --early-stop-quantile 0.5", "Expected no early_stop_quantile with"),
