@@ -19,7 +19,8 @@ class Objectives:
 
     Args:
         reward: Expression that a policy takes for the reward, such as
-            ``"accuracy * (latency / 12ms) ** -0.07"``. Default: the reward of the evaluator.
+            ``"accuracy * (latency / 12ms) ** -0.07"``. A child fails where it is below 0. Default: the
+            reward of the evaluator.
         limit: Greatest value of each cost, a number or a text such as ``"500k"``. A child above one
             fails without being evaluated.
         names: Objectives of a policy that takes several: the reward of the evaluator by its name, which
@@ -89,9 +90,17 @@ class Objectives:
             costs: Costs of the child.
 
         Raises:
-            ValueError: If the expression has no value there.
+            ValueError: If the expression has no value there, or one below 0.
         """
-        return self.expression({**costs, objective: value}) if self.expression else value
+        if self.expression is None:
+            return value
+        reward = self.expression({**costs, objective: value})
+        if reward < 0:  # a child that failed would be better
+            raise ValueError(
+                f"Expected {self.reward} to be at least 0, the reward of a child that fails. "
+                f"Received: {reward:g}"
+            )
+        return reward
 
     def values(self, objective: str, values: Mapping[str, float]) -> tuple[float, ...]:
         """Return the objectives ``names`` of a child, each the better the greater it is."""

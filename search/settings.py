@@ -41,8 +41,8 @@ class SearchSettings:
             "optuna:NSGAIISampler" or "optuna:NSGAIIISampler".
         options: Arguments of the policy or sampler, such as ``learning_rate``. Default: its own.
         reward: Expression of the reward over objectives: accuracy and costs, such as
-            "accuracy * (latency / 12ms) ** -0.07". Default: the accuracy, or what else the evaluator's
-            reward is.
+            "accuracy * (latency / 12ms) ** -0.07". A child fails where it is below 0. Default: the
+            accuracy, or what else the evaluator's reward is.
         limit: Greatest value of each cost, such as parameters=500k. A child above one fails without
             being evaluated.
         objectives: Objectives of a policy that takes several, as those of Optuna do, such as accuracy

@@ -55,6 +55,7 @@ def searched(tmp_path, measure=None, children=8, **objectives):
 
     evaluator = Squares(evaluate, lambda digit: {"parameters": digit**2})
     space = Digit()
+    tmp_path.mkdir(exist_ok=True)
     with Journal(tmp_path / "j.sqlite", {}) as journal:
         run_search(
             RandomSearch(space),
@@ -135,6 +136,20 @@ def test_a_reward_that_is_no_number_fails_the_child(tmp_path):
     assert (zero.state, zero.reward) == ("failed", 0.0)
     assert "float division by zero for accuracy=0, parameters=0" in zero.message
     assert zero.objectives("accuracy")["accuracy"] == 0.0
+
+
+def test_a_child_with_a_reward_below_0_fails_and_is_not_better_than_one_that_failed(tmp_path):
+    records, _ = searched(tmp_path / "above", reward="accuracy - parameters / 100", children=40)
+    for record in records:
+        # x / 10 - x² / 100 is 0 at 10: nothing is below.
+        assert record.state == "finished"
+    records, _ = searched(tmp_path / "lower", reward="accuracy - parameters / 50", children=40)
+    for record in records:
+        value = digit(record) / 10 - digit(record) ** 2 / 50
+        assert record.reward == pytest.approx(max(value, 0))
+        assert (record.state == "failed") == (digit(record) > 5)
+    worst = next(record for record in records if digit(record) == 9)
+    assert worst.message.endswith("at least 0, the reward of a child that fails. Received: -0.72")
 
 
 @pytest.mark.parametrize(
