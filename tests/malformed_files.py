@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nasnet_zoo.search.journal import _checksum
+
 GOOD = {
     "keras": "model.keras",
     "weights": "model.weights.h5",
@@ -492,17 +494,38 @@ def _sql(*statements: str) -> Callable[[Path], None]:
 
 
 def _policy(edit: Callable[[dict[str, np.ndarray]], Any]) -> Callable[[Path], None]:
-    """Changes the arrays of a policy's state in a journal."""
+    """Changes the arrays of a policy's state in a journal, with new checksums."""
 
     def change(path: Path) -> None:
         with closing(sqlite3.connect(path)) as database:
-            (blob,) = database.execute("select state from policy").fetchone()
-            with np.load(io.BytesIO(blob)) as file:
-                arrays = {name: file[name] for name in file.files}
+            rows = database.execute("select name, array from state").fetchall()
+            arrays = {name: np.load(io.BytesIO(blob)) for name, blob in rows}
             edit(arrays)
-            buffer = io.BytesIO()
-            np.savez(buffer, **arrays)
-            database.execute("update policy set state = ?", (buffer.getvalue(),))
+            database.execute("delete from state")
+            for name, array in arrays.items():
+                buffer = io.BytesIO()
+                np.save(buffer, array)
+                row = (name, buffer.getvalue(), _checksum(name, buffer.getvalue()))
+                database.execute("insert into state values (?, ?, ?)", row)
+            database.commit()
+            database.execute("pragma wal_checkpoint(truncate)")
+
+    return change
+
+
+def _resealed(assignment: str) -> Callable[[Path], None]:
+    """Changes the children in a journal, with new checksums: what finds it is no checksum."""
+
+    def change(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("pragma foreign_keys = off")
+            database.execute("pragma ignore_check_constraints = on")
+            database.execute(f"update children set {assignment}")
+            for number, *values, _ in database.execute("select * from children").fetchall():
+                checksum = _checksum(number, *values)
+                database.execute(
+                    "update children set checksum = ? where number = ?", (checksum, number)
+                )
             database.commit()
             database.execute("pragma wal_checkpoint(truncate)")
 
@@ -522,6 +545,10 @@ _JOURNAL = "journal.sqlite"
 
 def _journal(*statements: str) -> Callable[[Path], None]:
     return _run(_JOURNAL, _sql(*statements), "search")
+
+
+def _children(assignment: str) -> Callable[[Path], None]:
+    return _run(_JOURNAL, _resealed(assignment), "search")
 
 
 #: Malformed files of one kind, by name, which may have a suffix of its own.
@@ -698,18 +725,27 @@ SPECIAL: dict[str, dict[str, Callable[[Path], Any]]] = {
         "pages": _run(_JOURNAL, _pages, "search"),
         "another": _run(_JOURNAL, lambda p: (p.unlink(), _sql("create table a (b)")(p)), "search"),
         "no children": _journal("drop table children"),
-        "no run": _journal("delete from run"),
-        "run a list": _journal("update run set settings = '[]'"),
-        "run no json": _journal("update run set settings = 'x'"),
-        "round 99": _journal("update policy set rounds = 99"),
-        "round -1": _journal("update policy set rounds = -1"),
-        "round text": _journal("update policy set rounds = 'x'"),
-        "state empty": _journal("update policy set state = x''"),
-        "state noise": _journal("update policy set state = x'ffffff'"),
+        "no settings": _journal("delete from search"),
+        "settings of a list": _journal("update search set settings = '[]'"),
+        "settings of no json": _journal("update search set settings = 'x'"),
+        "version 99": _journal("pragma user_version = 99"),
+        "version 0": _journal("pragma user_version = 0"),
+        "version of the policy": _run(
+            _JOURNAL, _policy(lambda a: a.update({"policy.version": np.array(99)})), "search"
+        ),
+        "version negative": _run(
+            _JOURNAL, _policy(lambda a: a.update({"policy.version": np.array(-1)})), "search"
+        ),
+        "version text": _run(
+            _JOURNAL, _policy(lambda a: a.update({"policy.version": np.array("x")})), "search"
+        ),
+        "state empty": _journal("update state set array = x''"),
+        "state noise": _journal("update state set array = x'ffffff'"),
+        "state unchecked": _journal("update state set checksum = null"),
         "state null": _journal(
-            "drop table policy",
-            "create table policy (id, rounds, state)",
-            "insert into policy values (0, 1, null)",
+            "drop table state",
+            "create table state (name text primary key, array blob, checksum integer)",
+            "insert into state values ('policy.version', null, null)",
         ),
         "state nan": _run(_JOURNAL, _policy(_each(lambda v: v * np.nan)), "search"),
         "state shape": _run(_JOURNAL, _policy(_each(lambda v: v[None])), "search"),
@@ -718,24 +754,32 @@ SPECIAL: dict[str, dict[str, Callable[[Path], Any]]] = {
         "state objects": _run(
             _JOURNAL, _policy(lambda a: a.update(x=np.array([Executed()], object))), "search"
         ),
-        "tokens": _journal("update children set tokens = '[0, 1, 0, 0, 99]'"),
-        "tokens short": _journal("update children set tokens = '[0]'"),
-        "tokens text": _journal("update children set tokens = 'x'"),
-        "tokens other": _journal(
-            "update children set tokens = case when tokens = '[0, 0, 0, 0, 0]' "
+        "changed": _journal("update children set reward = 0.25"),
+        "actions": _children("actions = '[0, 1, 0, 0, 99]'"),
+        "actions short": _children("actions = '[0]'"),
+        "actions text": _children("actions = 'x'"),
+        "actions other": _children(
+            "actions = case when actions = '[0, 0, 0, 0, 0]' "
             "then '[1, 1, 1, 1, 0]' else '[0, 0, 0, 0, 0]' end"
         ),
-        "canonical": _journal("update children set canonical = '{}'"),
-        "genotype": _journal("update children set genotype = '{}'"),
-        "genotype deep": _journal(f"update children set genotype = '{_DEEP}'"),
-        "reward": _journal("update children set reward = 7"),
-        "reward text": _journal("update children set reward = 'x'"),
-        "no reward": _journal("update children set reward = null"),
-        "state unknown": _journal("update children set state = 'lost'"),
-        "result": _journal("update children set result = '[1'"),
-        "number": _journal("update children set number = number + 7"),
-        "same as": _journal("update children set same_as = 99"),
-        "rounds": _journal("delete from rounds", "insert into rounds values (0, 'x')"),
+        "key": _children("key = '{}'"),
+        "architecture": _children("architecture = '{}'"),
+        "architecture deep": _children(f"architecture = '{_DEEP}'"),
+        "reward": _children("reward = 7"),
+        "reward text": _children("reward = 'x'"),
+        "no reward": _children("reward = null"),
+        "state unknown": _children("state = 'paused'"),
+        "curve": _children("curve = '[1'"),
+        "metrics": _children("metrics = '[]'"),
+        "costs": _children("costs = 'x'"),
+        "log-probabilities": _children("log_probabilities = '[1'"),
+        "number": _children("number = number + 7"),
+        "same as": _children("same_as = 99"),
+        "learned": _children("learned = 99"),
+        "minibatches": _journal(
+            "delete from minibatches", "insert into minibatches values (0, 'x', 0)"
+        ),
+        "minibatches unchecked": _journal("update minibatches set metrics = 'x', checksum = null"),
         "settings a list": _run("settings.json", lambda path: path.write_text("[]"), "search"),
         "settings edited": _run("settings.json", _values(seed=7), "search"),
         "settings noise": _run("settings.json", lambda path: path.write_bytes(b"\xff"), "search"),
