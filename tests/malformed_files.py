@@ -513,25 +513,6 @@ def _policy(edit: Callable[[dict[str, np.ndarray]], Any]) -> Callable[[Path], No
     return change
 
 
-def _resealed(assignment: str) -> Callable[[Path], None]:
-    """Changes the children in a journal, with new checksums: what finds it is no checksum."""
-
-    def change(path: Path) -> None:
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("pragma foreign_keys = off")
-            database.execute("pragma ignore_check_constraints = on")
-            database.execute(f"update children set {assignment}")
-            for number, *values, _ in database.execute("select * from children").fetchall():
-                checksum = _checksum(number, *values)
-                database.execute(
-                    "update children set checksum = ? where number = ?", (checksum, number)
-                )
-            database.commit()
-            database.execute("pragma wal_checkpoint(truncate)")
-
-    return change
-
-
 def _pages(path: Path) -> None:
     """Flips bits in every page of a database but the first."""
     content = bytearray(path.read_bytes())
@@ -548,7 +529,7 @@ def _journal(*statements: str) -> Callable[[Path], None]:
 
 
 def _children(assignment: str) -> Callable[[Path], None]:
-    return _run(_JOURNAL, _resealed(assignment), "search")
+    return _journal(f"update children set {assignment}")
 
 
 #: Malformed files of one kind, by name, which may have a suffix of its own.
@@ -729,7 +710,6 @@ SPECIAL: dict[str, dict[str, Callable[[Path], Any]]] = {
         "settings of a list": _journal("update search set settings = '[]'"),
         "settings of no json": _journal("update search set settings = 'x'"),
         "version 99": _journal("pragma user_version = 99"),
-        "version 0": _journal("pragma user_version = 0"),
         "version of the policy": _run(
             _JOURNAL, _policy(lambda a: a.update({"policy.version": np.array(99)})), "search"
         ),

@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 import re
 
 import keras
@@ -183,8 +184,12 @@ def test_arguments_out_of_range_are_refused(named, data, arguments, message):
         evaluate(named, data, **arguments)
 
 
-def test_a_command_checks_before_it_works_what_it_writes_and_tells_a_full_disk(tmp_path, capfd):
+def test_a_command_checks_before_it_works_what_it_writes_and_tells_a_full_disk(
+    tmp_path, capfd, monkeypatch
+):
     """A limit on the size of files stands in for the full disk: `write` fails alike."""
+    # TensorFlow warns of the models of other tests, too, which it traced in this process.
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "disabled", True)
     model = nasnet_zoo.NASNet(nasnet_zoo.NASNET_A, 1, 2, "cifar", 2, input_shape=(8, 8, 1), classes=10)
     path = tmp_path / "m.keras"
     model.save(path)
@@ -206,6 +211,7 @@ def test_a_command_checks_before_it_works_what_it_writes_and_tells_a_full_disk(t
     names = tmp_path / "names.txt"
     names.write_text("".join(f"{name}\n" for name in "abcdefghij"))
     assert "class 0 is 'a'. Received: '0'" in run("--classes", names)[2]
+    assert run("--json", tmp_path / "first.json")[0] == 0  # AutoGraph writes files of its own
     for option, name in (("--json", "x.json"), ("--picture", "x.png")):
         with files_of_at_most(1000):
             status, _, error = run(option, tmp_path / name)

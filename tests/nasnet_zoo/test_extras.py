@@ -216,6 +216,16 @@ with Ray(table) as executor, Journal("journal.sqlite", {}) as journal:
 assert {record.state for record in records} == {"finished"}
 """,
     ],
+    "optuna": [
+        """
+from nasnet_zoo.search import Journal, OptunaPolicy, Serial, run_search
+from nasnet_zoo.search.nasnet.tabular import TabularBenchmark
+table = TabularBenchmark.load()
+with Serial(table) as executor, Journal("journal.sqlite", {}) as journal:
+    records = run_search(OptunaPolicy(table.space), table.space, executor, journal, 4)
+assert {record.state for record in records} == {"finished"}
+""",
+    ],
     "jax": [
         "import os; os.environ['KERAS_BACKEND'] = 'jax'\n"
         + _TINY

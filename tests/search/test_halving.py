@@ -395,7 +395,7 @@ def test_a_child_whose_worker_is_lost_is_tried_again_from_its_checkpoint(whole, 
 
 
 def test_the_reward_that_an_expression_gives_decides(tmp_path):
-    objectives = Objectives("accuracy - size", names=("accuracy", "size"))
+    objectives = Objectives("accuracy - size + 9", names=("accuracy", "size"))
     policy = Told(SPACE)
     records = search(tmp_path, policy=policy, objectives=objectives, children=60)
     alone = [record for record in records if record.same_as is None]
@@ -404,7 +404,7 @@ def test_the_reward_that_an_expression_gives_decides(tmp_path):
         return SPACE.from_json(record.architecture) % 10
 
     for record in alone:
-        assert record.reward == record.curve[-1] - size(record)
+        assert record.reward == record.curve[-1] - size(record) + 9
         assert record.metrics["accuracy"] == record.curve[-1]
     on = [size(record) for record in alone if len(record.curve) > 1]
     assert np.mean(on) < np.mean([size(r) for r in alone if len(r.curve) == 1]) - 3
@@ -415,7 +415,7 @@ def test_the_reward_that_an_expression_gives_decides(tmp_path):
         assert cost == -size(record)
         assert accuracy in [first.curve[k - 1] for k in RUNGS if k <= len(first.curve)]
         if record.same_as is None:
-            assert experience.reward == accuracy - size(record)
+            assert experience.reward == accuracy - size(record) + 9
 
 
 def test_callbacks_see_every_child_once_and_each_promotion(tmp_path):
