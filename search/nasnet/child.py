@@ -217,6 +217,15 @@ class FastChild(Evaluator[Genotype]):
         """Return the latency, if it is measured; see `LatencyMeter.measure`."""
         return {} if self.latency is None else self.latency.measure(architecture)
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the state of the meter, if there is one."""
+        return {} if self.latency is None else self.latency.state()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Return to a state."""
+        if self.latency is not None:
+            self.latency.restore(state)
+
     def evaluate(self, trial: Trial) -> Result:
         """Train the network and evaluate it.
 

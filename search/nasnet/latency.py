@@ -10,7 +10,8 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,15 +20,16 @@ import numpy as np
 from nasnet_zoo.architecture import Architecture, network_graph
 from nasnet_zoo.cells import NASNET_A, Genotype
 from nasnet_zoo.checking import PositiveInt, checked
-from nasnet_zoo.export import export, load_runtime
+from nasnet_zoo.export import Runtime, export, load_runtime
 from nasnet_zoo.export.benchmark import time_runs
 from nasnet_zoo.export.settings import Quantization
 from nasnet_zoo.models import from_architecture
 from nasnet_zoo.search.evaluator import share_gpus
+from nasnet_zoo.search.policies import check_state
 
 from .settings import LatencySettings
 
-#: Rounds of three runs of the child and of the yardstick, the least of which counts.
+#: Rounds of three runs of the yardstick and the child, whose least times are compared.
 _ROUNDS = 15
 #: Seconds after which a command has failed.
 _TIMEOUT = 60.0
@@ -39,6 +41,19 @@ FILES: dict[str, tuple[str, Quantization]] = {
     "litert-int8": ("model.tflite", "int8"),
     "onnx": ("model.onnx", "float32"),
 }
+
+
+@dataclass
+class Yardstick:
+    """The network that children are compared with.
+
+    Args:
+        milliseconds: Time of one image when nothing else of the search ran.
+        runtime: Its file in the runtime; None if a command times files.
+    """
+
+    milliseconds: float
+    runtime: Runtime | None = None
 
 
 class LatencyMeter:
@@ -63,11 +78,11 @@ class LatencyMeter:
         return {name: value for name, value in vars(self).items() if name != "yardstick"}
 
     @functools.cached_property
-    def yardstick(self) -> Any:
-        """The network of NASNet-A's cells: its file in the runtime, or the milliseconds of a command.
+    def yardstick(self) -> Yardstick:
+        """The same network with NASNet-A's cells, which is timed when it is first asked for.
 
         Raises:
-            ValueError: If the network cannot be exported.
+            ValueError: If it cannot be exported.
             ImportError: If the runtime is not installed.
             OSError: If the command does not work.
         """
@@ -75,15 +90,18 @@ class LatencyMeter:
         with tempfile.TemporaryDirectory(prefix="nasnet-zoo-") as folder:
             path = self._export(self._architecture(NASNET_A), Path(folder))
             if self.settings.command:
-                return _run(self.settings.command, path)
-            return load_runtime(path, self.settings.latency_threads)
+                return Yardstick(_run(self.settings.command, path))
+            runtime = load_runtime(path, self.settings.latency_threads)
+        return Yardstick(float(time_runs([runtime], _ROUNDS).min()) * 1e3, runtime)
 
     def measure(self, genotype: Genotype) -> dict[str, float]:
         """Measure a child.
 
+        On this machine its time is a multiple of that of the yardstick, which runs in turn with it:
+        other processes slow both.
+
         Returns:
-            latency, the least time of one image in milliseconds, and latency_ratio, that time as a part
-            of the yardstick's.
+            latency, in milliseconds, and latency_ratio, to the yardstick.
 
         Raises:
             ValueError: If the images are too small for the network.
@@ -97,12 +115,29 @@ class LatencyMeter:
             except ValueError as error:
                 raise RuntimeError(f"cannot export a child to measure its latency: {error}") from error
             if self.settings.command:
-                latency = _run(self.settings.command, path)
+                ratio = _run(self.settings.command, path) / yardstick.milliseconds
             else:
+                assert yardstick.runtime is not None
                 runtime = load_runtime(path, self.settings.latency_threads)
-                times = time_runs([yardstick, runtime], _ROUNDS).min((1, 2)) * 1e3
-                yardstick, latency = map(float, times)
-        return {"latency": latency, "latency_ratio": latency / yardstick}
+                least = time_runs([yardstick.runtime, runtime], _ROUNDS).min(2)
+                ratio = float(np.median(least[1] / least[0]))
+        return {"latency": ratio * yardstick.milliseconds, "latency_ratio": ratio}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The time of the yardstick, which all children of a search are compared with."""
+        return {"yardstick": np.array(self.yardstick.milliseconds)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Return to a state.
+
+        Raises:
+            ValueError: If it is not a state of a meter.
+        """
+        check_state(state, self.state())
+        milliseconds = float(state["yardstick"])
+        if milliseconds <= 0:
+            raise ValueError(f"Expected yardstick: above 0. Received: {milliseconds}")
+        self.yardstick.milliseconds = milliseconds
 
     def _architecture(self, genotype: Genotype) -> Architecture:
         """The network that is timed for a genotype.

@@ -86,9 +86,9 @@ class LatencySettings:
 
     Args:
         latency: File that a child is exported as to be timed, with random weights; "litert" and "onnx"
-            are in float32. Children then have two more costs: latency, milliseconds of one image, and
-            latency_ratio, that time divided by that of a yardstick, the same network with NASNet-A's
-            cells. Default: latency is not measured.
+            are in float32. Children then have two more costs: latency_ratio, the time of one image as a
+            multiple of that of a yardstick, the same network with NASNet-A's cells, and latency, the
+            time in milliseconds. Default: latency is not measured.
         latency_threads: Number of threads of the runtime.
         latency_target: What is timed: "child", the network that is trained, or its cells as a network
             for ImageNet of N normal cells in a stack and F filters, written as N@24F, as the paper

@@ -216,13 +216,16 @@ class SharedEvaluator(Evaluator[Genotype]):
         return Result(reward, (reward,))
 
     def state(self) -> dict[str, np.ndarray]:
-        """The shared weights, the number of minibatches and the images of the rewards."""
+        """The shared weights, the number of minibatches, the images of the rewards, the meter."""
         minibatches = np.array(self._minibatches)
-        return {**self.shared.state(), "minibatches": minibatches, "batch": self._batch}
+        own = {"minibatches": minibatches, "batch": self._batch}
+        return {**self.shared.state(), **own, **self._fast.state()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
-        weights = {name: array for name, array in state.items() if name not in ("minibatches", "batch")}
+        fast = {name: array for name, array in state.items() if name in self._fast.state()}
+        others = {"minibatches", "batch", *fast}
+        weights = {name: array for name, array in state.items() if name not in others}
         if not {"owners", "minibatches", "batch"} <= state.keys():
             raise ValueError(f"Expected arrays of shared weights. Received: {', '.join(state)}")
         batch, images = state["batch"], len(self._images.held_out_labels)
@@ -230,6 +233,7 @@ class SharedEvaluator(Evaluator[Genotype]):
             raise ValueError(f"Expected a batch of images from 0 to {images - 1}. Received: others")
         self._minibatches = count_of(state["minibatches"], "minibatches")
         self.shared.restore(weights)
+        self._fast.restore(fast)
         self._batch = batch
 
 

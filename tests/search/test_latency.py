@@ -94,7 +94,8 @@ def test_children_are_measured_in_their_runtime(kind):
     found = ours.measure(genotype("sep_3x3", "max_3x3"))
     assert found.keys() == {"latency", "latency_ratio"}
     assert all(type(value) is float and 0 < value < math.inf for value in found.values())
-    assert ours.yardstick.image_shape == (8, 8, 1)
+    assert found["latency"] == found["latency_ratio"] * ours.yardstick.milliseconds
+    assert ours.yardstick.runtime.image_shape == (8, 8, 1)
 
 
 @pytest.mark.slow
@@ -102,7 +103,7 @@ def test_children_are_measured_in_their_runtime(kind):
 def test_cells_are_measured_at_deployment_size(kind):
     ours = meter(latency=kind, latency_target="4@1056")
     found = ours.measure(genotype("sep_3x3", "max_3x3"))
-    assert ours.yardstick.image_shape == (224, 224, 3)
+    assert ours.yardstick.runtime.image_shape == (224, 224, 3)
     # One block a cell is a third of NASNet-A's work and less.
     assert found["latency_ratio"] < 1
 
@@ -120,6 +121,15 @@ def test_evaluators_measure_in_the_process_of_the_search_alone():
             costs = {**evaluator.cost(cells), **evaluator.measure(cells)}
             known = {"parameters", "mult_adds", "activation_memory"}
             assert costs.keys() == known | ({"latency", "latency_ratio"} if ours else set())
+            state = evaluator.state()
+            evaluator.restore(state)
+            if ours:
+                evaluator.restore({**state, "yardstick": np.array(7.5)})
+                measured = evaluator.measure(cells)
+                assert measured["latency"] == measured["latency_ratio"] * 7.5
+                for wrong in (np.array([1.0, 2.0]), np.array(0.0), np.array(math.inf)):
+                    with pytest.raises(ValueError, match="Expected yardstick: "):
+                        evaluator.restore({**state, "yardstick": wrong})
     # What is sent to workers holds no loaded file.
     child = FastChild(images, BUDGET, meter())
     child.measure(cells)
@@ -155,7 +165,7 @@ print(os.stat(file).st_size)
     ours = meter(latency="litert-int8", latency_command=script(tmp_path, copy))
     found = ours.measure(genotype("sep_3x3", "max_3x3"))
     yardstick, child = (taken / f"{k}.tflite" for k in range(2))
-    assert found["latency"] == child.stat().st_size
+    assert found["latency"] == pytest.approx(child.stat().st_size)
     assert found["latency_ratio"] == child.stat().st_size / yardstick.stat().st_size
     runtime = load_runtime(child)
     assert runtime.image_shape == (8, 8, 1)
