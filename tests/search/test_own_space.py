@@ -156,6 +156,7 @@ def test_report_and_best(searched):
 
 def test_commands_on_its_folder(searched, capsys, tmp_path):
     out, records = str(searched("random")), children(searched("random"))
+    capsys.readouterr()  # of the search, if no other test has begun it
     assert cli.main(["search", "best", out, "--out", str(tmp_path / "best.json")]) == 0
     best = max(records, key=lambda record: record.reward)
     assert capsys.readouterr().out.split()[:2] == ["child", str(best.number)]
