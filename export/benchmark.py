@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Interval
 from matplotlib.figure import Figure
+from rich.table import Table
 
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.reports.charts import bar_chart
@@ -218,6 +219,14 @@ def cells(report: FileReport) -> list[str]:
     taken = "" if report.delegated is None else f"{report.delegated:.0%} in {report.partitions}"
     size, memory = f"{report.size / 1e6:.2f} MB", f"{report.peak_memory / 1e6:.0f} MB"
     return [report.path.name, report.runtime, size, memory, *times, taken]
+
+
+def table(reports: Sequence[FileReport]) -> Table:
+    """The reports as a table for a terminal."""
+    shown = Table(*columns(reports), box=None)
+    for report in reports:
+        shown.add_row(*cells(report))
+    return shown
 
 
 def histogram(report: FileReport) -> str:

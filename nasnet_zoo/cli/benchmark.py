@@ -41,7 +41,6 @@ def benchmark(
         picture: File for a bar chart, such as .svg or .png.
     """
     from rich.console import Console
-    from rich.table import Table
 
     from nasnet_zoo.export import benchmark as measuring
     from nasnet_zoo.export.formats import load_runtime
@@ -69,10 +68,7 @@ def benchmark(
         write_text(json, measuring.as_json(reports))
     if picture:
         save_chart(measuring.picture(reports), picture)
-    table = Table(*measuring.columns(reports), box=None)
-    for report in reports:
-        table.add_row(*measuring.cells(report))
-    print_table(table)
+    print_table(measuring.table(reports))
     console = Console(markup=False, emoji=False)
     for report in reports:
         console.print(measuring.histogram(report), style="dim", soft_wrap=True)

@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from nasnet_zoo.cells import AMOEBANET_A, NASNET_A, Genotype
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
 from nasnet_zoo.data import ImageData, open_dataset
 from nasnet_zoo.data.arrays import split
 from nasnet_zoo.data.resizing import normalize
-from nasnet_zoo.export.benchmark import as_json, benchmark, cells, columns
+from nasnet_zoo.export.benchmark import as_json, benchmark, table
 from nasnet_zoo.files import check_ours, write_text
 from nasnet_zoo.search.executors.processes import end_if_unguarded
 from nasnet_zoo.search.folder import Exporting, Retraining, search_folder
 from nasnet_zoo.search.journal import Record
-from nasnet_zoo.search.results import JOURNAL
+from nasnet_zoo.search.results import JOURNAL, exported_files
 from nasnet_zoo.search.settings import ExecutorSettings
 
 from .child import FastChild, Images
@@ -137,16 +136,12 @@ def _references(settings: Settings) -> dict[str, list[Genotype]]:
 
 def _benchmark(out: Path, threads: int, console: Console) -> None:
     """Measure the exported files side by side, print a table and write it."""
-    paths = sorted((out / "front").glob("child-*"))
-    paths = [path for path in paths if path.suffix != ".md"]
+    paths = [out / file for file in exported_files(out).values()]
     if not paths:
         return
     reports = benchmark(paths, (threads,))
     write_text(out / "front" / "benchmark.json", as_json(reports))
-    table = Table(*columns(reports), box=None)
-    for report in reports:
-        table.add_row(*cells(report))
-    console.print(table)
+    console.print(table(reports))
 
 
 def _meter(latency: LatencySettings, images: Images, budget: Budget) -> LatencyMeter | None:
