@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
@@ -21,8 +20,8 @@ from nasnet_zoo.checking import (
     check,
     checked,
 )
-from nasnet_zoo.files import parse_json
 
+from .blocks import packed, unpacked
 from .controller import Controller
 from .space import Actions, SequenceSpace, Space
 
@@ -215,10 +214,9 @@ class RegularizedEvolution:
 
     def state(self) -> dict[str, np.ndarray]:
         """The population in the order of its age, as JSON, and the counts."""
-        members = json.dumps(list(self._members)).encode()
         counts = {"asked": self._asked, "told": self._told, "version": self.version}
         arrays = {name: np.array(count) for name, count in counts.items()}
-        return {**arrays, "members": np.frombuffer(members, np.uint8)}
+        return {**arrays, "members": packed(list(self._members))}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
@@ -226,7 +224,7 @@ class RegularizedEvolution:
         check_state(state, {**self.state(), "members": members})
         asked, told, version = (count_of(state[name], name) for name in ("asked", "told", "version"))
         expected = min(told, self.population)
-        found = parse_json(members.tobytes().decode(errors="replace"), "Expected members in JSON")
+        found = unpacked(members, "members")
         if not isinstance(found, list) or len(found) != expected:
             raise ValueError(f"Expected {expected} members. Received: {found!r:.100}")
         read = []
