@@ -11,34 +11,20 @@ All classes are frozen, validate themselves, and convert to JSON and back. Inval
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nasnet_zoo.files import parse_json, read_text, write_text
-
 from .operations import COMBINATIONS, OPERATIONS
+from .serialization import JsonData, check_keys, expect, is_int
 
 # Maximum number of blocks of a cell, and of initial states or projections.
 _BLOCKS, _STATES = 100, 8
 
 
-def _expect(condition: bool, place: str, expected: str, received: Any) -> None:
-    if not condition:
-        text = repr(received)
-        shown = text if len(text) <= 200 else f"{text[:200]} ..."
-        raise ValueError(f"{place}: expected {expected}. Received: {shown}")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _expect_count(value: Any, place: str) -> None:
     expected = f"an int of at least 1 and of at most {_STATES}"
-    _expect(_is_int(value) and 1 <= value <= _STATES, place, expected, value)
+    expect(is_int(value) and 1 <= value <= _STATES, place, expected, value)
 
 
 @dataclass(frozen=True)
@@ -68,16 +54,16 @@ class Block:
         for field in ("inputs", "operations"):
             pair = getattr(self, field)
             is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
-            _expect(is_pair, f"{place}.{field}", "a pair", pair)
+            expect(is_pair, f"{place}.{field}", "a pair", pair)
         for k, state in enumerate(self.inputs):
-            _expect(_is_int(state), f"{place}.inputs[{k}]", "a state number", state)
+            expect(is_int(state), f"{place}.inputs[{k}]", "a state number", state)
         for k, operation in enumerate(self.operations):
             known = isinstance(operation, str) and operation in OPERATIONS
             choices = f"one of {', '.join(OPERATIONS)}"
-            _expect(known, f"{place}.operations[{k}]", choices, operation)
+            expect(known, f"{place}.operations[{k}]", choices, operation)
         known = isinstance(self.combination, str) and self.combination in COMBINATIONS
         choices = f"one of {', '.join(COMBINATIONS)}"
-        _expect(known, f"{place}.combination", choices, self.combination)
+        expect(known, f"{place}.combination", choices, self.combination)
 
 
 @dataclass(frozen=True)
@@ -117,29 +103,29 @@ class CellGenotype:
     def check(self, place: str) -> None:
         """Raise a `ValueError` whose message starts with ``place`` if the cell is invalid."""
         some = isinstance(self.blocks, (tuple, list)) and 1 <= len(self.blocks) <= _BLOCKS
-        _expect(some, f"{place}.blocks", f"from 1 to {_BLOCKS} blocks", self.blocks)
-        _expect(isinstance(self.labelled, bool), f"{place}.labelled", "a bool", self.labelled)
+        expect(some, f"{place}.blocks", f"from 1 to {_BLOCKS} blocks", self.blocks)
+        expect(isinstance(self.labelled, bool), f"{place}.labelled", "a bool", self.labelled)
         for k, block in enumerate(self.blocks):
-            _expect(isinstance(block, Block), f"{place}.blocks[{k}]", "a Block", block)
+            expect(isinstance(block, Block), f"{place}.blocks[{k}]", "a Block", block)
             block.check(f"{place}.blocks[{k}]")
             for j, state in enumerate(block.inputs):
                 exists = f"a state that exists, 0 to {self.inputs + k - 1}"
                 here = 0 <= state < self.inputs + k
-                _expect(here, f"{place}.blocks[{k}].inputs[{j}]", exists, state)
+                expect(here, f"{place}.blocks[{k}].inputs[{j}]", exists, state)
         states = self.inputs + len(self.blocks)
         is_list = isinstance(self.outputs, (tuple, list)) and len(self.outputs) > 0
-        _expect(is_list, f"{place}.outputs", "a list of states", self.outputs)
+        expect(is_list, f"{place}.outputs", "a list of states", self.outputs)
         for k, state in enumerate(self.outputs):
             exists = f"a state that exists, 0 to {states - 1}"
-            _expect(_is_int(state) and 0 <= state < states, f"{place}.outputs[{k}]", exists, state)
+            expect(is_int(state) and 0 <= state < states, f"{place}.outputs[{k}]", exists, state)
         unique = len(set(self.outputs)) == len(self.outputs)
-        _expect(unique, f"{place}.outputs", "every state at most once", self.outputs)
+        expect(unique, f"{place}.outputs", "every state at most once", self.outputs)
         _expect_count(self.projections, f"{place}.projections")
         if self.labelled:
             fits = len(self.outputs) == self.inputs
-            _expect(fits, f"{place}.outputs", f"{self.inputs} states, one per input", self.outputs)
+            expect(fits, f"{place}.outputs", f"{self.inputs} states, one per input", self.outputs)
             single = self.projections == 1
-            _expect(single, f"{place}.projections", "1 in a labelled cell", self.projections)
+            expect(single, f"{place}.projections", "1 in a labelled cell", self.projections)
 
     def replace_operations(self, names: Mapping[str, str], of_states: Sequence[int]) -> CellGenotype:
         """Return a copy in which ``names`` renames the operations on the states ``of_states``."""
@@ -178,15 +164,15 @@ class CellGenotype:
             ValueError: If the data is invalid. The message names the place, starting with ``place``.
         """
         optional = ("outputs", "inputs", "labelled", "projections")
-        _check_keys(data, place, required=("blocks",), optional=optional)
+        check_keys(data, place, required=("blocks",), optional=optional)
         blocks = data["blocks"]
         some = isinstance(blocks, list) and 1 <= len(blocks) <= _BLOCKS
-        _expect(some, f"{place}.blocks", f"a list of 1 to {_BLOCKS} blocks", blocks)
+        expect(some, f"{place}.blocks", f"a list of 1 to {_BLOCKS} blocks", blocks)
         inputs = data.get("inputs", 2)
         _expect_count(inputs, f"{place}.inputs")
         parsed = tuple(_block(block, f"{place}.blocks[{k}]") for k, block in enumerate(blocks))
         if "outputs" in data:
-            _expect(bool(data["outputs"]), f"{place}.outputs", "a list of states", data["outputs"])
+            expect(bool(data["outputs"]), f"{place}.outputs", "a list of states", data["outputs"])
         outputs, labelled = data.get("outputs", ()), data.get("labelled", False)
         return _at(place, cls, parsed, outputs, inputs, labelled, data.get("projections", 1))
 
@@ -200,21 +186,13 @@ def _at(place: str, cls: type, *args: Any) -> Any:
         raise ValueError(place + str(error).removeprefix(own)) from None
 
 
-def _check_keys(data: Any, place: str, required: Sequence[str], optional: Sequence[str]) -> None:
-    _expect(isinstance(data, dict), place, "an object", data)
-    for key in required:
-        _expect(key in data, place, f"the key {key!r}", sorted(data))
-    unknown = sorted(set(data) - {*required, *optional})
-    _expect(not unknown, place, f"only the keys {[*required, *optional]}", unknown)
-
-
 def _block(data: Any, place: str) -> Block:
-    _check_keys(data, place, required=("inputs", "operations"), optional=("combination",))
+    check_keys(data, place, required=("inputs", "operations"), optional=("combination",))
     return _at(place, Block, data["inputs"], data["operations"], data.get("combination", "add"))
 
 
 @dataclass(frozen=True)
-class Genotype:
+class Genotype(JsonData):
     """A normal and a reduction cell: the result of a search, from which networks are built.
 
     Args:
@@ -236,12 +214,12 @@ class Genotype:
     reduction: CellGenotype
 
     def __post_init__(self) -> None:
-        _expect(isinstance(self.name, str), "name", "a string", self.name)
+        expect(isinstance(self.name, str), "name", "a string", self.name)
         for kind in ("normal", "reduction"):
             cell = getattr(self, kind)
-            _expect(isinstance(cell, CellGenotype), kind, "a CellGenotype", cell)
+            expect(isinstance(cell, CellGenotype), kind, "a CellGenotype", cell)
         ways = [(cell.inputs, cell.labelled) for cell in (self.normal, self.reduction)]
-        _expect(ways[0] == ways[1], "reduction", "the inputs and labelled of the normal cell", ways)
+        expect(ways[0] == ways[1], "reduction", "the inputs and labelled of the normal cell", ways)
 
     def with_zero_padded_pools(self) -> Genotype:
         """Return the genotype of `keras.applications`: zeros pad the reduction cell's pools."""
@@ -261,38 +239,6 @@ class Genotype:
         Raises:
             ValueError: If the data is invalid. The message names the place.
         """
-        _check_keys(data, "genotype", required=("normal", "reduction"), optional=("name",))
+        check_keys(data, "genotype", required=("normal", "reduction"), optional=("name",))
         cells = (CellGenotype.from_dict(data[kind], kind) for kind in ("normal", "reduction"))
         return cls(data.get("name", "genotype"), *cells)
-
-    def to_json(self) -> str:
-        """Return the genotype as indented JSON."""
-        return json.dumps(self.to_dict(), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> Genotype:
-        """Build a genotype from the JSON text of `to_json`.
-
-        Raises:
-            ValueError: If the text is not JSON (with line and column), or is not a genotype (with the
-                place of the error).
-        """
-        return cls.from_dict(parse_json(text, "genotype: expected JSON"))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the genotype as JSON. An existing file is replaced atomically."""
-        write_text(path, self.to_json() + "\n")
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Genotype:
-        """Read a genotype from a JSON file.
-
-        Raises:
-            ValueError: If the file is not a genotype. The message names the file and the place.
-            OSError: If the file cannot be read.
-        """
-        text = read_text(path, "a genotype in JSON")
-        try:
-            return cls.from_json(text)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from None
