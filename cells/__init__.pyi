@@ -3,6 +3,7 @@ from .drop_path import DropPathSchedule, ScheduledDropPath
 from .genotype import Block, CellGenotype, Genotype
 from .graph import Graph, Node, cell_graph
 from .layers import Cell, GraphLayer, JoinStates, Operation, SequenceLayer
+from .nascell import NASCELL, NASCELL_MAX
 from .nasnet import NASNET_A, NASNET_B, NASNET_C
 from .operations import (
     COMBINATIONS,
@@ -13,6 +14,14 @@ from .operations import (
     register_operation,
 )
 from .primitives import CIFAR, IMAGENET, Hyperparameters
+from .recurrent import (
+    TREE_ACTIVATIONS,
+    TREE_COMBINATIONS,
+    RecurrentGenotype,
+    TreeNode,
+    recurrent_step,
+)
+from .recurrent_layers import NASCell, RecurrentCell
 from .relatives import AMOEBANET_A, DARTS_V2, ENAS, PNASNET_5
 
 __all__ = [
@@ -22,6 +31,8 @@ __all__ = [
     "DARTS_V2",
     "ENAS",
     "IMAGENET",
+    "NASCELL",
+    "NASCELL_MAX",
     "NASNET_A",
     "NASNET_B",
     "NASNET_C",
@@ -29,6 +40,8 @@ __all__ = [
     "PNASNET_5",
     "SEARCH_COMBINATIONS",
     "SEARCH_OPERATIONS",
+    "TREE_ACTIVATIONS",
+    "TREE_COMBINATIONS",
     "Block",
     "Cell",
     "CellGenotype",
@@ -39,12 +52,17 @@ __all__ = [
     "GraphLayer",
     "Hyperparameters",
     "JoinStates",
+    "NASCell",
     "Node",
     "Operation",
+    "RecurrentCell",
+    "RecurrentGenotype",
     "ScheduledDropPath",
     "SequenceLayer",
+    "TreeNode",
     "cell_graph",
     "graph_cost",
+    "recurrent_step",
     "register_combination",
     "register_operation",
 ]

@@ -40,6 +40,8 @@ PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 #: A fraction of a whole, in [0, 1].
 Share = Annotated[float, Interval(ge=0, le=1)]
+#: Share of values that dropout zeroes.
+DropRate = Annotated[float, Interval(ge=0, lt=1)]
 #: Seed of a random number generator.
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 

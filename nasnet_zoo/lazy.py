@@ -33,14 +33,14 @@ class KerasFinder(MetaPathFinder):
     """Finder that delegates to the other finders and changes how Keras is loaded.
 
     The start-up messages of native libraries are hidden while Keras or TensorFlow is loaded. The
-    follower is imported as soon as Keras is loaded and no module of this package is partly loaded.
+    followers are imported as soon as Keras is loaded and no module of this package is partly loaded.
 
     Args:
-        follower: Full name of a module of this package that needs Keras.
+        followers: Full names of modules of this package that need Keras.
     """
 
-    def __init__(self, follower: str) -> None:
-        self.follower = follower
+    def __init__(self, followers: Sequence[str]) -> None:
+        self.followers = followers
         self._loading = 0
 
     def find_spec(
@@ -64,22 +64,24 @@ class KerasFinder(MetaPathFinder):
                 finally:
                     self._loading -= 1
                 if "keras" in sys.modules and not self._loading:
-                    importlib.import_module(self.follower)
+                    for follower in self.followers:
+                        importlib.import_module(follower)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-def follow_keras(module: str) -> None:
-    """Import a module right after Keras, or now if Keras is imported already.
+def follow_keras(*modules: str) -> None:
+    """Import modules right after Keras, or now if Keras is imported already.
 
     Modules that register Keras classes need this, so that `keras.models.load_model` finds the classes
     whether this package or Keras is imported first.
 
     Args:
-        module: Full name of the module.
+        *modules: Full names of the modules.
     """
     if "keras" in sys.modules:
-        importlib.import_module(module)
+        for module in modules:
+            importlib.import_module(module)
     else:
-        sys.meta_path.insert(0, KerasFinder(module))
+        sys.meta_path.insert(0, KerasFinder(modules))

@@ -5,7 +5,17 @@ import os
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from nasnet_zoo.cells import COMBINATIONS, OPERATIONS, Block, CellGenotype, Genotype
+from nasnet_zoo.cells import (
+    COMBINATIONS,
+    OPERATIONS,
+    TREE_ACTIVATIONS,
+    TREE_COMBINATIONS,
+    Block,
+    CellGenotype,
+    Genotype,
+    RecurrentGenotype,
+    TreeNode,
+)
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "fixed")
 
@@ -41,3 +51,15 @@ def genotypes(draw, max_blocks=4):
     return Genotype(
         draw(st.text(max_size=8)), draw(cells(max_blocks, labelled)), draw(cells(max_blocks, labelled))
     )
+
+
+@st.composite
+def recurrent_genotypes(draw):
+    """Any valid recurrent cell of up to eight leaves."""
+    base = draw(st.integers(1, 8))
+    nodes = st.builds(
+        TreeNode, st.sampled_from(sorted(TREE_COMBINATIONS)), st.sampled_from(sorted(TREE_ACTIVATIONS))
+    )
+    tree = draw(st.tuples(*[nodes] * (2 * base - 1)))
+    indices = draw(st.tuples(*[st.integers(0, 2 * base - 2)] * 2))
+    return RecurrentGenotype(draw(st.text(max_size=8)), tree, draw(nodes), indices)

@@ -26,6 +26,16 @@ for genotype in genotypes:
             positive = "variance" in w.name or "scale" in w.name
             w.assign(rng.uniform(0.5, 1.5, w.shape) if positive else rng.normal(0, 0.3, w.shape))
         outputs[f"{genotype.name} {padding}"] = keras.ops.convert_to_numpy(model(images))
+sequences = np.random.default_rng(2).normal(size=(4, 9, 5)).astype("float32")
+mask = keras.ops.convert_to_tensor(np.arange(9) < np.array([9, 5, 1, 3])[:, None])
+for genotype in (zoo.NASCELL, zoo.NASCELL_MAX):
+    cell = zoo.RecurrentCell(genotype, 6, projection=3, use_bias=True)
+    # See RecurrentCell on masks and JAX.
+    layer = keras.layers.RNN(cell, return_sequences=True, unroll=True)
+    layer.build(sequences.shape)
+    for w in layer.weights:
+        w.assign(rng.normal(0, 0.3, w.shape))
+    outputs[genotype.name] = keras.ops.convert_to_numpy(layer(sequences, mask=mask))
 np.savez(sys.argv[1], **outputs)
 
 for options in ({}, {"gradient_checkpointing": True, "drop_path_keep": 0.7, "drop_path_steps": 3}):
@@ -37,6 +47,11 @@ for options in ({}, {"gradient_checkpointing": True, "drop_path_keep": 0.7, "dro
     assert all(np.all(np.isfinite(w)) for w in after)
     moved = [not np.array_equal(b, a) for b, a in zip(before, after)]
     assert np.mean(moved) > 0.9, np.mean(moved)
+
+cell = zoo.NASCell(6, dropout=0.2, recurrent_dropout=0.2)
+model = keras.Sequential([keras.Input(batch_shape=(4, 9, 5)), keras.layers.RNN(cell, stateful=True)])
+model.compile("adam", "mse")
+assert np.isfinite(model.train_on_batch(sequences, np.ones((4, 6), "float32")))
 """
 
 
@@ -59,6 +74,6 @@ def test_a_backend_computes_what_tensorflow_computes_and_trains(tmp_path, backen
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"needs the extra {backend}")
     outputs = outputs_of(backend, tmp_path)
-    assert len(outputs.files) == 14
+    assert len(outputs.files) == 16
     for name in outputs.files:
         np.testing.assert_allclose(outputs[name], tensorflow_outputs[name], atol=1e-4, err_msg=name)
