@@ -9,26 +9,34 @@ layers in between leave free for its arrow, so that no arrow crosses a box.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from itertools import pairwise
 
 from .genotype import CellGenotype, Genotype
 from .operations import COMBINATIONS, OPERATIONS
-
-INPUT, OUTPUT, INK, PAPER = "#ffffff", "#f8cbd3", "#2b2b33", "#ffffff"
+from .svg import (
+    CAPTION,
+    CHARACTER,
+    INPUT,
+    LINE,
+    MARGIN,
+    OUTPUT,
+    arrow,
+    box,
+    caption,
+    document,
+    hidden_state,
+    lines_of,
+    text,
+)
 
 # All lengths are in pixels.
-_FONT = 13
-_CHARACTER, _LINE = 7.4, 15
-_MARGIN, _CAPTION = 18, 34
 _STATE_WIDTH, _STATE_HEIGHT = 62, 34
 _COMBINATION_HEIGHT = 26
 _IN_BLOCK, _RISE = 8, 26
 _LANE = 10
 _BETWEEN = 22
-_ARROW = 7
 
 
 @dataclass(eq=False)
@@ -62,35 +70,21 @@ def cell_svg(cell: CellGenotype, title: str) -> str:
         A complete SVG document.
     """
     picture = _Picture(cell)
-    width, height = picture.width, picture.height + _CAPTION
-    return _document(width, height, title, [picture.svg(), _caption(width / 2, height, title)])
+    width, height = picture.width, picture.height + CAPTION
+    return document(width, height, title, [picture.svg(), caption(width / 2, height, title)])
 
 
 def genotype_svg(genotype: Genotype) -> str:
     """Draw the normal and the reduction cell of a genotype side by side, as one SVG document."""
     pictures = [_Picture(genotype.normal), _Picture(genotype.reduction)]
-    height = max(picture.height for picture in pictures) + _CAPTION
+    height = max(picture.height for picture in pictures) + CAPTION
     parts, left = [], 0.0
     for picture, title in zip(pictures, ("Normal cell", "Reduction cell"), strict=True):
-        top = height - _CAPTION - picture.height
+        top = height - CAPTION - picture.height
         parts.append(f'<g transform="translate({left:.1f} {top:.1f})">{picture.svg()}</g>')
-        parts.append(_caption(left + picture.width / 2, height, title))
-        left += picture.width + _MARGIN
-    return _document(left - _MARGIN, height, genotype.name, parts)
-
-
-def _document(width: float, height: float, title: str, parts: Iterable[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" height="{height:.0f}" role="img" '
-        f'font-family="Helvetica, Arial, sans-serif" font-size="{_FONT}" fill="{INK}" '
-        f'text-anchor="middle">\n<title>{escape(title)}</title>\n'
-        f'<rect width="100%" height="100%" fill="{PAPER}"/>\n' + "\n".join(parts) + "\n</svg>\n"
-    )
-
-
-def _caption(x: float, height: float, title: str) -> str:
-    return f'<text x="{x:.1f}" y="{height - 14}" font-size="16">{escape(title)}</text>'
+        parts.append(caption(left + picture.width / 2, height, title))
+        left += picture.width + MARGIN
+    return document(left - MARGIN, height, genotype.name, parts)
 
 
 class _Picture:
@@ -99,10 +93,10 @@ class _Picture:
     def __init__(self, cell: CellGenotype) -> None:
         self.cell = cell
         labels = {OPERATIONS[name].label for block in cell.blocks for name in block.operations}
-        lines = [_lines(label) for label in labels]
+        lines = [lines_of(label) for label in labels]
         longest = max(len(line) for wrapped in lines for line in wrapped)
-        self.operation_width = max(46.0, longest * _CHARACTER + 12)
-        self.operation_height = max(map(len, lines)) * _LINE + 12
+        self.operation_width = max(46.0, longest * CHARACTER + 12)
+        self.operation_height = max(map(len, lines)) * LINE + 12
         self.block_height = self.operation_height + _RISE + _COMBINATION_HEIGHT
         self.layers = self._layers()
         _order(self.layers)
@@ -147,10 +141,10 @@ class _Picture:
     def _fit(self) -> None:
         """Move the items into the picture and find the height of every layer."""
         items = [item for layer in self.layers for item in layer]
-        left = min(item.x - item.width / 2 for item in items) - _MARGIN
+        left = min(item.x - item.width / 2 for item in items) - MARGIN
         for item in items:
             item.x -= left
-        self.width = max(item.x + item.width / 2 for item in items) + _MARGIN
+        self.width = max(item.x + item.width / 2 for item in items) + MARGIN
 
         # A wide cell needs more room between its layers, or its arrows run flat.
         self.bottoms, y = [], float(_STATE_HEIGHT)
@@ -161,7 +155,7 @@ class _Picture:
             y += self.block_height if layer is not self.layers[-1] else _STATE_HEIGHT
         if self._concatenates():
             y += _STATE_HEIGHT + _RISE
-        self.height = y + 2 * _MARGIN
+        self.height = y + 2 * MARGIN
 
     def _concatenates(self) -> bool:
         return not self.cell.labelled and len(self.cell.outputs) > 1
@@ -177,21 +171,21 @@ class _Picture:
 
     def svg(self) -> str:
         """The picture's elements; boxes come after arrows."""
-        base = self.height - _MARGIN
+        base = self.height - MARGIN
         arrows: list[str] = []
         boxes: list[str] = []
         tops = dict.fromkeys(self.layers[0], base - _STATE_HEIGHT)
         for item in self.layers[0]:
             name = self._state_name(item.state)
-            boxes.append(_box(item.x, tops[item], _STATE_WIDTH, _STATE_HEIGHT, INPUT, name))
+            boxes.append(box(item.x, tops[item], _STATE_WIDTH, _STATE_HEIGHT, INPUT, name))
         for layer, bottom in zip(self.layers[1:], self.bottoms, strict=True):
             y = base - bottom
             for item in layer:
                 tops[item] = y - self.block_height
                 for below, x in self._ports(item):
-                    arrows.append(_arrow(below.x, tops[below], x, y, head=not item.lane))
+                    arrows.append(arrow(below.x, tops[below], x, y, head=not item.lane))
                 if item.lane:
-                    arrows.append(_arrow(item.x, y, item.x, tops[item], head=False))
+                    arrows.append(arrow(item.x, y, item.x, tops[item], head=False))
                 elif layer is self.layers[-1]:
                     boxes += self._output(item, y - _STATE_HEIGHT, arrows)
                 else:
@@ -200,33 +194,33 @@ class _Picture:
 
     def _state_name(self, state: int) -> str:
         if self.cell.labelled:
-            return _h(str(state))
-        return _h(f"i−{state}" if state else "i")
+            return hidden_state(str(state))
+        return hidden_state(f"i−{state}" if state else "i")
 
     def _output(self, item: _Item, top: float, arrows: list[str]) -> list[str]:
         if not self._concatenates():
-            name = _h(str(item.state) if self.cell.labelled else "i+1")
-            return [_box(item.x, top, item.width, _STATE_HEIGHT, OUTPUT, name)]
+            name = hidden_state(str(item.state) if self.cell.labelled else "i+1")
+            return [box(item.x, top, item.width, _STATE_HEIGHT, OUTPUT, name)]
         above = top - _RISE - _STATE_HEIGHT
-        arrows.append(_arrow(item.x, top, item.x, above + _STATE_HEIGHT))
-        concat = _box(item.x, top, item.width, _STATE_HEIGHT, OUTPUT, _text("concat"))
-        return [concat, _box(item.x, above, _STATE_WIDTH, _STATE_HEIGHT, INPUT, _h("i+1"))]
+        arrows.append(arrow(item.x, top, item.x, above + _STATE_HEIGHT))
+        concat = box(item.x, top, item.width, _STATE_HEIGHT, OUTPUT, text("concat"))
+        return [concat, box(item.x, above, _STATE_WIDTH, _STATE_HEIGHT, INPUT, hidden_state("i+1"))]
 
     def _block(self, item: _Item, bottom: float, arrows: list[str]) -> list[str]:
         boxes = []
         top = bottom - self.block_height
         operation_top = bottom - self.operation_height
         combination = COMBINATIONS[self.cell.blocks[item.state - self.cell.inputs].combination]
-        width = max(46.0, len(combination.label) * _CHARACTER + 16)
+        width = max(46.0, len(combination.label) * CHARACTER + 16)
         sides = zip(self._ports(item), item.operations, (-1, 1), strict=True)
         for (_, x), name, side in sides:
             operation = OPERATIONS[name]
             size = self.operation_width, self.operation_height
-            boxes.append(_box(x, operation_top, *size, operation.colour, _text(operation.label)))
+            boxes.append(box(x, operation_top, *size, operation.colour, text(operation.label)))
             foot = item.x + side * width / 5
-            arrows.append(_arrow(x, operation_top, foot, top + _COMBINATION_HEIGHT))
-        label = _text(combination.label, wrap=False)
-        boxes.append(_box(item.x, top, width, _COMBINATION_HEIGHT, combination.colour, label))
+            arrows.append(arrow(x, operation_top, foot, top + _COMBINATION_HEIGHT))
+        label = text(combination.label, wrap=False)
+        boxes.append(box(item.x, top, width, _COMBINATION_HEIGHT, combination.colour, label))
         return boxes
 
 
@@ -357,54 +351,3 @@ def _spread(layer: Sequence[_Item], targets: Sequence[float]) -> None:
     positions = [total / count for total, count in pools for _ in range(count)]
     for item, position, offset in zip(layer, positions, offsets, strict=True):
         item.x = position + offset
-
-
-# === Elements ===
-
-
-def _lines(label: str) -> list[str]:
-    return label.split() or [label]
-
-
-def _text(label: str, wrap: bool = True) -> str:
-    """Text about the origin: a box moves it to its middle."""
-    lines = _lines(label) if wrap else [label]
-    first = -(len(lines) - 1) / 2 * _LINE + 0.35 * _FONT
-    spans = (
-        f'<tspan x="0" y="{first + k * _LINE:.1f}">{escape(line)}</tspan>'
-        for k, line in enumerate(lines)
-    )
-    return f"<text>{''.join(spans)}</text>"
-
-
-def _h(index: str) -> str:
-    """The name of a hidden state, about the origin; two texts, as renderers differ on subscripts."""
-    x = 4.5 - 3.2 * len(index)
-    return (
-        f'<text x="{x:.1f}" y="4" font-size="16" font-style="italic" text-anchor="end">h</text>'
-        f'<text x="{x + 1:.1f}" y="8" font-size="11" font-style="italic" text-anchor="start">'
-        f"{escape(index)}</text>"
-    )
-
-
-def _box(x: float, top: float, width: float, height: float, colour: str, text: str) -> str:
-    return (
-        f'<g transform="translate({x:.1f} {top + height / 2:.1f})"><rect x="{-width / 2:.1f}" '
-        f'y="{-height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" rx="5" '
-        f'fill="{escape(colour)}" stroke="{INK}"/>{text}</g>'
-    )
-
-
-def _arrow(x: float, y: float, to_x: float, to_y: float, head: bool = True) -> str:
-    """A line that leaves and arrives vertically, from (x, y) up to (to_x, to_y)."""
-    end = to_y + _ARROW if head else to_y
-    bend = (y - end) * 0.5
-    line = (
-        f'<path d="M{x:.1f} {y:.1f}C{x:.1f} {y - bend:.1f} {to_x:.1f} {end + bend:.1f} '
-        f'{to_x:.1f} {end:.1f}" fill="none" stroke="{INK}" stroke-width="1.1"/>'
-    )
-    if not head:
-        return line
-    half = _ARROW / 2
-    point = f"M{to_x:.1f} {to_y:.1f}l{-half} {_ARROW}h{_ARROW}z"
-    return f'{line}<path d="{point}"/>'
