@@ -2,7 +2,9 @@ from .cost import Cost, graph_cost
 from .drop_path import DropPathSchedule, ScheduledDropPath
 from .genotype import Block, CellGenotype, Genotype
 from .graph import Graph, Node, cell_graph
-from .layers import Cell, GraphLayer, JoinStates, Operation, SequenceLayer
+from .layers import Cell, GraphLayer, JoinStates, NASLayer, Operation, SequenceLayer
+from .layerwise import LayerGenotype, LayerwiseGenotype
+from .nas import NAS_V1
 from .nascell import NASCELL, NASCELL_MAX
 from .nasnet import NASNET_A, NASNET_B, NASNET_C
 from .operations import (
@@ -36,6 +38,7 @@ __all__ = [
     "NASNET_A",
     "NASNET_B",
     "NASNET_C",
+    "NAS_V1",
     "OPERATIONS",
     "PNASNET_5",
     "SEARCH_COMBINATIONS",
@@ -52,7 +55,10 @@ __all__ = [
     "GraphLayer",
     "Hyperparameters",
     "JoinStates",
+    "LayerGenotype",
+    "LayerwiseGenotype",
     "NASCell",
+    "NASLayer",
     "Node",
     "Operation",
     "RecurrentCell",

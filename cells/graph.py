@@ -12,7 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from .genotype import Block, CellGenotype
 from .operations import COMBINATIONS, OPERATIONS, OperationSpec, Primitives, conv
-from .primitives import BatchNorm, Conv, Primitive, Relu, Shape, Shift
+from .primitives import MERGES, BatchNorm, Conv, Primitive, Relu, Shape, Shift
+
+#: Name of the node of a graph of one, such as a stem; in a larger graph it has the prefix as its name.
+SEQUENCE = "sequence"
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Node:
     Args:
         name: Name, unique within the graph.
         inputs: Names of earlier nodes or of graph inputs.
-        merge: "add" or "concat" (along channels); None with a single input.
+        merge: Key of `nasnet_zoo.cells.primitives.MERGES`; None with a single input.
         primitives: Primitives to apply, in order. May be empty.
         filters: F, passed to the primitives.
         drop_path: Whether ScheduledDropPath may drop the result.
@@ -38,10 +41,7 @@ class Node:
     def merged_shape(self, known: Mapping[str, Shape]) -> Shape:
         """Return the shape of the merged inputs, whose own shapes are known."""
         shapes = [known[name] for name in self.inputs]
-        height, width, channels = shapes[0]
-        if self.merge == "concat":
-            channels = sum(shape[2] for shape in shapes)
-        return height, width, channels
+        return MERGES[self.merge].output_shape(shapes) if self.merge else shapes[0]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Graph:
 
     def renamed(self, prefix: str, inputs: Mapping[str, str]) -> Graph:
         """Return a copy with ``prefix`` before the nodes' names and inputs renamed by ``inputs``."""
-        names = {**{node.name: f"{prefix}/{node.name}" for node in self.nodes}, **inputs}
+        own = {n.name: prefix if n.name == SEQUENCE else f"{prefix}/{n.name}" for n in self.nodes}
+        names = {**own, **inputs}
 
         def new(old: Sequence[str]) -> tuple[str, ...]:
             return tuple(names[name] for name in old)
@@ -242,13 +243,14 @@ def cell_graph(
     return Graph(names, _needed(build.nodes, outputs), tuple(outputs))
 
 
-def join_graph(channels: Sequence[int], scales: Sequence[int]) -> Graph:
-    """Build the concatenation of states, which the classifier of a labelled network reads.
+def join_graph(channels: Sequence[int], scales: Sequence[int], merge: str = "concat") -> Graph:
+    """Build the concatenation of states, which a network's classifier reads.
 
     Args:
         channels: Channel count of each state.
         scales: Ratio of each state's size to that of the first. Larger states are reduced by a
             factorized reduction that keeps their channels.
+        merge: "concat", or "padded_concat" for zeros in place of reductions. Default: "concat".
     """
     names = tuple(f"input_{k}" for k in range(len(channels)))
     build = _Builder(0, dict(zip(names, channels, strict=True)))
@@ -256,15 +258,13 @@ def join_graph(channels: Sequence[int], scales: Sequence[int]) -> Graph:
         build.factorized_reduction(f"state_{k}", name, scale, count)
         for k, (name, count, scale) in enumerate(zip(names, channels, scales, strict=True))
     ]
-    output = build.add("output", states, merge="concat")
+    output = build.add("output", states, merge=merge)
     return Graph(names, tuple(build.nodes), (output,))
 
 
 def sequence_graph(primitives: Primitives, filters: int) -> Graph:
     """Build a graph of one node, such as a stem or a head."""
-    return Graph(
-        ("input_0",), (Node("sequence", ("input_0",), None, primitives, filters),), ("sequence",)
-    )
+    return Graph(("input_0",), (Node(SEQUENCE, ("input_0",), None, primitives, filters),), (SEQUENCE,))
 
 
 def operation_graph(operation: str, filters: int, stride: int, channels: int) -> Graph:

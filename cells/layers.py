@@ -20,8 +20,9 @@ from keras import ops
 from .drop_path import ScheduledDropPath, per_sample
 from .genotype import CellGenotype
 from .graph import Graph, cell_graph, join_graph, operation_graph, sequence_graph
+from .layerwise import LayerGenotype, layer_graph
 from .operations import OPERATIONS, Primitives
-from .primitives import IMAGENET, Hyperparameters, Shape, Weight
+from .primitives import IMAGENET, MERGES, Hyperparameters, Shape, Weight
 
 
 def _image_shapes(input_shape: Any) -> list[Shape]:
@@ -87,21 +88,13 @@ def run_graph(
     updates: list[Any] = []
     owned = iter(weights)
     for node in graph.nodes:
-        x = _merge(node.merge, [states[name] for name in node.inputs])
+        read = [states[name] for name in node.inputs]
+        x = MERGES[node.merge](read) if node.merge else read[0]
         for primitive in node.primitives:
             x, moved = primitive(x, next(owned), training, hyper)
             updates += moved
         states[node.name] = x * per_sample(keep[node.name], x) if node.name in keep else x
     return [states[name] for name in graph.outputs], updates
-
-
-def _merge(merge: str | None, tensors: list[Any]) -> Any:
-    if merge == "concat":
-        return ops.concatenate(tensors, axis=-1)
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total
 
 
 class GraphLayer(keras.layers.Layer):
@@ -324,23 +317,51 @@ class Cell(GraphLayer):
 
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
-class JoinStates(GraphLayer):
-    """Concatenates states after reducing larger ones to the resolution of the first.
+class NASLayer(GraphLayer):
+    """A layer of a layer-wise genotype.
 
     Args:
-        scales: Ratio of each state's size to that of the first.
+        layer: `LayerGenotype`, or its dict.
+        merge: How its inputs are joined, see `LayerwiseGenotype.merge`. Default: None, it has one.
+        **kwargs: Arguments of `GraphLayer`.
+
+    Call arguments:
+        inputs: List of the outputs of the layers that it reads, or of the image alone.
+    """
+
+    def __init__(
+        self, layer: LayerGenotype | dict[str, Any], merge: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.layer = LayerGenotype.from_dict(layer) if isinstance(layer, dict) else layer
+        self.merge = merge
+
+    def make_graph(self, channels: Sequence[int]) -> Graph:
+        return layer_graph(self.layer, self.merge, len(channels))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "layer": self.layer.to_dict(), "merge": self.merge}
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class JoinStates(GraphLayer):
+    """Concatenates states.
+
+    Args:
+        scales: Ratio of each state's size to that of the first, to which larger ones are reduced.
+        merge: "concat", or "padded_concat" to zero-pad smaller ones instead. Default: "concat".
         **kwargs: Arguments of `GraphLayer`.
     """
 
-    def __init__(self, scales: Sequence[int], **kwargs: Any) -> None:
+    def __init__(self, scales: Sequence[int], merge: str = "concat", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.scales = tuple(scales)
+        self.scales, self.merge = tuple(scales), merge
 
     def make_graph(self, channels: Sequence[int]) -> Graph:
-        return join_graph(channels, self.scales)
+        return join_graph(channels, self.scales, self.merge)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "scales": self.scales}
+        return {**super().get_config(), "scales": self.scales, "merge": self.merge}
 
 
 class SequenceLayer(GraphLayer):

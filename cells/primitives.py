@@ -121,10 +121,15 @@ def _pair(value: int | Pair) -> Pair:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-def _output_size(size: int | None, kernel: int, stride: int, padding: str) -> int | None:
-    if size is None:
-        return None
-    return -(-size // stride) if padding == "same" else (size - kernel) // stride + 1
+def _output_size(
+    shape: Shape, kernel: int | Pair, stride: int | Pair, padding: str
+) -> tuple[int | None, int | None]:
+    """Return the height and width that are left by a window which slides over an image."""
+    windows = zip(shape[:2], _pair(kernel), _pair(stride), strict=True)
+    height, width = (
+        n if n is None else -(-n // s) if padding == "same" else (n - k) // s + 1 for n, k, s in windows
+    )
+    return height, width
 
 
 def same_pads(size: Pair, extent: Pair, stride: Pair) -> tuple[int, int, int, int]:
@@ -137,13 +142,13 @@ def same_pads(size: Pair, extent: Pair, stride: Pair) -> tuple[int, int, int, in
 
 
 def _window(
-    shape: tuple[int, int, int], kernel: int | Pair, stride: int, padding: str, dilation: int = 1
+    shape: tuple[int, int, int], kernel: int | Pair, stride: int | Pair, padding: str, dilation: int = 1
 ) -> dict[str, Any]:
     """Return the fields of an inference node whose window slides over an image."""
-    fields: dict[str, Any] = {"stride": (stride, stride), "dilation": (dilation, dilation)}
+    fields: dict[str, Any] = {"stride": _pair(stride), "dilation": (dilation, dilation)}
     if padding == "same":
         height, width = ((n - 1) * dilation + 1 for n in _pair(kernel))
-        fields["pads"] = same_pads(shape[:2], (height, width), (stride, stride))
+        fields["pads"] = same_pads(shape[:2], (height, width), _pair(stride))
     return fields
 
 
@@ -223,25 +228,21 @@ class Conv(Primitive):
 
     Args:
         kernel: Kernel size: an int, or (height, width).
-        stride: Stride along both axes. Default: 1.
+        stride: Stride: an int, or (height, width). Default: 1.
         dilation: Dilation rate along both axes. A rate above 1 needs stride 1. Default: 1.
         filters: Number of output channels. Default: the cell's F.
         padding: "same" or "valid". Default: "same".
     """
 
     kernel: int | Pair
-    stride: int = 1
+    stride: int | Pair = 1
     dilation: int = 1
     filters: int | None = None
     padding: str = "same"
 
     def output_shape(self, shape, filters):
-        kernel = _pair(self.kernel)
-        height, width = (
-            _output_size(n, k, self.stride, self.padding)
-            for n, k in zip(shape[:2], kernel, strict=True)
-        )
-        return height, width, self.filters or filters
+        size = _output_size(shape, self.kernel, self.stride, self.padding)
+        return *size, self.filters or filters
 
     def weights(self, channels, filters):
         return (Weight("kernel", (*_pair(self.kernel), channels, self.filters or filters), "kernel"),)
@@ -252,17 +253,17 @@ class Conv(Primitive):
         return kh * kw * shape[2] * out[2] * _area(out)
 
     def __call__(self, x, weights, training, hyper):
-        stride = self.stride
-        if _pair(self.kernel) == (1, 1) and stride == 1 and training:
+        stride = _pair(self.stride)
+        if _pair(self.kernel) == (1, 1) and stride == (1, 1) and training:
             # As a matrix product: its gradients are a third faster on CPUs than a convolution's.
             kernel = ops.reshape(weights[0], weights[0].shape[-2:])
             pixels = ops.reshape(x, (-1, kernel.shape[0]))
             shape = -1, *ops.shape(x)[1:-1], kernel.shape[1]
             return ops.reshape(ops.matmul(pixels, kernel), shape), ()
-        if _pair(self.kernel) == (1, 1) and stride > 1 and weights[0].shape[-1] < 8:
+        if _pair(self.kernel) == (1, 1) and max(stride) > 1 and weights[0].shape[-1] < 8:
             # The same, but the gradient of TensorFlow 2.21's strided 1x1 convolution writes outside
             # its memory on CPUs if there are fewer than 8 filters.
-            x, stride = x[:, ::stride, ::stride], 1
+            x, stride = x[:, :: stride[0], :: stride[1]], (1, 1)
         x = ops.conv(x, weights[0], stride, self.padding, dilation_rate=self.dilation)
         return x, ()
 
@@ -286,8 +287,7 @@ class Depthwise(Primitive):
     dilation: int = 1
 
     def output_shape(self, shape, filters):
-        height, width = (_output_size(n, self.kernel, self.stride, "same") for n in shape[:2])
-        return height, width, shape[2]
+        return *_output_size(shape, self.kernel, self.stride, "same"), shape[2]
 
     def weights(self, channels, filters):
         return (Weight("depthwise_kernel", (self.kernel, self.kernel, channels, 1), "kernel"),)
@@ -467,8 +467,9 @@ class Pool(Primitive):
 
     Args:
         kind: "max" or "avg".
-        kernel: Window size along both axes; odd unless ``padding`` is "valid".
-        stride: Stride along both axes. Default: 1.
+        kernel: Window size: an int, or (height, width); odd unless ``padding`` is "valid" or the kind
+            "max".
+        stride: Stride: an int, or (height, width). Default: 1.
         padding: "same", where pixels outside the image do not count for the maximum or the mean;
             "valid", no padding; or "zero" (stride 1 or 2), the windows of "same" with zeros outside the
             image. `keras.applications.NASNet*` has "zero" in its reduction pools, although its weights
@@ -476,14 +477,13 @@ class Pool(Primitive):
     """
 
     kind: str
-    kernel: int
-    stride: int = 1
+    kernel: int | Pair
+    stride: int | Pair = 1
     padding: str = "same"
 
     def output_shape(self, shape, filters):
         padding = "valid" if self.padding == "valid" else "same"
-        height, width = (_output_size(n, self.kernel, self.stride, padding) for n in shape[:2])
-        return height, width, shape[2]
+        return *_output_size(shape, self.kernel, self.stride, padding), shape[2]
 
     def __call__(self, x, weights, training, hyper):
         padding = self.padding
@@ -497,19 +497,20 @@ class Pool(Primitive):
 
     def _zeros(self, height: int, width: int) -> tuple[int, int, int, int]:
         """The rows above and below and the columns left and right of zeros around an image."""
-        half = self.kernel // 2
+        halves = [n // 2 for n in _pair(self.kernel)]
         # SAME puts one pixel less before an even-sized axis when the stride is 2.
-        above, left = (half - (1 - n % 2) * (self.stride - 1) for n in (height, width))
-        return above, half, left, half
+        axes = zip((height, width), halves, _pair(self.stride), strict=True)
+        above, left = (half - (1 - n % 2) * (stride - 1) for n, half, stride in axes)
+        return above, halves[0], left, halves[1]
 
     def lower(self, build, x, weights, hyper):
-        kind, window = f"{self.kind}_pool", (self.kernel, self.kernel)
+        kind, window = f"{self.kind}_pool", _pair(self.kernel)
         height, width, channels = build.shape(x)
         fields = _window((height, width, channels), self.kernel, self.stride, self.padding)
         if self.padding == "zero":
             pads = self._zeros(height, width)
             if self.kind == "avg":
-                kernel = np.full((*window, channels), self.kernel**-2, np.float32)
+                kernel = np.full((*window, channels), 1 / math.prod(window), np.float32)
                 fields["pads"] = pads
                 return build.add("depthwise", x, name="pool", kernel=kernel, **fields)
             x = build.add("pad", x, name="pool/pad", pads=pads)
@@ -517,7 +518,7 @@ class Pool(Primitive):
 
     def _average_inside(self, x: Tensor) -> Tensor:
         """SAME average pooling where Keras (3.15, PyTorch) counts the padding of even-sized axes."""
-        if self.kernel == 1:
+        if _pair(self.kernel) == (1, 1):
             return ops.average_pool(x, 1, self.stride, "valid")
         zero_padded = dataclasses.replace(self, padding="zero")
         share_inside, _ = zero_padded(ops.ones_like(x[:1, :, :, :1]), (), False, None)
@@ -579,3 +580,98 @@ class Dense(Primitive):
 
     def lower(self, build, x, weights, hyper):
         return build.add("dense", x, kernel=weights[0], bias=weights[1])
+
+
+# === Merges of several states to one ===
+
+
+class Merge:
+    """How a node of a graph merges its inputs. Default: of states of one size."""
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """Return the shape of the output for inputs of these shapes."""
+        raise NotImplementedError
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Merge tensors (batch, height, width, channels)."""
+        raise NotImplementedError
+
+    def lower(self, build: GraphBuilder, values: Sequence[str]) -> str:
+        """Compose the merge of nodes of the inference graph; see `Primitive.lower`."""
+        raise NotImplementedError
+
+
+class Add(Merge):
+    """Element-wise sum of states of one shape."""
+
+    def output_shape(self, shapes):
+        return shapes[0]
+
+    def __call__(self, tensors):
+        total = tensors[0]
+        for tensor in tensors[1:]:
+            total = total + tensor
+        return total
+
+    def lower(self, build, values):
+        total = values[0]
+        for value in values[1:]:
+            total = build.add("add", total, value)
+        return total
+
+
+class Concat(Merge):
+    """Concatenation, along channels, of states of one size."""
+
+    def output_shape(self, shapes):
+        return *shapes[0][:2], sum(shape[2] for shape in shapes)
+
+    def __call__(self, tensors):
+        return ops.concatenate(tensors, axis=-1)
+
+    def lower(self, build, values):
+        return build.add("concat", *values)
+
+
+class PaddedConcat(Concat):
+    """Concatenation along channels of states of any size, zero-padded at the bottom and right."""
+
+    def output_shape(self, shapes):
+        height, width = (None if None in sizes else max(sizes) for sizes in _sizes(shapes))
+        return height, width, sum(shape[2] for shape in shapes)
+
+    def __call__(self, tensors):
+        shapes = [ops.shape(tensor) for tensor in tensors]
+        height, width = (_largest(sizes) for sizes in _sizes([shape[1:] for shape in shapes]))
+        padded = [
+            ops.pad(x, ((0, 0), (0, height - shape[1]), (0, width - shape[2]), (0, 0)))
+            for x, shape in zip(tensors, shapes, strict=True)
+        ]
+        return super().__call__(padded)
+
+    def lower(self, build, values):
+        shapes = [build.shape(value) for value in values]
+        height, width = map(max, _sizes(shapes))
+        padded = [
+            value
+            if shape[:2] == (height, width)
+            else build.add("pad", value, pads=(0, height - shape[0], 0, width - shape[1]))
+            for value, shape in zip(values, shapes, strict=True)
+        ]
+        return super().lower(build, padded)
+
+
+def _sizes(shapes: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Return the heights and the widths of shapes that begin with them."""
+    return [shape[0] for shape in shapes], [shape[1] for shape in shapes]
+
+
+def _largest(sizes: Sequence[Any]) -> Any:
+    """Return the greatest of sizes, of which some may be tensors."""
+    if all(isinstance(size, int) for size in sizes):
+        return max(sizes)
+    return ops.max(ops.stack(sizes))
+
+
+#: The merges by the names that nodes of graphs have.
+MERGES: dict[str, Merge] = {"add": Add(), "concat": Concat(), "padded_concat": PaddedConcat()}

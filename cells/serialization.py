@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
 
 from nasnet_zoo.files import parse_json, read_text, write_text
+
+G = TypeVar("G")
 
 
 def expect(condition: bool, place: str, expected: str, received: Any) -> None:
@@ -74,8 +76,22 @@ class JsonData:
             ValueError: If the file is not a genotype. The message names the file and the place.
             OSError: If the file cannot be read.
         """
-        text = read_text(path, "a genotype in JSON")
-        try:
-            return cls.from_json(text)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from None
+        return load_genotype(path, cls.from_dict)
+
+
+def load_genotype(path: str | os.PathLike[str], from_dict: Callable[[Any], G]) -> G:
+    """Read a genotype from a JSON file.
+
+    Args:
+        path: Path of the file.
+        from_dict: Function that builds the genotype from the data in the file.
+
+    Raises:
+        ValueError: If the file is not a genotype. The message names the file and the place.
+        OSError: If the file cannot be read.
+    """
+    text = read_text(path, "a genotype in JSON")
+    try:
+        return from_dict(parse_json(text, "genotype: expected JSON"))
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None

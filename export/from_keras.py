@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from nasnet_zoo.cells.layers import GraphLayer
-from nasnet_zoo.cells.primitives import Primitive, inference_affine
+from nasnet_zoo.cells.primitives import MERGES, Primitive, inference_affine
 from nasnet_zoo.network import AuxiliaryHead, inference_model
 
 from .graph import KINDS, InferenceGraph, Op, ValueShape
@@ -159,21 +159,16 @@ class _Builder:
         states = dict(zip(layer.graph.inputs, inputs, strict=True))
         weights = iter(layer._primitive_weights)
         for node in layer.graph.nodes:
-            values = [states[value] for value in node.inputs]
-            value, where = values[0], f"{name}/{node.name}"
-            if node.merge == "concat":
-                value = self.add("concat", values, f"{where}/concat")
-            else:
-                for other in values[1:]:
-                    value = self.add("add", [value, other], f"{where}/add")
+            values, build = [states[value] for value in node.inputs], _Node(self, f"{name}/{node.name}")
+            value = MERGES[node.merge].lower(build, values) if node.merge else values[0]
             for primitive in node.primitives:
                 arrays = [_array(weight) for weight in next(weights)]
                 if type(primitive).lower is Primitive.lower:
                     raise UnsupportedModel(
                         "Expected primitives with a method lower (converter='official' takes any). "
-                        f"Received: {primitive} of {where}"
+                        f"Received: {primitive} of {name}/{node.name}"
                     )
-                value = primitive.lower(_Node(self, where), value, arrays, layer.hyperparameters)
+                value = primitive.lower(build, value, arrays, layer.hyperparameters)
             states[node.name] = value
         return [states[value] for value in layer.graph.outputs]
 

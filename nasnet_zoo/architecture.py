@@ -1,8 +1,9 @@
-"""A network as data, and its plan ([N] section 3, Figure 2; conventions of [S]).
+"""A network as data, and its plan.
 
-`plan_cells` lays out the cells of an `Architecture` and the states that each of them reads. The Keras
-model (`nasnet_zoo.network.build_model`), the graph of primitives (`network_graph`) and the cost
-(`architecture_cost`) follow from that plan.
+A plan is a network's parts in order, and the states that each of them reads: the stem and the cells of
+an `Architecture` ([N] section 3, Figure 2; conventions of [S]), or the layers of a
+`LayerwiseArchitecture` ([Z] section 3.3). The Keras model (`nasnet_zoo.network.build_model`), the graph
+of primitives (`network_graph`) and the cost (`architecture_cost`) follow from it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from annotated_types import Interval
 
@@ -23,11 +24,14 @@ from nasnet_zoo.cells import (
     Genotype,
     Graph,
     Hyperparameters,
+    LayerGenotype,
+    LayerwiseGenotype,
     Node,
     cell_graph,
     graph_cost,
 )
-from nasnet_zoo.cells.graph import join_graph
+from nasnet_zoo.cells.graph import join_graph, sequence_graph
+from nasnet_zoo.cells.layerwise import layer_graph
 from nasnet_zoo.cells.operations import Primitives
 from nasnet_zoo.cells.primitives import BatchNorm, Conv, Dense, GlobalAveragePool, Relu
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, check_fields, checked
@@ -43,13 +47,58 @@ CellKind = Literal["stem", "normal", "reduction"]
 Dropout = Annotated[float, Interval(ge=0, lt=1)]
 #: A state of a network: the end point that makes it, and which of its outputs it is.
 Source = tuple[str, int]
+IMAGE: Source = ("image", 0)
 
 State = TypeVar("State")
 
 
+class Network:
+    """Base class of networks as data: everything but the classifier.
+
+    Subclasses are frozen dataclasses with these fields and others, and define `plan`.
+    """
+
+    image_size: int
+    channels: int
+    dropout: float
+    hyperparameters: Hyperparameters | None
+    genotype: Any
+    #: Least height and width of images.
+    least_size: ClassVar[int] = 1
+
+    def plan(self) -> Plan:
+        """Lay out the parts of the network."""
+        raise NotImplementedError
+
+    def replace(self, **changes: Any) -> Self:
+        """Return the network with other values of fields."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def with_zero_padded_pools(self) -> Self:
+        """Return the network as `keras.applications` pools in it.
+
+        Raises:
+            ValueError: If it has no reduction cells.
+        """
+        raise ValueError(
+            "Expected pool_padding='same' of a network without reduction cells. "
+            f"Received: pool_padding='keras' of {self.genotype.name}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the network as plain data, for JSON."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        assert self.hyperparameters is not None
+        return {
+            **fields,
+            "genotype": self.genotype.to_dict(),
+            "hyperparameters": dataclasses.asdict(self.hyperparameters),
+        }
+
+
 @dataclass(frozen=True)
-class Architecture:
-    """A network as data: everything but its classifier.
+class Architecture(Network):
+    """A network of cells as data: everything but its classifier.
 
     Args:
         genotype: Genotype of the cells.
@@ -106,15 +155,18 @@ class Architecture:
         if not self.image_size:
             object.__setattr__(self, "image_size", 224 if imagenet else 32)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the architecture as plain data, for JSON."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        assert self.hyperparameters is not None
-        return {
-            **fields,
-            "genotype": self.genotype.to_dict(),
-            "hyperparameters": dataclasses.asdict(self.hyperparameters),
-        }
+    @property
+    def least_size(self) -> int:  # type: ignore[override]
+        """Least height and width of images."""
+        return 3 if self.stem == "imagenet" else 1
+
+    def plan(self) -> Plan:
+        """Lay out the stem, the cells and the head."""
+        return plan_cells(self)
+
+    def with_zero_padded_pools(self) -> Architecture:
+        """Return the network as `keras.applications` pools in it."""
+        return dataclasses.replace(self, genotype=self.genotype.with_zero_padded_pools())
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Architecture:
@@ -126,6 +178,148 @@ class Architecture:
                 "hyperparameters": Hyperparameters(**data["hyperparameters"]),
             }
         )
+
+
+@dataclass(frozen=True)
+class LayerwiseArchitecture(Network):
+    """A network of a layer-wise genotype as data: everything but its classifier.
+
+    Args:
+        genotype: Genotype of the network.
+        image_size: Height and width in pixels of the images that the architecture is meant for; other
+            sizes can be used. Default: 32.
+        dropout: Dropout rate before the classifier, in [0, 1). Default: 0.
+        hyperparameters: Constants of batch norm, regularizer and initializer. Default: those for
+            CIFAR-10.
+        channels: Channels of the images that the architecture is meant for; other numbers can be
+            used. Default: 3.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    genotype: LayerwiseGenotype
+    image_size: PositiveInt = 32
+    dropout: Dropout = 0.0
+    hyperparameters: Hyperparameters = CIFAR
+    channels: PositiveInt = 3
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def plan(self) -> Plan:
+        """Lay out the layers, and the head if several are read by none."""
+        return plan_layers(self.genotype)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LayerwiseArchitecture:
+        """Create an architecture from the result of `to_dict`."""
+        return cls(
+            **{
+                **data,
+                "genotype": LayerwiseGenotype.from_dict(data["genotype"]),
+                "hyperparameters": Hyperparameters(**data["hyperparameters"]),
+            }
+        )
+
+
+# === Plans ===
+
+
+class Part(Protocol):
+    """A part of a network: a layer of the Keras model, and a graph of primitives."""
+
+    @property
+    def name(self) -> str:
+        """Its end point."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The states that it reads."""
+
+    def graph(self, channels: Sequence[int]) -> Graph:
+        """Return its graph for states of these channel counts."""
+
+
+@dataclass(frozen=True)
+class PlannedStem:
+    """The first convolution of a network of cells; arguments as in `Architecture`."""
+
+    stem: StemKind
+    stem_filters: int
+    name: ClassVar[str] = STEM
+    sources: ClassVar[tuple[Source, ...]] = (IMAGE,)
+
+    def graph(self, channels: Sequence[int]) -> Graph:
+        """Return its graph."""
+        return sequence_graph(stem_primitives(self.stem, self.stem_filters), 0)
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """One layer of a layer-wise network.
+
+    Args:
+        number: Its number, from 1.
+        layer: The layer.
+        sources: States that it reads.
+        merge: How they are joined, see `LayerwiseGenotype.merge`.
+    """
+
+    number: int
+    layer: LayerGenotype
+    sources: tuple[Source, ...]
+    merge: str | None
+
+    @property
+    def name(self) -> str:
+        """The layer's end point: ``Layer_1``, ``Layer_2``, ..."""
+        return layer_name(self.number)
+
+    def graph(self, channels: Sequence[int]) -> Graph:
+        """Return its graph for states of these channel counts."""
+        return layer_graph(self.layer, self.merge, len(channels))
+
+
+@dataclass(frozen=True)
+class PlannedHead:
+    """The concatenation of what the classifier reads.
+
+    Args:
+        sources: States that are concatenated.
+        scales: How many times larger than the first of them each one is.
+        merge: See `join_graph`.
+    """
+
+    sources: tuple[Source, ...]
+    scales: tuple[int, ...]
+    merge: str = "concat"
+    name: ClassVar[str] = "Head"
+
+    def graph(self, channels: Sequence[int]) -> Graph:
+        """Return its graph for states of these channel counts."""
+        return join_graph(channels, self.scales, self.merge)
+
+
+def layer_name(number: int) -> str:
+    """The end point of a layer by its number."""
+    return f"Layer_{number}"
+
+
+def plan_layers(genotype: LayerwiseGenotype) -> Plan:
+    """Lay out a layer-wise network: its layers, and a head if several are read by none."""
+
+    def outputs(numbers: Sequence[int]) -> tuple[Source, ...]:
+        return tuple((layer_name(number), 0) for number in numbers)
+
+    parts: list[Part] = [
+        PlannedLayer(k, layer, outputs(layer.inputs) or (IMAGE,), genotype.merge(layer.inputs))
+        for k, layer in enumerate(genotype.layers, 1)
+    ]
+    ends = genotype.loose_ends
+    if merge := genotype.merge(ends):
+        parts.append(PlannedHead(outputs(ends), (1,) * len(ends), merge))
+    return Plan(tuple(parts), (parts[-1].name, 0) if merge else outputs(ends)[0])
 
 
 @dataclass(frozen=True)
@@ -189,52 +383,57 @@ class PlannedCell:
         """1 for a normal cell, otherwise 2."""
         return 1 if self.place.kind == "normal" else 2
 
+    def graph(self, channels: Sequence[int]) -> Graph:
+        """Return its graph for states of these channel counts."""
+        return cell_graph(self.cell, self.filters, self.stride, channels, self.scales)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a network and how they are connected.
+    """The parts of a network and how they are connected.
 
     Args:
-        cells: Cells in order.
-        head_sources: States that are joined for the classifier.
-        head_scales: How many times larger than the first of them each one is.
+        parts: Parts in order, each after those that it reads.
+        features: State that the classifier reads.
+        activated: Whether these features have been through a ReLU. Default: True.
     """
 
-    cells: tuple[PlannedCell, ...]
-    head_sources: tuple[Source, ...]
-    head_scales: tuple[int, ...]
+    parts: tuple[Part, ...]
+    features: Source
+    activated: bool = True
 
     @property
-    def auxiliary_source(self) -> Source:
-        """State that the auxiliary head reads: the ``h_i`` of the last reduction cell."""
-        return [cell for cell in self.cells if cell.place.kind == "reduction"][-1].sources[0]
+    def cells(self) -> tuple[PlannedCell, ...]:
+        """The parts that are cells."""
+        return tuple(part for part in self.parts if isinstance(part, PlannedCell))
+
+    @property
+    def auxiliary(self) -> Source | None:
+        """State for an auxiliary head: the ``h_i`` of the last reduction cell, if there is one."""
+        reductions = [cell for cell in self.cells if cell.place.kind == "reduction"]
+        return reductions[-1].sources[0] if reductions else None
 
     def connect(
-        self,
-        stem: State,
-        cell: Callable[[PlannedCell, list[State]], Sequence[State]],
-        join: Callable[[list[State]], State],
-    ) -> tuple[State, State]:
-        """Connect the stem, the cells and the head of a network.
+        self, image: State, apply: Callable[[Part, list[State]], Sequence[State]]
+    ) -> Callable[[Source], State]:
+        """Connect the parts of a network.
 
         Args:
-            stem: The stem's output.
-            cell: Function that applies a cell to the states that it reads and returns its outputs.
-            join: Function that joins several states of ``head_scales`` to one.
+            image: What the first parts read.
+            apply: Function that applies a part to the states that it reads and returns its outputs.
 
         Returns:
-            The features for the classifier, and the state for the auxiliary head.
+            A function that finds a state.
         """
-        states: dict[str, Sequence[State]] = {STEM: [stem]}
+        states: dict[str, Sequence[State]] = {IMAGE[0]: [image]}
 
-        def read(sources: Sequence[Source]) -> list[State]:
-            return [states[name][output] for name, output in sources]
+        def find(source: Source) -> State:
+            name, output = source
+            return states[name][output]
 
-        for planned in self.cells:
-            states[planned.name] = cell(planned, read(planned.sources))
-        head = read(self.head_sources)
-        (auxiliary,) = read([self.auxiliary_source])
-        return join(head) if len(head) > 1 else head[0], auxiliary
+        for part in self.parts:
+            states[part.name] = apply(part, [find(source) for source in part.sources])
+        return find
 
 
 def plan_cells(architecture: Architecture) -> Plan:
@@ -266,8 +465,10 @@ def plan_cells(architecture: Architecture) -> Plan:
             filters = a.filters // (4, 2)[place.index]
         planned.append(PlannedCell(place, cell, filters, sources, scales, depth))
         history.append((place.end_point, history[-1][1] * planned[-1].stride))
-    head = list(reversed(history[-inputs:])) if labelled else history[-1:]
-    return Plan(tuple(planned), *_sources(head, labelled))
+    parts: list[Part] = [PlannedStem(a.stem, a.stem_filters), *planned]
+    if labelled and inputs > 1:
+        parts.append(PlannedHead(*_sources(list(reversed(history[-inputs:])), labelled)))
+    return Plan(tuple(parts), (parts[-1].name, 0), activated=False)
 
 
 def _sources(
@@ -293,12 +494,17 @@ def stem_primitives(stem: StemKind, filters: int) -> Primitives:
     return Conv(3, stride, filters=filters, padding=padding), BatchNorm()
 
 
-def auxiliary_kernel(architecture: Architecture) -> int:
+def auxiliary_kernel(architecture: Network) -> int:
     """Kernel size of the auxiliary head's last convolution: the whole map at the nominal image size.
 
     Raises:
-        ValueError: If the nominal image is too small for an auxiliary head.
+        ValueError: If the network has no cells, or the nominal image is too small for the head.
     """
+    if not isinstance(architecture, Architecture):
+        raise ValueError(
+            "Expected no auxiliary head of a network without cells. "
+            f"Received: {architecture.genotype.name}"
+        )
     size = architecture.image_size
     if architecture.stem == "imagenet":
         size = (((size - 3) // 2 + 1) + 3) // 4
@@ -311,37 +517,30 @@ def auxiliary_kernel(architecture: Architecture) -> int:
     return (size - 5) // 3 + 1
 
 
-def network_graph(architecture: Architecture, classes: int) -> Graph:
+def network_graph(architecture: Network, classes: int) -> Graph:
     """The whole network, from image to logits, as one graph of primitives (input ``image``)."""
-    plan = plan_cells(architecture)
-    stem = stem_primitives(architecture.stem, architecture.stem_filters)
-    nodes = [Node(STEM, ("image",), primitives=stem)]
-    channels = {STEM: architecture.stem_filters}
+    plan = architecture.plan()
+    nodes: list[Node] = []
+    channels = {IMAGE[0]: architecture.channels}
 
-    def append(name: str, part: Graph, sources: Sequence[str]) -> tuple[str, ...]:
-        renamed = part.renamed(name, dict(zip(part.inputs, sources, strict=True)))
+    def append(part: Part, sources: list[str]) -> tuple[str, ...]:
+        read = [channels[source] for source in sources]
+        graph = part.graph(read)
+        renamed = graph.renamed(part.name, dict(zip(graph.inputs, sources, strict=True)))
         nodes.extend(renamed.nodes)
-        shapes = part.output_shapes([(None, None, channels[source]) for source in sources])
+        shapes = graph.output_shapes([(None, None, count) for count in read])
         channels.update(zip(renamed.outputs, (shape[2] for shape in shapes), strict=True))
         return renamed.outputs
 
-    def cell(c: PlannedCell, sources: list[str]) -> tuple[str, ...]:
-        read = [channels[source] for source in sources]
-        return append(c.name, cell_graph(c.cell, c.filters, c.stride, read, c.scales), sources)
-
-    def join(sources: list[str]) -> str:
-        graph = join_graph([channels[source] for source in sources], plan.head_scales)
-        return append("Head", graph, sources)[0]
-
-    features, _ = plan.connect(STEM, cell, join)
-    top = (Relu(), GlobalAveragePool(), Dense(classes))
+    features = plan.connect(IMAGE[0], append)(plan.features)
+    top = (*(() if plan.activated else (Relu(),)), GlobalAveragePool(), Dense(classes))
     nodes.append(Node("Logits", (features,), primitives=top))
-    return Graph(("image",), tuple(nodes), ("Logits",))
+    return Graph((IMAGE[0],), tuple(nodes), ("Logits",))
 
 
 @checked
 def architecture_cost(
-    architecture: Architecture, classes: PositiveInt = 1000, image_size: PositiveInt | None = None
+    architecture: Network, classes: PositiveInt = 1000, image_size: PositiveInt | None = None
 ) -> Cost:
     """Count the parameters, multiply-adds and activations of a network with its classifier.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +10,12 @@ from typing import Any, Concatenate, Literal, ParamSpec
 
 import keras
 
-from nasnet_zoo.cells import Genotype, Hyperparameters
+from nasnet_zoo.cells import Genotype, Hyperparameters, LayerwiseGenotype
 from nasnet_zoo.cells.primitives import DropPathVersion, KeepProbability
-from nasnet_zoo.checking import PositiveInt, checked
+from nasnet_zoo.checking import PositiveInt, check, checked
 from nasnet_zoo.weights import Background, load_weights
 
-from .architecture import Architecture, Dropout, StemKind
+from .architecture import Architecture, Dropout, LayerwiseArchitecture, Network, StemKind
 from .network import build_model
 from .presets import find_preset
 
@@ -30,7 +29,7 @@ P = ParamSpec("P")
 
 @checked
 def from_architecture(
-    architecture: Architecture,
+    architecture: Network,
     input_shape: InputShape | None = None,
     include_top: bool = True,
     weights: str | os.PathLike[str] | None = None,
@@ -115,10 +114,9 @@ def from_architecture(
             "Expected keras.config.image_data_format() 'channels_last'. Received: 'channels_first'"
         )
     if pool_padding == "keras":
-        genotype = architecture.genotype.with_zero_padded_pools()
-        architecture = dataclasses.replace(architecture, genotype=genotype)
+        architecture = architecture.with_zero_padded_pools()
     if hyperparameters is not None:
-        architecture = dataclasses.replace(architecture, hyperparameters=hyperparameters)
+        architecture = architecture.replace(hyperparameters=hyperparameters)
     model = build_model(
         architecture,
         inputs=_inputs(architecture, input_shape, include_top, input_tensor),
@@ -141,7 +139,7 @@ def from_architecture(
 
 
 def _inputs(
-    architecture: Architecture, shape: InputShape | None, include_top: bool, input_tensor: Any
+    architecture: Network, shape: InputShape | None, include_top: bool, input_tensor: Any
 ) -> Any:
     """The input tensor of a model, checked."""
     if input_tensor is not None:
@@ -151,7 +149,7 @@ def _inputs(
     elif shape is None:
         size = architecture.image_size if include_top else None
         shape = (size, size, architecture.channels)
-    least = 3 if architecture.stem == "imagenet" else 1
+    least = architecture.least_size
     fits = len(shape) == 3 and isinstance(shape[2], int) and shape[2] > 0
     if not fits or any(size is not None and size < least for size in shape[:2]):
         raise ValueError(
@@ -215,15 +213,45 @@ def NASNet(
     return from_architecture(architecture, name=name, **arguments)
 
 
+@checked
+def NAS(
+    genotype: LayerwiseGenotype | str | os.PathLike[str],
+    *,
+    image_size: PositiveInt = 32,
+    dropout: Dropout = 0.0,
+    name: str = "nas",
+    **arguments: Any,
+) -> keras.Model:
+    """Build the network of any layer-wise genotype.
+
+    Args:
+        genotype: A `LayerwiseGenotype`, or the path of its JSON file.
+        image_size: Height and width in pixels of the images that the network is meant for. Default: 32.
+        dropout: Dropout rate before the classifier, in [0, 1). Default: 0.
+        name: Name of the model. Default: "nas".
+        **arguments: Those of `NASNetMobile`.
+
+    Example::
+
+        model = NAS("winner.json", classes=10)
+    """
+    if not isinstance(genotype, LayerwiseGenotype):
+        genotype = LayerwiseGenotype.load(genotype)
+    architecture = LayerwiseArchitecture(genotype, image_size, dropout)
+    return from_architecture(architecture, name=name, **arguments)
+
+
 def create_model(
-    model: str, genotype: Genotype | str | os.PathLike[str] | None = None, **arguments: Any
+    model: str,
+    genotype: Genotype | LayerwiseGenotype | str | os.PathLike[str] | None = None,
+    **arguments: Any,
 ) -> keras.Model:
     """Build a model of the papers' tables by its name.
 
     Args:
         model: One of `list_models()`.
-        genotype: Genotype to use instead of the model's own, or the path of its JSON file. Default:
-            None.
+        genotype: Genotype of the same kind to use instead of the model's own, or the path of its JSON
+            file. Default: None.
         **arguments: Those of `NASNetMobile`.
 
     Raises:
@@ -232,14 +260,16 @@ def create_model(
     preset = find_preset(model)
     architecture = preset.architecture
     if genotype is not None:
-        if not isinstance(genotype, Genotype):
-            genotype = Genotype.load(genotype)
-        architecture = dataclasses.replace(architecture, genotype=genotype)
+        kind = type(architecture.genotype)
+        if isinstance(genotype, (str, os.PathLike)):
+            genotype = kind.load(genotype)
+        check("genotype", genotype, kind)
+        architecture = architecture.replace(genotype=genotype)
     return from_architecture(architecture, **{"classes": preset.classes, "name": model, **arguments})
 
 
 def _named(
-    build: Callable[Concatenate[Architecture, P], keras.Model], function_name: str, model: str
+    build: Callable[Concatenate[Network, P], keras.Model], function_name: str, model: str
 ) -> Callable[P, keras.Model]:
     """Make the builder of a preset.
 
@@ -288,6 +318,7 @@ AmoebaNetA_6_190 = _named(from_architecture, "AmoebaNetA_6_190", "amoebanet_a_6_
 AmoebaNetA_6_36_CIFAR = _named(from_architecture, "AmoebaNetA_6_36_CIFAR", "amoebanet_a_6_36_cifar")
 ENAS_CIFAR = _named(from_architecture, "ENAS_CIFAR", "enas_cifar")
 DARTS_V2_CIFAR = _named(from_architecture, "DARTS_V2_CIFAR", "darts_v2_cifar")
+NASv1_CIFAR = _named(from_architecture, "NASv1_CIFAR", "nas_v1_cifar")
 NASNetA_1_384_FashionMNIST = _named(
     from_architecture, "NASNetA_1_384_FashionMNIST", "nasnet_a_1_384_fashion_mnist"
 )

@@ -9,7 +9,16 @@ from typing import Any
 import keras
 
 from nasnet_zoo import classifier
-from nasnet_zoo.cells import Cell, Genotype, JoinStates, ScheduledDropPath, SequenceLayer
+from nasnet_zoo.cells import (
+    Cell,
+    Genotype,
+    GraphLayer,
+    JoinStates,
+    LayerwiseGenotype,
+    NASLayer,
+    ScheduledDropPath,
+    SequenceLayer,
+)
 from nasnet_zoo.cells.operations import Primitives
 from nasnet_zoo.cells.primitives import (
     BatchNorm,
@@ -28,8 +37,14 @@ from .architecture import (
     STEM_CELLS,
     Architecture,
     CellKind,
+    LayerwiseArchitecture,
+    Network,
+    Part,
     Place,
     PlannedCell,
+    PlannedHead,
+    PlannedLayer,
+    PlannedStem,
     StemKind,
     auxiliary_kernel,
     number_cells,
@@ -100,7 +115,7 @@ class AuxiliaryHead(SequenceLayer):
 
 
 def build_model(
-    architecture: Architecture,
+    architecture: Network,
     *,
     inputs: Any,
     include_top: bool = True,
@@ -117,42 +132,40 @@ def build_model(
 ) -> keras.Model:
     """Build the Keras model of an architecture on the tensor ``inputs``.
 
-    The arguments are those of `nasnet_zoo.NASNet`. Every cell is one layer, named as its end point.
-    """
-    a = architecture
-    common = {"hyperparameters": a.hyperparameters}
-    plan = plan_cells(a)
+    The arguments are those of `nasnet_zoo.NASNet`. Every part of the network's plan is one layer, named
+    as its end point.
 
-    def cell(planned: PlannedCell, sources: list[Any]) -> list[Any]:
+    Raises:
+        ValueError: If an auxiliary head or drop path is asked for that the network has no place for.
+    """
+    a, plan = architecture, architecture.plan()
+    common = {"hyperparameters": a.hyperparameters}
+    if drop_path_keep < 1.0 and not plan.cells:
+        raise ValueError(
+            f"Expected drop_path_keep=1 of a network without cells. Received: {drop_path_keep=}"
+        )
+    kernel = auxiliary_kernel(a) if auxiliary_head else 0
+
+    def apply(part: Part, sources: list[Any]) -> list[Any]:
         drop_path = None
-        if drop_path_keep < 1.0:
+        if drop_path_keep < 1.0 and isinstance(part, PlannedCell):
             drop_path = ScheduledDropPath(
                 drop_path_keep,
                 drop_path_steps or 0,
-                planned.depth,
+                part.depth,
                 len(plan.cells),
                 drop_path_version,
-                name=f"{planned.name}_drop_path",
+                name=f"{part.name}_drop_path",
             )
-        layer = Cell(
-            planned.cell,
-            planned.filters,
-            planned.stride,
-            planned.scales,
-            drop_path=drop_path,
-            gradient_checkpointing=gradient_checkpointing,
-            name=planned.name,
-            **common,
-        )
-        return _as_list(layer(sources))
-
-    def join(sources: list[Any]) -> Any:
-        return JoinStates(plan.head_scales, name="Head", **common)(sources)
+        checkpointing = gradient_checkpointing and isinstance(part, (PlannedCell, PlannedLayer))
+        layer = _layer(part, drop_path=drop_path, gradient_checkpointing=checkpointing, **common)
+        return _as_list(layer(sources[0] if isinstance(part, PlannedStem) else sources))
 
     # === Functional Model ===
-    stem = Stem(a.stem, a.stem_filters, name=STEM, **common)(inputs)
-    features, auxiliary = plan.connect(stem, cell, join)
-    x = keras.layers.ReLU(name="Head_ReLU")(features)
+    find = plan.connect(inputs, apply)
+    x = find(plan.features)
+    if not plan.activated:
+        x = keras.layers.ReLU(name="Head_ReLU")(x)
     if include_top or pooling == "avg":
         x = keras.layers.GlobalAveragePooling2D(name="global_pool")(x)
     elif pooling == "max":
@@ -164,14 +177,27 @@ def build_model(
     inputs = keras.utils.get_source_inputs(inputs)[0]
     if not auxiliary_head:
         return keras.Model(inputs, x, name=name)
-    head = AuxiliaryHead(
-        classes, auxiliary_kernel(a), classifier_activation, name="auxiliary", **common
-    )
-    return keras.Model(inputs, [x, head(auxiliary)], name=name)
+    assert plan.auxiliary is not None
+    head = AuxiliaryHead(classes, kernel, classifier_activation, name="auxiliary", **common)
+    return keras.Model(inputs, [x, head(find(plan.auxiliary))], name=name)
+
+
+def _layer(part: Part, **options: Any) -> GraphLayer:
+    """The Keras layer of a part of a network."""
+    match part:
+        case PlannedStem(stem, stem_filters):
+            return Stem(stem, stem_filters, name=part.name, **options)
+        case PlannedCell():
+            return Cell(part.cell, part.filters, part.stride, part.scales, name=part.name, **options)
+        case PlannedLayer():
+            return NASLayer(part.layer, part.merge, name=part.name, **options)
+        case PlannedHead():
+            return JoinStates(part.scales, part.merge, name=part.name, **options)
+    raise TypeError(f"Expected a part of a network. Received: {part}")
 
 
 def _classifier(
-    a: Architecture, classes: int, activation: Any, class_names: Sequence[str] | None
+    a: Network, classes: int, activation: Any, class_names: Sequence[str] | None
 ) -> keras.layers.Dense:
     assert a.hyperparameters is not None
     return classifier.Dense(
@@ -210,11 +236,13 @@ def places_of(model: keras.Model) -> dict[Cell, Place]:
         model: Model of this package, whole or cut off after any cell.
 
     Returns:
-        The place of each cell, in order.
+        The place of each cell, in order; none of a layer-wise network.
 
     Raises:
         ValueError: If the model is not of this package.
     """
+    if _nas_layers(model):
+        return {}
     cells = [layer for layer in model.layers if isinstance(layer, Cell)]
     kinds: list[CellKind] = ["normal" if cell.stride == 1 else "reduction" for cell in cells]
     if stem_of(model).stem == "imagenet":
@@ -222,8 +250,15 @@ def places_of(model: keras.Model) -> dict[Cell, Place]:
     return dict(zip(cells, number_cells(kinds), strict=True))
 
 
-def _names(model: keras.Model) -> dict[Stem | Cell, str]:
-    """The stem and the cells of a model, in order, with their end points."""
+def _nas_layers(model: keras.Model) -> list[NASLayer]:
+    """The layers of a layer-wise network, in order."""
+    return [layer for layer in model.layers if isinstance(layer, NASLayer)]
+
+
+def _names(model: keras.Model) -> dict[GraphLayer, str]:
+    """The stem and the cells of a model, or its layers, in order, with their end points."""
+    if layers := _nas_layers(model):
+        return {layer: layer.name for layer in layers}
     cells = {cell: place.end_point for cell, place in places_of(model).items()}
     return {stem_of(model): STEM, **cells}
 
@@ -236,35 +271,42 @@ def end_points(model: keras.Model) -> dict[str, Any]:
         model: Model of this package, new or loaded.
 
     Returns:
-        A dict from ``Stem``, ``Cell_0``.., ``Reduction_Cell_0``.. (and ``global_pool``,
-        ``predictions``, ``auxiliary`` where the model has them) to the symbolic tensor, or to the
-        list of labelled outputs for NASNet-B. `keras.Model(model.input, end_points(model)["Cell_3"])`
-        cuts a feature extractor out.
+        A dict from ``Stem``, ``Cell_0``.., ``Reduction_Cell_0``.., in a layer-wise network from
+        ``Layer_1``.. (and ``global_pool``, ``predictions``, ``auxiliary`` where the model has them) to
+        the symbolic tensor, or to the list of labelled outputs for NASNet-B.
+        `keras.Model(model.input, end_points(model)["Cell_3"])` cuts a feature extractor out.
 
     Raises:
         ValueError: If the model is not of this package.
     """
-    points = {"Stem": stem_of(model).output}
+    points: dict[str, Any] = {layer.name: layer.output for layer in _nas_layers(model)}
+    if not points:
+        points["Stem"] = stem_of(model).output
     for cell, place in places_of(model).items():
         points["Stem" if place.kind == "stem" else place.end_point] = cell.output
     heads = ("global_pool", "predictions", "auxiliary")
     return points | {layer.name: layer.output for layer in model.layers if layer.name in heads}
 
 
-def architecture_of(model: keras.Model) -> Architecture:
+def architecture_of(model: keras.Model) -> Network:
     """Read off a model the architecture that it was built from.
 
     Args:
         model: Model of this package, new or loaded, with or without its classifier.
 
     Returns:
-        An architecture that builds the same cells on the same states; its genotype has the model's
-        name. ``image_size`` and ``dropout``, on which neither cells nor their weights depend, are the
-        defaults.
+        An architecture that builds the same cells or layers on the same states; its genotype has the
+        model's name. ``image_size`` and ``dropout``, on which neither these nor their weights depend,
+        are the defaults.
 
     Raises:
         ValueError: If the model is not of this package, or its cells are connected in another way.
     """
+    if layers := _nas_layers(model):
+        genotype = LayerwiseGenotype(model.name, tuple(layer.layer for layer in layers))
+        return LayerwiseArchitecture(
+            genotype, hyperparameters=layers[0].hyperparameters, channels=model.input_shape[-1]
+        )
     stem, names, found = stem_of(model), _names(model), []
     for depth, (cell, place) in enumerate(places_of(model).items()):
         states = [tensor._keras_history for tensor in _as_list(cell.input)]
@@ -318,7 +360,8 @@ def feature_extractor(model: keras.Model, at: Sequence[int | str]) -> keras.Mode
     Args:
         model: Model of this package, new or loaded, with or without its classifier.
         at: For each output an end point's name, or a stride: the last state at that fraction of the
-            image's size. ImageNet networks have 2, 4, 8, 16 and 32, CIFAR networks 1, 2 and 4.
+            image's size. ImageNet networks have 2, 4, 8, 16 and 32, CIFAR networks 1, 2 and 4,
+            layer-wise networks none.
 
     Returns:
         A model with the same input and a list of feature maps (batch, height, width, channels) in
@@ -337,8 +380,10 @@ def feature_extractor(model: keras.Model, at: Sequence[int | str]) -> keras.Mode
         raise ValueError(f"Expected at: at least one end point or stride. Received: {at=}")
     states, strides, stride = end_points(model), {}, 1
     for layer, name in _names(model).items():
-        stride *= layer.stride
-        states[name] = strides[stride] = layer.output
+        states[name] = layer.output
+        if isinstance(layer, (Stem, Cell)):
+            stride *= layer.stride
+            strides[stride] = layer.output
     outputs = []
     for key in at:
         known: dict[Any, Any] = strides if isinstance(key, int) else states

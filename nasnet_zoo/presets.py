@@ -7,11 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nasnet_zoo.architecture import Architecture, architecture_cost
+from nasnet_zoo.architecture import Architecture, LayerwiseArchitecture, Network, architecture_cost
 from nasnet_zoo.cells import (
     AMOEBANET_A,
+    CIFAR,
     DARTS_V2,
     ENAS,
+    NAS_V1,
     NASNET_A,
     NASNET_B,
     NASNET_C,
@@ -36,7 +38,7 @@ class Preset:
     """
 
     title: str
-    architecture: Architecture
+    architecture: Network
     classes: int
     parameters: float | None
     mult_adds: float | None
@@ -238,6 +240,21 @@ PRESETS: dict[str, Preset] = {
         "the second reduction cell; both are NASNet's here.",
         paper="arXiv 1806.09055",
     ),
+    "nas_v1_cifar": Preset(
+        title="NAS v1, no stride or pooling, CIFAR-10",
+        architecture=LayerwiseArchitecture(NAS_V1),
+        classes=10,
+        parameters=4.2,
+        mult_adds=None,
+        accuracy="5.50 % error",
+        reading="A layer is convolution, batch norm, ReLU, SAME padded; the classifier is a dense "
+        "layer after global average pooling (without pooling it would have 4.69 M parameters). The "
+        "second arrow from layer 1 to layer 10 in figure 7 is left out. The paper's controls have the "
+        'genotypes `NAS_V1.connected("all")`, every layer reading all before it (6.6 M parameters, '
+        '5.56 % error as published), and `NAS_V1.connected("chain")`, without skip connections (0.8 M, '
+        "7.97 %).",
+        paper="arXiv 1611.01578",
+    ),
     "nasnet_a_1_384_fashion_mnist": Preset(
         title="NASNet-A (1 @ 384), Fashion-MNIST",
         architecture=_cifar(NASNET_A, 1, 16, 32, image_size=28, channels=1),
@@ -268,7 +285,7 @@ def find_preset(model: str) -> Preset:
     return PRESETS[model]
 
 
-def model_name(architecture: Architecture) -> str:
+def model_name(architecture: Network) -> str:
     """Name a network.
 
     Args:
@@ -276,20 +293,28 @@ def model_name(architecture: Architecture) -> str:
 
     Returns:
         The name in `list_models()` of the same network. If there is none: genotype, N and channels of
-        the last features, as in the papers' "NASNet-A (6 @ 768)": "nasnet_a_6_768".
+        the last features, as in the papers' "NASNet-A (6 @ 768)": "nasnet_a_6_768"; of a layer-wise
+        network genotype and number of layers.
     """
 
-    def network(a: Architecture) -> Architecture:
+    def network(a: Network) -> Network:
         genotype = dataclasses.replace(a.genotype, name="any")
-        return dataclasses.replace(
-            a, genotype=genotype, image_size=0, dropout=0.0, hyperparameters=None, channels=3
+        hyperparameters = None if isinstance(a, Architecture) else CIFAR
+        return a.replace(
+            genotype=genotype,
+            image_size=32,
+            dropout=0.0,
+            hyperparameters=hyperparameters,
+            channels=3,
         )
 
     for name, preset in PRESETS.items():
         if network(preset.architecture) == network(architecture):
             return name
+    genotype = re.sub(r"\W+", "_", architecture.genotype.name.lower()).strip("_") or "network"
+    if not isinstance(architecture, Architecture):
+        return f"{genotype}_{len(architecture.genotype.layers)}"
     # The classifier has a kernel and a bias for every class.
     one, two = (architecture_cost(architecture, classes).parameters for classes in (1, 2))
-    genotype = re.sub(r"\W+", "_", architecture.genotype.name.lower()).strip("_") or "network"
     suffix = "_cifar" if architecture.stem == "cifar" else ""
     return f"{genotype}_{architecture.cells}_{two - one - 1}{suffix}"

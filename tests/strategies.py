@@ -13,6 +13,8 @@ from nasnet_zoo.cells import (
     Block,
     CellGenotype,
     Genotype,
+    LayerGenotype,
+    LayerwiseGenotype,
     RecurrentGenotype,
     TreeNode,
 )
@@ -63,3 +65,22 @@ def recurrent_genotypes(draw):
     tree = draw(st.tuples(*[nodes] * (2 * base - 1)))
     indices = draw(st.tuples(*[st.integers(0, 2 * base - 2)] * 2))
     return RecurrentGenotype(draw(st.text(max_size=8)), tree, draw(nodes), indices)
+
+
+@st.composite
+def layerwise_genotypes(draw, layers=6):
+    """Any valid layer-wise genotype of so many layers at most."""
+    found = []
+    for k in range(draw(st.integers(1, layers))):
+        kind = draw(st.sampled_from(["conv", "conv", "conv", "max_pool", "avg_pool"]))
+        sizes = [1, 3, 5] if kind == "avg_pool" else [1, 2, 3, 5]
+        found.append(
+            LayerGenotype(
+                draw(st.tuples(*[st.sampled_from(sizes)] * 2)),
+                draw(st.integers(1, 9)) if kind == "conv" else 0,
+                tuple(sorted(draw(st.sets(st.integers(1, k))))) if k else (),
+                draw(st.tuples(*[st.sampled_from([1, 1, 2, 3])] * 2)),
+                kind,
+            )
+        )
+    return LayerwiseGenotype(draw(st.text(max_size=8)), tuple(found))

@@ -69,16 +69,16 @@ def models() -> Digests:
     """Every model with few cells: seeded weights, what it computes, its features' names and shapes."""
     import keras
 
-    from nasnet_zoo import end_points, list_models
+    from nasnet_zoo import Architecture, end_points, list_models
     from nasnet_zoo.models import from_architecture
     from nasnet_zoo.presets import find_preset
 
     found = {}
     for name in list_models():
-        architecture = dataclasses.replace(
-            find_preset(name).architecture, cells=2, filters=8, stem_filters=8
-        )
-        size = 64 if architecture.stem == "imagenet" else 16
+        architecture = find_preset(name).architecture
+        if isinstance(architecture, Architecture):
+            architecture = dataclasses.replace(architecture, cells=2, filters=8, stem_filters=8)
+        size = 64 if architecture.least_size > 1 else 16
         shape = (size, size, architecture.channels)
         keras.utils.set_random_seed(3)
         model = from_architecture(architecture, input_shape=shape, classes=7)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nasnet_zoo.cells import Genotype
+from nasnet_zoo.cells.layerwise import NetworkGenotype
 from nasnet_zoo.data import ImageSource
 from nasnet_zoo.data.resizing import as_bytes, normalize, resize_with_crop
 from nasnet_zoo.data.streams import broken_images_named
@@ -18,7 +18,7 @@ from nasnet_zoo.saving import load_model
 _SHUFFLED = 10_000
 
 
-def find_model(name: str, weights: str | None, genotype: Genotype | None) -> keras.Model:
+def find_model(name: str, weights: str | None, genotype: NetworkGenotype | None) -> keras.Model:
     """Load a model from a file, or build it by its name.
 
     Args:

@@ -22,6 +22,8 @@ from tyro.conf import FlagCreatePairsOff, PositionalMetavarFromFieldName, UseApp
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from nasnet_zoo.cells.genotype import Genotype
+from nasnet_zoo.cells.layerwise import NetworkGenotype, network_genotype
+from nasnet_zoo.cells.serialization import load_genotype
 from nasnet_zoo.checking import check_arguments, parse
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -190,7 +192,7 @@ def _spec(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     nargs: int | Literal["*"] = 1
     read: Callable[[list[str]], Any]
     if kinds[0] is Genotype:
-        metavar, read = "FILE", lambda texts: Genotype.load(texts[0])
+        metavar, read = "FILE", lambda texts: load_genotype(texts[0], network_genotype)
     elif origin is Mapping:
         nargs, metavar, read = "*", "NAME=VALUE ...", lambda texts: dict(map(_pair, texts))
     elif origin is tuple and parts[-1] is ...:
@@ -233,7 +235,7 @@ def _parts(kinds: Iterable[Any], texts: list[str]) -> tuple[Any, ...]:
 
 def _texts(value: Any) -> list[str]:
     """Format a default value for help."""
-    if isinstance(value, Genotype):
+    if isinstance(value, NetworkGenotype):
         return [value.name]
     if isinstance(value, Mapping):
         return [f"{name}={number}" for name, number in value.items()]

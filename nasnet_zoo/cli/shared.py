@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from annotated_types import Interval
 from tyro.conf import arg
 
-from nasnet_zoo.cells.genotype import Genotype
+from nasnet_zoo.cells.layerwise import NetworkGenotype
 from nasnet_zoo.checking import PositiveInt
 
 Data = Annotated[
@@ -22,8 +22,8 @@ Weights = Annotated[
     arg(metavar="FILE", help='"imagenet", or a file of weights, for a model given by its name.'),
 ]
 Cells = Annotated[
-    Genotype | None,
-    arg(help="Cells for a model given by its name, such as a search's best.json."),
+    NetworkGenotype | None,
+    arg(help="Cells, or layers, for a model given by its name, such as a search's best.json."),
 ]
 ClassNames = Annotated[
     str | None,

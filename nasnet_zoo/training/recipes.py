@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Interval
 
-from nasnet_zoo.architecture import Architecture, auxiliary_kernel
-from nasnet_zoo.cells import Genotype
+from nasnet_zoo.architecture import Network, auxiliary_kernel
+from nasnet_zoo.cells.layerwise import NetworkGenotype, network_genotype
 from nasnet_zoo.cells.primitives import DropPathVersion, KeepProbability
 from nasnet_zoo.checking import (
     NonNegativeFloat,
@@ -55,7 +55,7 @@ class ModelSettings:
 
     Args:
         preset: Name in `nasnet_zoo.list_models()`.
-        genotype: Genotype of the cells. Default: the preset's.
+        genotype: Genotype of the cells, or of a layer-wise preset's layers. Default: the preset's.
         cells: Number of normal cells in a stack, N. Default: the preset's.
         filters: Filters of the first stack, F. Default: the preset's.
         stem_filters: Filters of the first convolution. Default: the preset's.
@@ -69,7 +69,7 @@ class ModelSettings:
     """
 
     preset: str
-    genotype: Genotype | None = None
+    genotype: NetworkGenotype | None = None
     cells: PositiveInt | None = None
     filters: PositiveInt | None = None
     stem_filters: PositiveInt | None = None
@@ -83,7 +83,7 @@ class ModelSettings:
         _ = self.architecture
 
     @property
-    def architecture(self) -> Architecture:
+    def architecture(self) -> Network:
         """The preset's architecture with these values."""
         architecture = find_preset(self.preset).architecture
         hyper = architecture.hyperparameters
@@ -92,7 +92,12 @@ class ModelSettings:
         hyper = dataclasses.replace(hyper, l2=self.l2, bn_momentum=momentum)
         names = "genotype", "cells", "filters", "stem_filters", "image_size"
         changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return dataclasses.replace(architecture, hyperparameters=hyper, **changes)
+        if unknown := [name for name in changes if not hasattr(architecture, name)]:
+            raise ValueError(
+                f"Expected no {unknown[0]} with the preset {self.preset}, which has no cells. "
+                f"Received: {unknown[0]}={changes[unknown[0]]}"
+            )
+        return architecture.replace(hyperparameters=hyper, **changes)
 
 
 @dataclass(frozen=True)
@@ -395,7 +400,7 @@ def from_dict(kind: type[R], data: Any, path: str = "") -> R:
         if dataclasses.is_dataclass(hints[name]):
             value = from_dict(hints[name], value, f"{path}{name}.")
         elif name == "genotype" and isinstance(value, dict):
-            value = Genotype.from_dict(value)
+            value = network_genotype(value)
         check(path + name, value, hints[name])
         values[name] = value
     try:

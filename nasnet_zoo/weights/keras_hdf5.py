@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import h5py
 import keras
 
-from nasnet_zoo.architecture import STEM, Place
+from nasnet_zoo.architecture import STEM, Place, layer_name
 from nasnet_zoo.network import places_of
 
 from .hdf5 import datasets, note, open_hdf5, read
@@ -85,7 +85,9 @@ _ORDER = {
     "dense": ("kernel", "bias"),
     "separable_conv2d": ("depthwise_kernel", "pointwise_kernel"),
 }
-_STEMS = (STEM, "stem_conv1")  # ours, and that of keras.applications
+#: First layers of a network of ours.
+_OURS = (STEM, layer_name(1))
+_FIRST = (*_OURS, "stem_conv1")  # and of keras.applications
 
 
 def _of_keras_3(
@@ -102,7 +104,7 @@ def _of_keras_3(
         if match:
             layers.setdefault(match["group"], []).append((match, data))
     names = {group: note(weights[0][1], "name", path) for group, weights in layers.items()}
-    networks = [layers[group][0][0]["model"] for group, name in names.items() if name in _STEMS]
+    networks = [layers[group][0][0]["model"] for group, name in names.items() if name in _FIRST]
     if len(networks) != 1:
         received = f"{len(networks)} of them" if networks else "a file of another model"
         if not any(names.values()):
@@ -164,7 +166,7 @@ def open_keras(path: str | os.PathLike[str], model: keras.Model) -> Iterator[Sou
         found = datasets(file, path)
         new = any(_KERAS_3.fullmatch(where) for where in found)
         weights = _of_keras_3(found, path) if new else _of_keras_2(found)
-        ours = any(name.startswith(f"{STEM}/") for name in weights)
+        ours = any(name.split("/")[0] in _OURS for name in weights)
         name_of: Callable[[Target], str | None]
         if ours:
 

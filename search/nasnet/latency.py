@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import os
@@ -17,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from nasnet_zoo.architecture import Architecture, network_graph
+from nasnet_zoo.architecture import Network, network_graph
 from nasnet_zoo.cells import NASNET_A, Genotype
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.export import Runtime, export, load_runtime
@@ -68,7 +67,7 @@ class LatencyMeter:
     """
 
     @checked
-    def __init__(self, settings: LatencySettings, child: Architecture, classes: PositiveInt) -> None:
+    def __init__(self, settings: LatencySettings, child: Network, classes: PositiveInt) -> None:
         assert settings.latency is not None
         self.settings = settings
         self._network, self._classes = settings.network(child, classes)
@@ -139,17 +138,17 @@ class LatencyMeter:
             raise ValueError(f"Expected yardstick: above 0. Received: {milliseconds}")
         self.yardstick.milliseconds = milliseconds
 
-    def _architecture(self, genotype: Genotype) -> Architecture:
+    def _architecture(self, genotype: Genotype) -> Network:
         """The network that is timed for a genotype.
 
         Raises:
             ValueError: If the images are too small for it.
         """
-        architecture = dataclasses.replace(self._network, genotype=genotype)
+        architecture = self._network.replace(genotype=genotype)
         network_graph(architecture, self._classes).check_sizes([_image_shape(architecture)])
         return architecture
 
-    def _export(self, architecture: Architecture, folder: Path) -> Path:
+    def _export(self, architecture: Network, folder: Path) -> Path:
         """Write a network with random weights to a verified file.
 
         Raises:
@@ -168,7 +167,7 @@ class LatencyMeter:
         ).path
 
 
-def _image_shape(architecture: Architecture) -> tuple[int, int, int]:
+def _image_shape(architecture: Network) -> tuple[int, int, int]:
     return architecture.image_size, architecture.image_size, architecture.channels
 
 

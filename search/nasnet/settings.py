@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from nasnet_zoo.architecture import Architecture
+from nasnet_zoo.architecture import Architecture, Network
 from nasnet_zoo.cells.genotype import Genotype
 from nasnet_zoo.checking import NonNegativeFloat, PositiveFloat, PositiveInt, check_fields
 from nasnet_zoo.presets import PRESETS
@@ -153,17 +153,15 @@ class LatencySettings:
             )
         return int(match[1]), int(match[2]) // _WIDTH
 
-    def network(self, child: Architecture, classes: int) -> tuple[Architecture, int]:
+    def network(self, child: Network, classes: int) -> tuple[Network, int]:
         """The network that is timed for a child, and its number of classes."""
         if self.size is not None:
             mobile = PRESETS["nasnet_mobile"]
             cells, filters = self.size
-            child = dataclasses.replace(
-                mobile.architecture, genotype=child.genotype, cells=cells, filters=filters
-            )
+            child = mobile.architecture.replace(genotype=child.genotype, cells=cells, filters=filters)
             classes = mobile.classes
         image_size = self.latency_image_size or child.image_size
-        return dataclasses.replace(child, image_size=image_size), classes
+        return child.replace(image_size=image_size), classes
 
 
 @dataclass(frozen=True)
