@@ -1,22 +1,78 @@
-"""``nasnet-zoo search``."""
+"""``nasnet-zoo search``.
+
+To add a space, enter it in `SPACES`, by its name in `SpaceName`: the settings of its searches, its
+other options, and the function that searches it. The settings are a subclass of `SearchSettings` with a
+field ``budget``, a dataclass with a method ``for_retraining``; the function takes the arguments that
+`search` gives it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, Literal, NamedTuple
 
 from tyro.conf import arg
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt
-from nasnet_zoo.search.nasnet.settings import Budget, LatencySettings, Settings
-from nasnet_zoo.search.settings import ExecutorSettings
+from nasnet_zoo.search.nasnet.settings import LatencySettings, Settings
+from nasnet_zoo.search.settings import ExecutorSettings, SearchSettings
 
 from .options import defaults_from, read_some
 from .shared import Data
 
 
+@dataclass(frozen=True)
+class ImageOptions:
+    """Options of searches for networks that classify images.
+
+    Args:
+        latency: How the latency of children is measured.
+        references: Whether to train published networks and five random ones, too, for the report.
+        export_front: Whether to write a verified file of each child on the Pareto front, and their
+            times, to OUT/front.
+    """
+
+    latency: Annotated[LatencySettings, arg(name="")] = LatencySettings()
+    references: bool = False
+    export_front: bool = False
+
+
+class SearchedSpace(NamedTuple):
+    """A space that the command searches.
+
+    Args:
+        settings: Class of the settings of its searches.
+        options: Class of its other options, which are arguments of the function.
+        function: Module and name of the function that searches it.
+    """
+
+    settings: type[Any]
+    options: type[Any]
+    function: str
+
+
+SpaceName = Literal["nasnet"]
+#: The spaces by name.
+SPACES: dict[SpaceName, SearchedSpace] = {
+    "nasnet": SearchedSpace(Settings, ImageOptions, "nasnet_zoo.search.nasnet.search.search_cells"),
+}
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The space that a command line names."""
+
+    space: SpaceName = "nasnet"
+
+
 def _defaults(words: Sequence[str]) -> dict[str, Any]:
-    return {"retrain_budget": read_some(Settings, words, "nasnet-zoo search").budget.for_retraining()}
+    """The settings and options of the space that the command line names."""
+    prog = "nasnet-zoo search"
+    space = SPACES[read_some(_Chosen, words, prog).space]
+    budget = read_some(space.settings, words, prog).budget.for_retraining()
+    return {"settings": space.settings(), "retrain_budget": budget, "space_options": space.options()}
 
 
 @defaults_from(_defaults)
@@ -25,20 +81,19 @@ def search(
     data: Data,
     out: str,
     children: PositiveInt = 300,
-    settings: Annotated[Settings, arg(name="")] = Settings(),
-    latency: Annotated[LatencySettings, arg(name="")] = LatencySettings(),
+    space: SpaceName = "nasnet",
+    settings: Annotated[SearchSettings, arg(name="")],
+    space_options: Annotated[Any, arg(name="")],
     executor: Annotated[ExecutorSettings, arg(name="")] = ExecutorSettings(),
     retrain: NonNegativeInt = 0,
-    retrain_budget: Budget,
-    references: bool = False,
-    export_front: bool = False,
+    retrain_budget: Any,
     compare: str | None = None,
     tensorboard: bool = False,
     export: Literal["csv", "jsonl"] | None = None,
 ) -> None:
-    """Search cells for a data set.
+    """Search a space for a data set.
 
-    Children are sampled, and each is trained from scratch and evaluated on held-out images. A search
+    Children are sampled, and each is trained from scratch and evaluated on held-out data. A search
     can be stopped at any moment; the same command continues it. OUT/best.json is the best genotype so
     far, OUT/report.html the report. `nasnet-zoo search best`, `list` and `show` print what a search has
     found.
@@ -46,16 +101,13 @@ def search(
     Args:
         out: Folder for the journal, the settings, best.json and the report.
         children: Number of children to sample in all.
+        space: "nasnet", cells. The other options are those of the space that is chosen.
         settings: Settings of the search.
-        latency: How the latency of children is measured.
+        space_options: Other options of the space.
         executor: What trains the children.
         retrain: Number of the best children to train again after the search. The best of them becomes
             best.json.
         retrain_budget: Training of these children. Default: --budget with four times the steps.
-        references: Whether to train NASNet-A's and AmoebaNet-A's cells and five random ones, too, for
-            the report.
-        export_front: Whether to write a verified file of each child on the Pareto front, and their
-            times, to OUT/front.
         compare: Folder of a random search, to compare with in the report.
         tensorboard: Whether to write events to OUT/tensorboard.
         export: Format of a file with all that is known of every child, OUT/children.csv or .jsonl.
@@ -63,25 +115,23 @@ def search(
     """
     from nasnet_zoo.quiet import start_backend
     from nasnet_zoo.search.journal import Journal
-    from nasnet_zoo.search.nasnet.search import search_cells
     from nasnet_zoo.search.results import JOURNAL, export_children
 
     start_backend()
-    best, *_ = search_cells(
+    module, _, function = SPACES[space].function.rpartition(".")
+    best, *_ = getattr(import_module(module), function)(
         data,
         out,
         settings,
         children,
-        latency=latency,
         executor=executor,
         retrain_best=retrain,
         retrain_budget=retrain_budget,
-        references=references,
-        export_front=export_front,
         compare=compare,
         tensorboard=tensorboard,
+        **vars(space_options),
     )
-    print(f"Wrote {out}/best.json: {best.name}, {best.reward:.2%} of held-out images")
+    print(f"Wrote {out}/best.json: {best.name}, reward {best.reward:.4f}")
     if export:
         with Journal(f"{out}/{JOURNAL}") as journal:
             export_children(journal, f"{out}/children.{export}", export)
