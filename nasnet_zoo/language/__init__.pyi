@@ -1,0 +1,4 @@
+from .model import LanguageModel, perplexity
+from .settings import LanguageModelSettings
+
+__all__ = ["LanguageModel", "LanguageModelSettings", "perplexity"]

@@ -1,0 +1,1 @@
+"""The spaces of the predecessor, Neural Architecture Search ([Z]), on the search machine."""
