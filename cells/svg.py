@@ -49,10 +49,15 @@ def text(label: str, wrap: bool = True) -> str:
 
 
 def hidden_state(index: str) -> str:
-    """The name of a hidden state, about the origin; two texts, as renderers differ on subscripts."""
+    """The name of a hidden state, about the origin."""
+    return symbol("h", index)
+
+
+def symbol(letter: str, index: str) -> str:
+    """A letter with an index, about the origin; two texts, as renderers differ on subscripts."""
     x = 4.5 - 3.2 * len(index)
     return (
-        f'<text x="{x:.1f}" y="4" font-size="16" font-style="italic" text-anchor="end">h</text>'
+        f'<text x="{x:.1f}" y="4" font-size="16" font-style="italic" text-anchor="end">{letter}</text>'
         f'<text x="{x + 1:.1f}" y="8" font-size="11" font-style="italic" text-anchor="start">'
         f"{escape(index)}</text>"
     )
@@ -80,6 +85,17 @@ def arrow(x: float, y: float, to_x: float, to_y: float, head: bool = True) -> st
     half = _ARROW / 2
     point = f"M{to_x:.1f} {to_y:.1f}l{-half} {_ARROW}h{_ARROW}z"
     return f'{line}<path d="{point}"/>'
+
+
+def across(x: float, to_x: float, y: float) -> str:
+    """A horizontal line with a head at ``to_x``."""
+    back = _ARROW if to_x < x else -_ARROW
+    end = to_x + back
+    line = (
+        f'<path d="M{x:.1f} {y:.1f}C{x:.1f} {y:.1f} {end:.1f} {y:.1f} {end:.1f} {y:.1f}" '
+        f'fill="none" stroke="{INK}" stroke-width="1.1"/>'
+    )
+    return f'{line}<path d="M{to_x:.1f} {y:.1f}l{back} {-_ARROW / 2}v{_ARROW}z"/>'
 
 
 def arc(x: float, y: float, to_y: float, bulge: float) -> str:

@@ -6,6 +6,10 @@ from .executors.ray import Ray
 from .folder import Retraining, search_folder
 from .journal import Journal, Record
 from .keras_child import KerasChild
+from .nas.language_child import LanguageChild
+from .nas.language_search import search_recurrent_cells
+from .nas.language_settings import LanguageBudget, RecurrentSettings
+from .nas.recurrent_space import RecurrentSpace
 from .nasnet.latency import LatencyMeter
 from .nasnet.search import search_cells
 from .nasnet.settings import Budget, LatencySettings, Settings
@@ -43,6 +47,8 @@ __all__ = [
     "Experience",
     "Journal",
     "KerasChild",
+    "LanguageBudget",
+    "LanguageChild",
     "LatencyMeter",
     "LatencySettings",
     "NASNetSpace",
@@ -56,6 +62,8 @@ __all__ = [
     "RandomSearch",
     "Ray",
     "Record",
+    "RecurrentSettings",
+    "RecurrentSpace",
     "RegularizedEvolution",
     "Reinforce",
     "Result",
@@ -73,4 +81,5 @@ __all__ = [
     "run_search",
     "search_cells",
     "search_folder",
+    "search_recurrent_cells",
 ]

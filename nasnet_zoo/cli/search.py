@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from tyro.conf import arg
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt
+from nasnet_zoo.search.nas.language_settings import RecurrentSettings
 from nasnet_zoo.search.nasnet.settings import LatencySettings, Settings
 from nasnet_zoo.search.settings import ExecutorSettings, SearchSettings
 
@@ -39,6 +40,17 @@ class ImageOptions:
     export_front: bool = False
 
 
+@dataclass(frozen=True)
+class TextOptions:
+    """Options of searches for recurrent cells.
+
+    Args:
+        references: Whether to train the two published cells and five random ones, too, for the report.
+    """
+
+    references: bool = False
+
+
 class SearchedSpace(NamedTuple):
     """A space that the command searches.
 
@@ -53,10 +65,15 @@ class SearchedSpace(NamedTuple):
     function: str
 
 
-SpaceName = Literal["nasnet"]
+SpaceName = Literal["nasnet", "nas-rnn"]
 #: The spaces by name.
 SPACES: dict[SpaceName, SearchedSpace] = {
     "nasnet": SearchedSpace(Settings, ImageOptions, "nasnet_zoo.search.nasnet.search.search_cells"),
+    "nas-rnn": SearchedSpace(
+        RecurrentSettings,
+        TextOptions,
+        "nasnet_zoo.search.nas.language_search.search_recurrent_cells",
+    ),
 }
 
 
@@ -101,7 +118,8 @@ def search(
     Args:
         out: Folder for the journal, the settings, best.json and the report.
         children: Number of children to sample in all.
-        space: "nasnet", cells. The other options are those of the space that is chosen.
+        space: "nasnet", cells; or "nas-rnn", recurrent cells, on a text. The other options are those of
+            the space that is chosen.
         settings: Settings of the search.
         space_options: Other options of the space.
         executor: What trains the children.

@@ -14,7 +14,8 @@ Data = Annotated[
     arg(
         metavar="DATA",
         help='"digits", a folder of IDX files or of class folders, or a data set of TFDS (cifar10, '
-        "cifar100, fashion_mnist, imagenet2012, ...).",
+        'cifar100, fashion_mnist, imagenet2012, ...). For recurrent cells a text: "pydoc", that of '
+        "Python's documentation, a text file, or a folder of Penn Treebank's files ptb.train.txt, ....",
     ),
 ]
 Weights = Annotated[
