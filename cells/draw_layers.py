@@ -20,7 +20,11 @@ _REACH, _FARTHER = 20, 15
 def layers_svg(genotype: LayerwiseGenotype) -> str:
     """Draw a layer-wise network as one SVG document."""
     layers = genotype.layers
-    labels = ["image", *(f"{k}: {_label(layer)}" for k, layer in enumerate(layers, 1)), "classifier"]
+    labels = [
+        "image",
+        *(f"{k}: {layer_text(layer)}" for k, layer in enumerate(layers, 1)),
+        "classifier",
+    ]
     colours = [INPUT, *(YELLOW if layer.kind == "conv" else GREEN for layer in layers), OUTPUT]
     reads = [(), *(layer.inputs or (0,) for layer in layers), genotype.loose_ends]
     width = max(map(len, labels)) * CHARACTER + 20
@@ -59,8 +63,8 @@ def _bulge(span: int) -> float:
     return _REACH + _FARTHER * span
 
 
-def _label(layer: LayerGenotype) -> str:
-    """A layer in a few words, such as "7×5 conv, 48"."""
+def layer_text(layer: LayerGenotype) -> str:
+    """Return a layer in a few words, such as "7×5 conv, 48"."""
     size = "×".join(map(str, layer.kernel))
     stride = "" if layer.stride == (1, 1) else f", stride {'×'.join(map(str, layer.stride))}"
     filters = f", {layer.filters}" if layer.filters else ""

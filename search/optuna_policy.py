@@ -62,6 +62,11 @@ class OptunaPolicy:
         self._optuna = import_extra("optuna", "optuna")
         for module, extra in _NEEDS.get(sampler, {}).items():
             import_extra(module, extra)
+        if len(space.lengths) > 1:
+            raise ValueError(
+                "Expected a space of one length with a sampler of Optuna, whose trials have the same "
+                f"parameters. Received: lengths of {', '.join(map(str, space.lengths))} draws"
+            )
         self.space, self.version, self.objectives = space, 0, objectives
         self._seed, self._asked = seed, 0
         make = getattr(self._optuna.samplers, sampler)

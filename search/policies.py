@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
@@ -272,23 +273,32 @@ class _ControllerPolicy:
         entropy_weight: NonNegativeFloat = 0.00001,
         baseline_weight: Share = 0.95,
         correction: Correction = "ratio",
+        *,
+        layers: PositiveInt = 1,
+        initial: NonNegativeFloat = 0.1,
     ) -> None:
         self.space, self.version, self.correction = space, 0, correction
-        self.controller = self.controller_class(space, units, seed=seed)
+        self.controller = self.controller_class(space, units, initial, seed, layers)
         self.entropy_weight, self.baseline_weight = entropy_weight, baseline_weight
         self.optimizer = keras.optimizers.Adam(learning_rate)
         self.optimizer.build(self.controller.weights)
         self._baseline = np.nan
+        self._drawn = 0
         self._learned: dict[str, np.ndarray] = {}
 
     def ask(self, count: int) -> list[Proposal]:
         """Return the next children to try."""
-        drawn = self.controller.sample(tf.constant(count))
-        logs = drawn.log_probabilities.numpy().tolist()
-        return [
-            Proposal(tuple(actions), self.version, tuple(log))
-            for actions, log in zip(drawn.actions.numpy().tolist(), logs, strict=True)
-        ]
+        proposals = []
+        numbers = range(self._drawn, self._drawn + count)
+        for length, some in itertools.groupby(numbers, self.space.length):
+            drawn = self.controller.sample(tf.constant(len(list(some))), length)
+            logs = drawn.log_probabilities.numpy().tolist()
+            proposals += [
+                Proposal(tuple(actions), self.version, tuple(log))
+                for actions, log in zip(drawn.actions.numpy().tolist(), logs, strict=True)
+            ]
+        self._drawn += count
+        return proposals
 
     def tell(self, minibatch: Sequence[Experience]) -> dict[str, float]:
         """Train the controller on a minibatch of children.
@@ -303,16 +313,18 @@ class _ControllerPolicy:
         keep = self.baseline_weight
         self._baseline = keep * baseline + (1 - keep) * float(rewards.mean())
         advantages = tf.constant(rewards - baseline, tf.float32)
-        actions = tf.constant([proposal.actions for proposal in proposals], tf.int32)
+        length = max(len(proposal.actions) for proposal in proposals)
+        actions = tf.constant(_table([p.actions for p in proposals], length, -1), tf.int32)
         lags = np.array([self.version - proposal.version for proposal in proposals])
-        predictions = self.controller.predict(actions)
+        predictions = self.controller.predict(actions, length)
         now = predictions.log_probabilities
-        drawn = tf.constant([proposal.log_probabilities for proposal in proposals], tf.float32)
+        logs = [proposal.log_probabilities or () for proposal in proposals]
+        drawn = tf.constant(_table(logs, length, 0.0), tf.float32)
         # Sampled and predicted probabilities of one version differ by rounding alone.
         drawn = tf.where((lags > 0)[:, None], drawn, now)
         before, weights = self._corrected(now, drawn)
         for _ in range(self.epochs):
-            self._update(actions, before, weights, advantages)
+            self._update(actions, before, weights, advantages, length=length)
         self.version += 1
         self._learned = {}
         entropy = float(tf.reduce_mean(tf.reduce_sum(predictions.entropies, -1)))
@@ -333,11 +345,16 @@ class _ControllerPolicy:
 
     @tf.function(reduce_retracing=True)
     def _update(
-        self, actions: tf.Tensor, before: tf.Tensor, weights: tf.Tensor, advantages: tf.Tensor
+        self,
+        actions: tf.Tensor,
+        before: tf.Tensor,
+        weights: tf.Tensor,
+        advantages: tf.Tensor,
+        length: int | None = None,
     ) -> None:
         variables = self.controller.weights
         with tf.GradientTape() as tape:
-            found = self.controller.predict(actions)
+            found = self.controller.predict(actions, length)
             gain = self._gain(found.log_probabilities, before, weights, advantages)
             entropy = tf.reduce_mean(tf.reduce_sum(found.entropies, -1))
             loss = -gain - self.entropy_weight * entropy
@@ -365,11 +382,14 @@ class _ControllerPolicy:
             self._learned = {f"{k:02}": np.array(variable) for k, variable in enumerate(variables)}
             for array in self._learned.values():
                 array.setflags(write=False)  # so that the journal need not compare them
+        # How many children it drew says how many draws the next ones have.
+        drawn = {"drawn": np.array(self._drawn)} if len(self.space.lengths) > 1 else {}
         return {
             **self._learned,
             "random": self.controller.generator.state.numpy(),
             "baseline": np.array(self._baseline),
             "version": np.array(self.version),
+            **drawn,
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -382,6 +402,12 @@ class _ControllerPolicy:
         self.controller.generator.state.assign(state["random"])
         self._baseline = float(state["baseline"])
         self.version = count_of(state["version"], "version")
+        self._drawn = count_of(state["drawn"], "drawn") if "drawn" in state else 0
+
+
+def _table(rows: Sequence[Sequence[float]], length: int, filling: float) -> list[list[float]]:
+    """Rows of one length, the shorter ones filled up."""
+    return [[*row, *[filling] * (length - len(row))] for row in rows]
 
 
 class Reinforce(_ControllerPolicy):
@@ -395,6 +421,8 @@ class Reinforce(_ControllerPolicy):
         entropy_weight: Weight of the entropy bonus.
         baseline_weight: Decay of the moving average of rewards, in [0, 1].
         correction: Treatment of children that an earlier version drew: "naive", "ratio" or "decoupled".
+        layers: Number of layers of the controller's LSTM.
+        initial: The controller's weights are drawn uniformly from [-initial, initial].
     """
 
     def _corrected(self, now: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -406,6 +434,36 @@ class Reinforce(_ControllerPolicy):
         self, now: tf.Tensor, before: tf.Tensor, weights: tf.Tensor, advantages: tf.Tensor
     ) -> tf.Tensor:
         return tf.reduce_mean(advantages * tf.reduce_sum(weights * now, -1))
+
+
+@checked
+def nas_policy(
+    space: SequenceSpace,
+    seed: Seed = 0,
+    units: PositiveInt = 35,
+    learning_rate: PositiveFloat = 0.0006,
+    entropy_weight: NonNegativeFloat = 0.0,
+    baseline_weight: Share = 0.95,
+    correction: Correction = "ratio",
+    *,
+    layers: PositiveInt = 2,
+    initial: NonNegativeFloat = 0.08,
+) -> Reinforce:
+    """Make the policy of [Z] section 4.1: `Reinforce` with these values, and no entropy bonus.
+
+    The decay of the baseline is not published. Section 4.2 has a learning rate of 0.0005.
+    """
+    return Reinforce(
+        space,
+        seed,
+        units,
+        learning_rate,
+        entropy_weight,
+        baseline_weight,
+        correction,
+        layers=layers,
+        initial=initial,
+    )
 
 
 class PPO(_ControllerPolicy):
@@ -421,6 +479,8 @@ class PPO(_ControllerPolicy):
         correction: Treatment of children that an earlier version drew: "naive", "ratio" or "decoupled".
         clip: Ratios of a draw's probabilities are clipped to ``1 - clip .. 1 + clip``, in (0, 1).
         epochs: Updates on every minibatch.
+        layers: Number of layers of the controller's LSTM.
+        initial: The controller's weights are drawn uniformly from [-initial, initial].
     """
 
     @checked
@@ -436,8 +496,20 @@ class PPO(_ControllerPolicy):
         *,
         clip: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
         epochs: PositiveInt = 4,
+        layers: PositiveInt = 1,
+        initial: NonNegativeFloat = 0.1,
     ) -> None:
-        super().__init__(space, seed, units, learning_rate, entropy_weight, baseline_weight, correction)
+        super().__init__(
+            space,
+            seed,
+            units,
+            learning_rate,
+            entropy_weight,
+            baseline_weight,
+            correction,
+            layers=layers,
+            initial=initial,
+        )
         self.clip, self.epochs = clip, epochs
 
     def _gain(

@@ -33,6 +33,7 @@ POLICIES = _Policies(
     {
         "ppo": "policies.PPO",
         "reinforce": "policies.Reinforce",
+        "nas": "policies.nas_policy",
         "random": "policies.RandomSearch",
         "evolution": "policies.RegularizedEvolution",
         "predictor": "predictor.Predictor",

@@ -102,15 +102,41 @@ class Step(NamedTuple):
     kind: str
     choices: int
 
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """Number of choices of each draw."""
+        return (self.choices,)
+
+
+class AnchorStep(NamedTuple):
+    """A step that draws 0 or 1 for each earlier anchor point: whether its layer is an input.
+
+    The controller predicts these draws from its states at the anchor points.
+
+    Args:
+        kind: What is drawn.
+        earlier: Number of earlier anchor points.
+    """
+
+    kind: str
+    earlier: int
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """Number of choices of each draw."""
+        return (2,) * self.earlier
+
 
 class SequenceSpace(Space[A]):
-    """Base class of spaces whose architectures are sequences of choices, one for each of `steps`.
+    """Base class of spaces whose architectures are sequences of draws, as `steps` says.
 
-    Subclasses define `steps` and `decode`; and `to_json` and `from_json`, as for every `Space`.
+    Subclasses define `steps` and `decode`; and `to_json` and `from_json`, as for every `Space`. Those
+    whose architectures differ in length, each being the beginning of all `steps`, define `lengths` and
+    `length`, too.
     """
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[Step | AnchorStep, ...]:
         """The choices, in the order in which they are drawn."""
         raise NotImplementedError
 
@@ -120,25 +146,51 @@ class SequenceSpace(Space[A]):
 
     @property
     def choices(self) -> tuple[int, ...]:
-        """Number of choices at each step."""
-        return tuple(step.choices for step in self.steps)
+        """Number of choices of each draw."""
+        return tuple(choices for step in self.steps for choices in step.draws)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The numbers of draws that architectures have, in increasing order. Default: all draws."""
+        return (len(self.choices),)
+
+    def length(self, number: int) -> int:
+        """Return the number of draws of a controller's sample of this number, counted from 0."""
+        return self.lengths[-1]
 
     def sample(self, rng: np.random.Generator) -> Actions:
-        """Draw an architecture uniformly."""
-        return tuple(rng.integers(self.choices, dtype=np.int32).tolist())
+        """Draw an architecture uniformly, of several lengths one uniformly before."""
+        choices = self.choices
+        if len(self.lengths) > 1:
+            choices = choices[: rng.choice(self.lengths)]
+        return tuple(rng.integers(choices, dtype=np.int32).tolist())
 
     def mutate(self, actions: Actions, rng: np.random.Generator) -> Actions:
-        """Return actions of which one, drawn uniformly, has another value."""
-        choices = np.array(self.choices)
-        position = rng.choice(np.flatnonzero(choices > 1))
+        """Return actions of which one, drawn uniformly, has another value.
+
+        Of several lengths the length counts as an action, which becomes the next smaller or greater.
+        """
+        choices = np.array(self.choices[: len(actions)])
+        changeable = np.flatnonzero(choices > 1)
+        if len(self.lengths) > 1 and rng.integers(len(changeable) + 1) == 0:
+            return self._resized(actions, rng)
+        position = rng.choice(changeable)
         offset = rng.integers(1, choices[position])
         changed = list(actions)
         changed[position] = int((actions[position] + offset) % choices[position])
         return tuple(changed)
 
+    def _resized(self, actions: Actions, rng: np.random.Generator) -> Actions:
+        """Actions of a neighbouring length; what is new is drawn uniformly."""
+        place = self.lengths.index(len(actions))
+        neighbours = [self.lengths[k] for k in (place - 1, place + 1) if 0 <= k < len(self.lengths)]
+        length = int(rng.choice(neighbours))
+        new = rng.integers(self.choices[len(actions) : length], dtype=np.int32).tolist()
+        return (*actions[:length], *new)
+
     def traits(self, actions: Actions) -> Iterable[Hashable]:
         """Return each action at its place, where there is a choice."""
-        return [(k, actions[k]) for k, choices in enumerate(self.choices) if choices > 1]
+        return [(k, actions[k]) for k, n in enumerate(self.choices[: len(actions)]) if n > 1]
 
     def check(self, actions: Sequence[int]) -> Actions:
         """Return actions as a tuple of ints.
@@ -147,9 +199,10 @@ class SequenceSpace(Space[A]):
             ValueError: If these are not actions of this space.
         """
         array, choices = np.asarray(actions), np.array(self.choices)
-        fits = array.shape == choices.shape and np.issubdtype(array.dtype, np.integer)
-        if not fits or (array < 0).any() or (array >= choices).any():
+        fits = array.ndim == 1 and len(array) in self.lengths and np.issubdtype(array.dtype, np.integer)
+        if not fits or (array < 0).any() or (array >= choices[: len(array)]).any():
+            lengths = " or ".join(map(str, self.lengths))
             raise ValueError(
-                f"Expected {len(choices)} ints from 0 to below {self.choices}. Received: {actions}"
+                f"Expected {lengths} ints from 0 to below {self.choices}. Received: {actions}"
             )
         return tuple(array.tolist())

@@ -137,7 +137,9 @@ def test_the_correction_of_stale_children_by_hand(make, correction, monkeypatch)
     ratios = np.exp(now - drawn)
     assert ratios[:3].max() > 2
     found = []
-    monkeypatch.setattr(policy, "_update", lambda *tensors: found.append([t.numpy() for t in tensors]))
+    monkeypatch.setattr(
+        policy, "_update", lambda *tensors, **_: found.append([t.numpy() for t in tensors])
+    )
     assert policy.tell(experiences(minibatch, range(6)))["lag"] == 0.5
     _, before, weights, _ = found[0]
     # What an update maximises first has the gradient of weights * ratios to ``before``.
