@@ -306,6 +306,11 @@ def layer_name(number: int) -> str:
     return f"Layer_{number}"
 
 
+def layer_number(name: str) -> int:
+    """The number of a layer by its end point."""
+    return int(name.rpartition("_")[2])
+
+
 def plan_layers(genotype: LayerwiseGenotype) -> Plan:
     """Lay out a layer-wise network: its layers, and a head if several are read by none."""
 

@@ -47,6 +47,7 @@ from .architecture import (
     PlannedStem,
     StemKind,
     auxiliary_kernel,
+    layer_number,
     number_cells,
     plan_cells,
     stem_primitives,
@@ -252,7 +253,9 @@ def places_of(model: keras.Model) -> dict[Cell, Place]:
 
 def _nas_layers(model: keras.Model) -> list[NASLayer]:
     """The layers of a layer-wise network, in order."""
-    return [layer for layer in model.layers if isinstance(layer, NASLayer)]
+    layers = [layer for layer in model.layers if isinstance(layer, NASLayer)]
+    # Keras lists layers by their distance from the output.
+    return sorted(layers, key=lambda layer: layer_number(layer.name))
 
 
 def _names(model: keras.Model) -> dict[GraphLayer, str]:

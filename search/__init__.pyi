@@ -9,6 +9,9 @@ from .keras_child import KerasChild
 from .nas.language_child import LanguageChild
 from .nas.language_search import search_recurrent_cells
 from .nas.language_settings import LanguageBudget, RecurrentSettings
+from .nas.layerwise_search import search_layers
+from .nas.layerwise_settings import LayerwiseBudget, LayerwiseSettings
+from .nas.layerwise_space import LayerwiseSpace
 from .nas.recurrent_space import RecurrentSpace
 from .nasnet.latency import LatencyMeter
 from .nasnet.search import search_cells
@@ -30,13 +33,14 @@ from .registry import POLICIES
 from .schedulers import Asynchronous, Synchronous
 from .search import Callback, run_search
 from .settings import ExecutorSettings, SearchSettings
-from .space import Actions, SequenceSpace, Space, Step
+from .space import Actions, AnchorStep, SequenceSpace, Space, Step
 from .stopping import QuantileStopping, SuccessiveHalving
 
 __all__ = [
     "POLICIES",
     "PPO",
     "Actions",
+    "AnchorStep",
     "Asynchronous",
     "Budget",
     "Callback",
@@ -51,6 +55,9 @@ __all__ = [
     "LanguageChild",
     "LatencyMeter",
     "LatencySettings",
+    "LayerwiseBudget",
+    "LayerwiseSettings",
+    "LayerwiseSpace",
     "NASNetSpace",
     "OptunaPolicy",
     "Outcome",
@@ -81,5 +88,6 @@ __all__ = [
     "run_search",
     "search_cells",
     "search_folder",
+    "search_layers",
     "search_recurrent_cells",
 ]

@@ -325,7 +325,7 @@ def _references_table(references: Mapping[str, Sequence[Record]], objective: str
         )
         for record in records
     ]
-    return (("cells", objective, *map(title, names)), rows, None) if rows else None
+    return (("architecture", objective, *map(title, names)), rows, None) if rows else None
 
 
 def _features_table(best: Sequence[Record], space: Space) -> Table | None:

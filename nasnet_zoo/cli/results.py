@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.table import Table
 from tyro.conf import arg
 
+from nasnet_zoo.cells.genotype import CellGenotype, Genotype
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt
 from nasnet_zoo.files import check_writable, write_text
 
 if TYPE_CHECKING:
-    from nasnet_zoo.cells.genotype import CellGenotype, Genotype
     from nasnet_zoo.search.journal import Record
     from nasnet_zoo.search.results import SearchResults
+    from nasnet_zoo.search.space import Space
 
 Folder = Annotated[
     str, arg(metavar="FOLDER", help="Folder of a search, which may be running. It is not changed.")
@@ -90,11 +91,11 @@ def list_children(
 
 
 def show_child(folder: Folder, number: NonNegativeInt, /, *, picture: str | None = None) -> None:
-    """Show a child of a search: its cells, and how its training went.
+    """Show a child of a search: what it consists of, and how its training went.
 
     Args:
         number: Number of the child.
-        picture: SVG file for a drawing of its cells.
+        picture: SVG file for a drawing of it.
     """
     from nasnet_zoo.search.results import read_results
 
@@ -103,14 +104,17 @@ def show_child(folder: Folder, number: NonNegativeInt, /, *, picture: str | None
         raise ValueError(f"{picture}: expected a picture of type svg. Received: {picture}")
     _check_written(picture, results)
     record = results.child(number)
-    genotype = _genotype(results, record)
-    if picture and genotype is None:
-        raise ValueError(f"{folder}: expected a search for cells to draw one. Received: another search")
+    space = _space(results)
+    if picture and space is None:
+        raise ValueError(
+            f"{folder}: expected a search of one of the command's spaces to draw a child. "
+            "Received: another search"
+        )
     _print_child(results, record)
-    if picture and genotype:
-        from nasnet_zoo.cells.draw import genotype_svg
-
-        write_text(picture, genotype_svg(genotype))
+    if picture and space:
+        drawn = space.draw(_architecture(results, record, space))
+        assert drawn is not None
+        write_text(picture, drawn)
 
 
 _TITLES = {
@@ -127,14 +131,18 @@ def _check_written(path: str | None, results: SearchResults) -> None:
         check_writable(path, results.folder.iterdir())
 
 
-def _genotype(results: SearchResults, record: Record) -> Genotype | None:
-    """The genotype of a child; None if the search was not for cells."""
-    from nasnet_zoo.cells.genotype import Genotype
+def _space(results: SearchResults) -> Space | None:
+    """The space of a search, to describe and draw its children; None of a space of a user's own."""
+    from .search import SPACES
 
-    if "space.blocks" not in results.settings:
-        return None
+    kind = results.settings.get("space.kind")
+    return SPACES[kind].settings().space if kind in SPACES else None
+
+
+def _architecture(results: SearchResults, record: Record, space: Space) -> Any:
+    """The architecture of a child."""
     try:
-        return Genotype.from_dict(record.named_architecture)
+        return space.from_json(record.named_architecture)
     except ValueError as error:
         raise ValueError(f"{results.folder}: {record.name}: {error}") from None
 
@@ -144,7 +152,8 @@ def _print_child(results: SearchResults, record: Record) -> None:
     from nasnet_zoo.reports.tables import print_table
     from nasnet_zoo.search.report import format_cost, title
 
-    genotype = _genotype(results, record)
+    space = _space(results)
+    architecture = space and _architecture(results, record, space)
     evaluated, retrained = results.evaluated(record), results.retrained_child(record.number)
     facts = {
         "child": str(record.number),
@@ -169,10 +178,12 @@ def _print_child(results: SearchResults, record: Record) -> None:
         if value:
             print(f"{name:20} {' '.join(value.split())}")
     print()
-    if genotype:
-        print_table(_blocks(genotype))
-    else:
+    if space is None:
         print(json.dumps(record.architecture, indent=2))
+    elif isinstance(architecture, Genotype):
+        print_table(_blocks(architecture))
+    else:
+        print(space.describe(architecture))
 
 
 def _curve(record: Record) -> str:

@@ -17,6 +17,7 @@ from tyro.conf import arg
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt
 from nasnet_zoo.search.nas.language_settings import RecurrentSettings
+from nasnet_zoo.search.nas.layerwise_settings import LayerwiseSettings
 from nasnet_zoo.search.nasnet.settings import LatencySettings, Settings
 from nasnet_zoo.search.settings import ExecutorSettings, SearchSettings
 
@@ -65,10 +66,13 @@ class SearchedSpace(NamedTuple):
     function: str
 
 
-SpaceName = Literal["nasnet", "nas-rnn"]
+SpaceName = Literal["nasnet", "nas-conv", "nas-rnn"]
 #: The spaces by name.
 SPACES: dict[SpaceName, SearchedSpace] = {
     "nasnet": SearchedSpace(Settings, ImageOptions, "nasnet_zoo.search.nasnet.search.search_cells"),
+    "nas-conv": SearchedSpace(
+        LayerwiseSettings, ImageOptions, "nasnet_zoo.search.nas.layerwise_search.search_layers"
+    ),
     "nas-rnn": SearchedSpace(
         RecurrentSettings,
         TextOptions,
@@ -118,8 +122,8 @@ def search(
     Args:
         out: Folder for the journal, the settings, best.json and the report.
         children: Number of children to sample in all.
-        space: "nasnet", cells; or "nas-rnn", recurrent cells, on a text. The other options are those of
-            the space that is chosen.
+        space: "nasnet", cells; "nas-conv", layer-wise networks (Zoph and Le, 2017); or "nas-rnn",
+            recurrent cells, on a text. The other options are those of the space that is chosen.
         settings: Settings of the search.
         space_options: Other options of the space.
         executor: What trains the children.

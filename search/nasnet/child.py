@@ -11,22 +11,22 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
-from nasnet_zoo.architecture import Architecture, architecture_cost, network_graph
-from nasnet_zoo.cells import CIFAR, Genotype, Graph, Hyperparameters
+from nasnet_zoo.architecture import Network, architecture_cost, network_graph
+from nasnet_zoo.cells import CIFAR, Graph, Hyperparameters
 from nasnet_zoo.cells.layers import run_graph
 from nasnet_zoo.cells.primitives import Shape, Weight
 from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.search.evaluator import Evaluator, Result, Trial, share_gpus
 
 from .latency import LatencyMeter
-from .settings import Budget
+from .settings import ChildBudget
 
 # Held-out images that are looked at together: few, as they take memory that training does not.
 _BATCH = 50
@@ -103,7 +103,7 @@ class Child:
         images: tf.Tensor,
         labels: tf.Tensor,
         learning_rate: tf.Tensor,
-        budget: Budget,
+        budget: ChildBudget,
     ) -> tf.Tensor:
         """One step of SGD; the loss before it."""
         weights = self.weights.value()
@@ -174,8 +174,10 @@ def network_inputs(images: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
     return tf.gather(tf.constant(_pixels()), tf.cast(images, tf.int32))
 
 
-class FastChild(Evaluator[Genotype]):
+class FastChild(Evaluator[Any]):
     """Trains a child from scratch; its reward is its accuracy on the held-out images.
+
+    That is the accuracy at its last evaluation, or the best at so many of the last as the budget says.
 
     It is sent to workers as a graph of primitives, plain data, so a worker needs to know nothing of the
     registries of operations.
@@ -188,7 +190,9 @@ class FastChild(Evaluator[Genotype]):
 
     objective = "accuracy"
 
-    def __init__(self, images: Images, budget: Budget, latency: LatencyMeter | None = None) -> None:
+    def __init__(
+        self, images: Images, budget: ChildBudget, latency: LatencyMeter | None = None
+    ) -> None:
         self.images, self.budget, self.latency = images, budget, latency
         self.evaluations = budget.evaluations
 
@@ -198,22 +202,22 @@ class FastChild(Evaluator[Genotype]):
         tf.get_logger().setLevel("ERROR")
         share_gpus()
 
-    def architecture(self, genotype: Genotype) -> Architecture:
+    def architecture(self, genotype: Any) -> Network:
         """The network of a child."""
         _, size, _, channels = self.images.train_images.shape
         return self.budget.architecture(genotype, size, channels)
 
-    def prepare(self, architecture: Genotype) -> Graph:
+    def prepare(self, architecture: Any) -> Graph:
         """Return the network of a child, from images to logits."""
         return network_graph(self.architecture(architecture), self.images.classes)
 
-    def cost(self, architecture: Genotype) -> dict[str, float]:
+    def cost(self, architecture: Any) -> dict[str, float]:
         """Return trainable parameters, multiply-adds and bytes of activations on one image."""
         cost = architecture_cost(self.architecture(architecture), self.images.classes)
         names = ("parameters", "mult_adds", "activation_memory")
         return {name: getattr(cost, name) for name in names}
 
-    def measure(self, architecture: Genotype) -> dict[str, float]:
+    def measure(self, architecture: Any) -> dict[str, float]:
         """Return the latency, if it is measured; see `LatencyMeter.measure`."""
         return {} if self.latency is None else self.latency.measure(architecture)
 
@@ -258,7 +262,15 @@ class FastChild(Evaluator[Genotype]):
                 status = "stopped"
                 break
         metrics = {"losses": losses}
-        return Result(curve[-1], tuple(curve), status, metrics=metrics, checkpoint=checkpoint)
+        best = max(curve[-budget.best_of :])
+        return Result(best, tuple(curve), status, metrics=metrics, checkpoint=checkpoint)
+
+
+#: By the name of a schedule, the learning rate after a share of the steps, as a share of the first one.
+SCHEDULES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "cosine": lambda done: 0.5 * (1.0 + tf.cos(math.pi * done)),
+    "steps": lambda done: tf.where(done < 0.5, 1.0, tf.where(done < 0.75, 0.1, 0.01)),
+}
 
 
 class _Run:
@@ -267,7 +279,7 @@ class _Run:
     Without AutoGraph, which wraps errors of a child in its own.
     """
 
-    def __init__(self, child: Child, images: Images, budget: Budget) -> None:
+    def __init__(self, child: Child, images: Images, budget: ChildBudget) -> None:
         self._child, self._budget = child, budget
         # Parts of other lengths, and the last held-out images, are no reason to trace again.
         batches = tf.TensorSpec((None, budget.batch_size), tf.int32)
@@ -285,7 +297,7 @@ class _Run:
 
         def step(k: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             done = tf.cast(first + k, tf.float32) / self._budget.steps
-            rate = self._budget.learning_rate * 0.5 * (1.0 + tf.cos(math.pi * done))
+            rate = self._budget.learning_rate * SCHEDULES[self._budget.schedule](done)
             pixels, labels = tf.gather(self._images, batches[k]), tf.gather(self._labels, batches[k])
             loss = self._child.step(network_inputs(pixels), labels, rate, self._budget)
             return k + 1, total + loss

@@ -11,15 +11,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from nasnet_zoo.architecture import Architecture, network_graph
-from nasnet_zoo.cells import Genotype
+from nasnet_zoo.architecture import Network, network_graph
 from nasnet_zoo.export import export
 from nasnet_zoo.models import from_architecture
 from nasnet_zoo.search.evaluator import Result, Trial
 
 from .child import FastChild, Images
 from .latency import FILES
-from .settings import Budget
+from .settings import ChildBudget
 
 # Held-out images on which a file is compared with Keras; training images that int8's ranges are of.
 _COMPARED, _CALIBRATING = 500, 100
@@ -37,7 +36,7 @@ class ExportedChild(FastChild):
         kind: "litert", "litert-int8" or "onnx".
     """
 
-    def __init__(self, images: Images, budget: Budget, folder: Path, kind: str) -> None:
+    def __init__(self, images: Images, budget: ChildBudget, folder: Path, kind: str) -> None:
         super().__init__(images, budget)
         self.folder, self.kind = folder, kind
 
@@ -51,7 +50,7 @@ class ExportedChild(FastChild):
         super().setup()
         (self.folder / "front").mkdir(exist_ok=True)
 
-    def prepare(self, architecture: Genotype) -> Any:
+    def prepare(self, architecture: Any) -> Any:
         """Return the graph of a child, and its network."""
         return super().prepare(architecture), self.architecture(architecture)
 
@@ -92,7 +91,7 @@ class ExportedChild(FastChild):
 
 
 def keras_model(
-    architecture: Architecture, classes: int, weights: Mapping[str, np.ndarray], **options: Any
+    architecture: Network, classes: int, weights: Mapping[str, np.ndarray], **options: Any
 ) -> keras.Model:
     """Build the Keras model of a child.
 
@@ -110,8 +109,9 @@ def keras_model(
         for weight in primitive.weights(found[2], node.filters)
     ]
     left = {True: weights["weights"], False: weights["statistics"]}
-    # The layers own their weights in the order of the graph's primitives.
-    owned = [v for layer in model.layers for vs in getattr(layer, "_primitive_weights", ()) for v in vs]
+    # The parts own their weights in the order of the graph's primitives.
+    parts = [model.get_layer(part.name) for part in architecture.plan().parts]
+    owned = [v for part in parts for weights in part._primitive_weights for v in weights]
     owned += model.get_layer("predictions").weights
     for variable, weight in zip(owned, specs, strict=True):
         size = math.prod(weight.shape)

@@ -17,7 +17,6 @@ from typing import IO, Any
 import numpy as np
 
 from nasnet_zoo.architecture import Network, network_graph
-from nasnet_zoo.cells import NASNET_A, Genotype
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.export import Runtime, export, load_runtime
 from nasnet_zoo.export.benchmark import time_runs
@@ -62,7 +61,7 @@ class LatencyMeter:
 
     Args:
         settings: How latency is measured.
-        child: Network of a child. Its cells do not matter.
+        child: Network of a child. That of its genotype is the yardstick.
         classes: Number of classes of a child.
     """
 
@@ -78,7 +77,7 @@ class LatencyMeter:
 
     @functools.cached_property
     def yardstick(self) -> Yardstick:
-        """The same network with NASNet-A's cells, which is timed when it is first asked for.
+        """The network that children are compared with, which is timed when it is first asked for.
 
         Raises:
             ValueError: If it cannot be exported.
@@ -87,13 +86,13 @@ class LatencyMeter:
         """
         share_gpus()
         with tempfile.TemporaryDirectory(prefix="nasnet-zoo-") as folder:
-            path = self._export(self._architecture(NASNET_A), Path(folder))
+            path = self._export(self._architecture(self._network.genotype), Path(folder))
             if self.settings.command:
                 return Yardstick(_run(self.settings.command, path))
             runtime = load_runtime(path, self.settings.latency_threads)
         return Yardstick(float(time_runs([runtime], _ROUNDS).min()) * 1e3, runtime)
 
-    def measure(self, genotype: Genotype) -> dict[str, float]:
+    def measure(self, genotype: Any) -> dict[str, float]:
         """Measure a child.
 
         On this machine its time is a multiple of that of the yardstick, which runs in turn with it:
@@ -138,7 +137,7 @@ class LatencyMeter:
             raise ValueError(f"Expected yardstick: above 0. Received: {milliseconds}")
         self.yardstick.milliseconds = milliseconds
 
-    def _architecture(self, genotype: Genotype) -> Network:
+    def _architecture(self, genotype: Any) -> Network:
         """The network that is timed for a genotype.
 
         Raises:

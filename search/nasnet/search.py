@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from nasnet_zoo.cells import AMOEBANET_A, NASNET_A, Genotype
+from nasnet_zoo.cells import AMOEBANET_A, NASNET_A
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
 from nasnet_zoo.data import ImageData, open_dataset
 from nasnet_zoo.data.arrays import split
 from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.export.benchmark import as_json, benchmark, table
 from nasnet_zoo.files import check_ours, write_text
+from nasnet_zoo.search.evaluator import Evaluator
 from nasnet_zoo.search.executors.processes import end_if_unguarded
 from nasnet_zoo.search.folder import Exporting, Retraining, search_folder
 from nasnet_zoo.search.journal import Record
@@ -26,10 +29,10 @@ from nasnet_zoo.search.settings import ExecutorSettings
 from .child import FastChild, Images
 from .exported import ExportedChild
 from .latency import LatencyMeter
-from .settings import Budget, LatencySettings, Settings
+from .settings import ChildBudget, ImageSettings, LatencySettings, Settings
 from .sharing import SharedEvaluator, SharedWeights
 
-# Random cells that a search is compared with.
+# Random genotypes that a search is compared with.
 _RANDOM = 5
 
 
@@ -39,16 +42,7 @@ def search_cells(
     out: str | os.PathLike[str],
     settings: Settings = Settings(),
     children: PositiveInt = 300,
-    *,
-    latency: LatencySettings = LatencySettings(),
-    executor: ExecutorSettings = ExecutorSettings(),
-    retrain_best: NonNegativeInt = 0,
-    retrain_budget: Budget | None = None,
-    references: bool = False,
-    export_front: bool = False,
-    compare: str | os.PathLike[str] | None = None,
-    tensorboard: bool = False,
-    console: Console | None = None,
+    **options: Any,
 ) -> list[Record]:
     """Search cells for a data set, or continue an earlier search in the same folder.
 
@@ -59,13 +53,73 @@ def search_cells(
         out: Folder of the search. Created if it does not exist.
         settings: Settings of the search.
         children: Number of children to sample in all. A greater number continues a finished search.
+        **options: Those of `search_networks`. Latency is a multiple of that of the same network with
+            NASNet-A's cells, and references are NASNet-A's and AmoebaNet-A's cells and random ones.
+
+    Returns:
+        The different children, or the retrained ones if there are any, best first.
+
+    Raises:
+        ValueError: If ``references`` are asked for with shared weights. For other errors see
+            `search_networks`.
+    """
+    if settings.shared_steps is not None and options.get("references"):
+        raise ValueError(
+            "Expected references without shared_steps, as shared weights are those of a space. "
+            f"Received: shared_steps={settings.shared_steps}"
+        )
+    published = {"NASNet-A": NASNET_A, "AmoebaNet-A": AMOEBANET_A}
+    make = FastChild if settings.shared_steps is None else functools.partial(_shared, settings)
+    return search_networks(data, out, settings, children, published, make, **options)
+
+
+def _shared(
+    settings: Settings, images: Images, budget: ChildBudget, latency: LatencyMeter | None
+) -> SharedEvaluator:
+    """The evaluator of a search with shared weights."""
+    assert settings.shared_steps is not None
+    shape = images.train_images.shape[1:]
+    shared = SharedWeights(shape, images.classes, settings.budget, settings.seed)
+    return SharedEvaluator(
+        settings.space, shared, images, settings.shared_steps, seed=settings.seed, latency=latency
+    )
+
+
+@checked
+def search_networks(
+    data: ImageData | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    settings: ImageSettings,
+    children: PositiveInt,
+    published: Mapping[str, Any],
+    make: Callable[[Images, ChildBudget, LatencyMeter | None], Evaluator] = FastChild,
+    *,
+    latency: LatencySettings = LatencySettings(),
+    executor: ExecutorSettings = ExecutorSettings(),
+    retrain_best: NonNegativeInt = 0,
+    retrain_budget: ChildBudget | None = None,
+    references: bool = False,
+    export_front: bool = False,
+    compare: str | os.PathLike[str] | None = None,
+    tensorboard: bool = False,
+    console: Console | None = None,
+) -> list[Record]:
+    """Search networks that classify images, or continue an earlier search in the same folder.
+
+    Args:
+        data: Data set that fits into memory, see `nasnet_zoo.data.open_dataset`.
+        out: Folder of the search. Created if it does not exist.
+        settings: Settings of the search, its space and the budget of its children among them.
+        children: Number of children to sample in all. A greater number continues a finished search.
+        published: Published genotypes by name, the first of which is the yardstick of latency.
+        make: Function that makes the evaluator of the children of images, a budget and a meter.
         latency: How the latency of children is measured. Default: it is not.
         executor: What trains the children.
         retrain_best: Number of the best children to retrain after the search ([N]: 250).
         retrain_budget: Budget of retraining. Default: the budget of the search with four times the
             steps.
-        references: Whether to train NASNet-A's and AmoebaNet-A's cells and five random ones as the
-            children are, for the report.
+        references: Whether to train the published genotypes and five random ones as the children are,
+            for the report.
         export_front: Whether to export the children on the Pareto front: ``out/front`` then has a
             verified file of each, in the format that latency was measured with (default: LiteRT), and
             ``benchmark.json``, their times. They are trained once more, as in the search.
@@ -93,7 +147,7 @@ def search_cells(
         "train_images": len(images.train_labels),
         "held_out_images": len(images.held_out_labels),
     }
-    meter = _meter(latency, images, settings.budget)
+    meter = _meter(latency, images, settings.budget, next(iter(published.values())))
     if meter:
         seen |= dataclasses.asdict(latency)
         _ = meter.yardstick  # what cannot be measured fails here, before anything is written
@@ -104,14 +158,14 @@ def search_cells(
     exporting = Exporting(exported, {**seen, **dataclasses.asdict(settings.budget), "kind": kind})
     best = search_folder(
         settings.space,
-        _evaluator(images, settings, meter),
+        make(images, settings.budget, meter),
         out,
         settings,
         children,
         executor=executor,
         about=seen,
         retraining=Retraining(retrain_best, FastChild(images, longer), retraining),
-        references=_references(settings) if references else None,
+        references=_references(settings, published) if references else None,
         exporting=exporting if export_front else None,
         compare=compare,
         tensorboard=tensorboard,
@@ -122,16 +176,11 @@ def search_cells(
     return best
 
 
-def _references(settings: Settings) -> dict[str, list[Genotype]]:
-    """Cells to compare a search with: published ones, and random ones of its space."""
-    if settings.shared_steps is not None:
-        raise ValueError(
-            "Expected references without shared_steps, as shared weights are those of a space. "
-            f"Received: shared_steps={settings.shared_steps}"
-        )
+def _references(settings: ImageSettings, published: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Genotypes to compare a search with: published ones, and random ones of its space."""
     rng = np.random.default_rng(settings.seed)
     random = [settings.space.decode(settings.space.sample(rng)) for _ in range(_RANDOM)]
-    return {"NASNet-A": [NASNET_A], "AmoebaNet-A": [AMOEBANET_A], "random cells": random}
+    return {**{name: [genotype] for name, genotype in published.items()}, "random": random}
 
 
 def _benchmark(out: Path, threads: int, console: Console) -> None:
@@ -144,23 +193,13 @@ def _benchmark(out: Path, threads: int, console: Console) -> None:
     console.print(table(reports))
 
 
-def _meter(latency: LatencySettings, images: Images, budget: Budget) -> LatencyMeter | None:
+def _meter(
+    latency: LatencySettings, images: Images, budget: ChildBudget, yardstick: Any
+) -> LatencyMeter | None:
     if latency.latency is None:
         return None
     _, size, _, channels = images.train_images.shape
-    return LatencyMeter(latency, budget.architecture(NASNET_A, size, channels), images.classes)
-
-
-def _evaluator(
-    images: Images, settings: Settings, meter: LatencyMeter | None
-) -> FastChild | SharedEvaluator:
-    if settings.shared_steps is None:
-        return FastChild(images, settings.budget, meter)
-    shape = images.train_images.shape[1:]
-    shared = SharedWeights(shape, images.classes, settings.budget, settings.seed)
-    return SharedEvaluator(
-        settings.space, shared, images, settings.shared_steps, seed=settings.seed, latency=meter
-    )
+    return LatencyMeter(latency, budget.architecture(yardstick, size, channels), images.classes)
 
 
 def search_images(data: ImageData, held_out: float) -> Images:

@@ -6,7 +6,7 @@ import dataclasses
 import re
 import shlex
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Interval
 
@@ -23,17 +23,14 @@ from .space import NASNetSpace
 _WIDTH = 24
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How a child is trained.
+@dataclass(frozen=True, kw_only=True)
+class ChildBudget:
+    """How a child that classifies images is trained. Subclasses define `architecture`.
 
     Args:
-        cells: Number of normal cells in a stack, N.
-        filters: Number of filters of the first cells, F.
-        stem_filters: Number of filters of the first convolution.
         steps: Number of training steps.
         batch_size: Number of images in a step.
-        learning_rate: Learning rate of the first step, from which a cosine goes down to 0.
+        learning_rate: Learning rate of the first step.
         momentum: Nesterov momentum of SGD, in [0, 1).
         l2: Factor of the sum of all squared kernel values, which is added to the loss.
         clip_norm: Largest norm of the gradient.
@@ -44,9 +41,6 @@ class Budget:
         ValueError: If a value is out of range.
     """
 
-    cells: PositiveInt = 1
-    filters: PositiveInt = 8
-    stem_filters: PositiveInt = 16
     steps: PositiveInt = 300
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 0.05
@@ -54,6 +48,11 @@ class Budget:
     l2: NonNegativeFloat = 1e-4
     clip_norm: PositiveFloat = 5.0
     evaluations: PositiveInt = 3
+
+    #: From the first step's learning rate a cosine goes down to 0.
+    schedule = "cosine"
+    #: Number of last evaluations whose best is the child's accuracy.
+    best_of = 1
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -63,9 +62,31 @@ class Budget:
                 f"Received: evaluations={self.evaluations}"
             )
 
-    def for_retraining(self) -> Budget:
+    def for_retraining(self) -> Self:
         """The same budget with four times the steps, for the best children of a search."""
         return dataclasses.replace(self, steps=4 * self.steps)
+
+    def architecture(self, genotype: Any, image_size: int, channels: int) -> Network:
+        """The network of a child."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget(ChildBudget):
+    """How a child of cells is trained: its learning rate goes down to 0 in a cosine.
+
+    Args:
+        cells: Number of normal cells in a stack, N.
+        filters: Number of filters of the first cells, F.
+        stem_filters: Number of filters of the first convolution.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    cells: PositiveInt = 1
+    filters: PositiveInt = 8
+    stem_filters: PositiveInt = 16
 
     def architecture(self, genotype: Genotype, image_size: int, channels: int) -> Architecture:
         """The network of a child."""
@@ -87,8 +108,8 @@ class LatencySettings:
     Args:
         latency: File that a child is exported as to be timed, with random weights; "litert" and "onnx"
             are in float32. Children then have two more costs: latency_ratio, the time of one image as a
-            multiple of that of a yardstick, the same network with NASNet-A's cells, and latency, the
-            time in milliseconds. Default: latency is not measured.
+            multiple of that of a yardstick, the network of a published genotype, and latency, the time
+            in milliseconds. Default: latency is not measured.
         latency_threads: Number of threads of the runtime.
         latency_target: What is timed: "child", the network that is trained, or its cells as a network
             for ImageNet of N normal cells in a stack and F filters, written as N@24F, as the paper
@@ -154,8 +175,17 @@ class LatencySettings:
         return int(match[1]), int(match[2]) // _WIDTH
 
     def network(self, child: Network, classes: int) -> tuple[Network, int]:
-        """The network that is timed for a child, and its number of classes."""
+        """The network that is timed for a child, and its number of classes.
+
+        Raises:
+            ValueError: If a network for ImageNet is asked for whose cells the child does not have.
+        """
         if self.size is not None:
+            if not isinstance(child, Architecture):
+                raise ValueError(
+                    "Expected latency_target=child for children without cells. "
+                    f"Received: latency_target={self.latency_target}"
+                )
             mobile = PRESETS["nasnet_mobile"]
             cells, filters = self.size
             child = mobile.architecture.replace(genotype=child.genotype, cells=cells, filters=filters)
@@ -165,47 +195,33 @@ class LatencySettings:
 
 
 @dataclass(frozen=True)
-class Settings(SearchSettings):
-    """The settings of a search for cells: those of `SearchSettings`, and what cells and images need.
+class ImageSettings(SearchSettings):
+    """The settings of a search for networks that classify images.
+
+    Subclasses have two more fields, ``space`` and ``budget``.
 
     Args:
-        space: Space of the children.
-        budget: Training of a child.
         images: Largest number of training images to use, evenly from all classes. Default: all.
         held_out: Share of these images that children are evaluated on and not trained on, in (0, 1).
         image_size: Height and width in pixels that images are resized to, at most 1,024. Default: the
             images' own, 32 for class folders.
-        shared_steps: Weight sharing: number of steps that the shared weights are trained for before
-            each minibatch. Children are evaluated with these weights. Default: each child is trained
-            from scratch.
 
     Raises:
         ValueError: If a value is out of range, or two settings exclude each other.
     """
 
-    space: NASNetSpace = field(default_factory=NASNetSpace)
-    budget: Budget = field(default_factory=Budget)
     images: PositiveInt | None = None
     held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     image_size: Annotated[int, Interval(ge=1, le=1024)] | None = None
-    shared_steps: PositiveInt | None = None
+
+    space: ClassVar[Any]
+    budget: ClassVar[Any]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("early_stop_quantile", "halving_factor"):
-            if self.shared_steps is not None and getattr(self, name) is not None:
-                raise ValueError(
-                    f"Expected no {name} with shared_steps, as no child is trained that could be "
-                    f"stopped. Received: {name}={getattr(self, name)}"
-                )
         stopping = self.make_stopping()
         if isinstance(stopping, SuccessiveHalving):
             stopping.rungs(self.budget.evaluations)
-        if self.shared_steps is not None and self.asynchronous:
-            raise ValueError(
-                "Expected asynchronous=False with shared_steps, whose rewards hold for one minibatch. "
-                "Received: asynchronous=True"
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in one level, such as ``{"seed": 0, "budget.steps": 300}``."""
@@ -214,3 +230,37 @@ class Settings(SearchSettings):
             nested = dataclasses.asdict(flat.pop(group))
             flat |= {f"{group}.{name}": value for name, value in nested.items()}
         return flat
+
+
+@dataclass(frozen=True)
+class Settings(ImageSettings):
+    """The settings of a search for cells.
+
+    Args:
+        space: Space of the children.
+        budget: Training of a child.
+        shared_steps: Weight sharing: number of steps that the shared weights are trained for before
+            each minibatch. Children are evaluated with these weights. Default: each child is trained
+            from scratch.
+
+    Raises:
+        ValueError: If a value is out of range, or two settings exclude each other.
+    """
+
+    space: NASNetSpace = field(default_factory=NASNetSpace)  # type: ignore[misc]
+    budget: Budget = field(default_factory=Budget)  # type: ignore[misc]
+    shared_steps: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("early_stop_quantile", "halving_factor"):
+            if self.shared_steps is not None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"Expected no {name} with shared_steps, as no child is trained that could be "
+                    f"stopped. Received: {name}={getattr(self, name)}"
+                )
+        super().__post_init__()
+        if self.shared_steps is not None and self.asynchronous:
+            raise ValueError(
+                "Expected asynchronous=False with shared_steps, whose rewards hold for one minibatch. "
+                "Received: asynchronous=True"
+            )

@@ -117,7 +117,7 @@ def test_the_front_is_exported_and_references_stand_beside_it(tmp_path, capfd):
     assert all(name in shown for name in names)
     with Journal(out / "references.sqlite") as journal:
         references = {record.key: record for record in journal.children()}
-    assert list(references) == ["NASNet-A", "AmoebaNet-A", *(f"random cells {k}" for k in range(1, 6))]
+    assert list(references) == ["NASNet-A", "AmoebaNet-A", *(f"random {k}" for k in range(1, 6))]
     for name, record in references.items():
         assert {"parameters", "mult_adds", "latency"} <= record.costs.keys()
         accuracy = record.metrics["accuracy"]

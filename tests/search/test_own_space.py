@@ -171,7 +171,7 @@ def test_commands_on_its_folder(searched, capsys, tmp_path):
     shown = capsys.readouterr().out
     assert json.loads(shown[shown.index("{") :]) == records[3].architecture
     assert cli.main(["search", "show", out, "3", "--picture", str(tmp_path / "a.svg")]) == 1
-    assert "expected a search for cells to draw one" in capsys.readouterr().err
+    assert "expected a search of one of the command" in capsys.readouterr().err
 
 
 def test_a_head_of_ones_own(example):

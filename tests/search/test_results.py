@@ -240,7 +240,7 @@ def sampled(folder, children):
     def cost(genotype):
         return {"parameters": 10_000 - (next(numbers) // 2) * 1000, "mult_adds": 2_500_000}
 
-    journal = Journal(folder / "journal.sqlite", {"policy": "random", "space.blocks": 2})
+    journal = Journal(folder / "journal.sqlite", {"policy": "random", "space.kind": "nasnet"})
     executor = Serial(Function(train, cost))
     run_search(RandomSearch(SPACE), SPACE, executor, journal, children, Synchronous(5))
     return journal
