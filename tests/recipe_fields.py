@@ -25,6 +25,7 @@ SHARED = {
     "optimizer.schedule": {"optimizer": {"schedule": "exponential"}},
     "optimizer.decay_rate": {"optimizer": {**STEPPED, "decay_rate": 0.1}},
     "optimizer.decay_epochs": {"optimizer": STEPPED},
+    "optimizer.decay_start": {"optimizer": {**STEPPED, "decay_start": 0.5}},
     "optimizer.warmup_epochs": {"optimizer": {"warmup_epochs": 1.0}},
     "optimizer.clip_norm": {"optimizer": {"clip_norm": 1.0}},
     "optimizer.ema": {"optimizer": {"ema": 0.5}},

@@ -23,6 +23,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from nasnet_zoo.cells.genotype import Genotype
 from nasnet_zoo.cells.layerwise import NetworkGenotype, network_genotype
+from nasnet_zoo.cells.recurrent import RecurrentGenotype
 from nasnet_zoo.cells.serialization import load_genotype
 from nasnet_zoo.checking import check_arguments, parse
 
@@ -193,6 +194,8 @@ def _spec(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     read: Callable[[list[str]], Any]
     if kinds[0] is Genotype:
         metavar, read = "FILE", lambda texts: load_genotype(texts[0], network_genotype)
+    elif kinds[0] is RecurrentGenotype:
+        metavar, read = "FILE", lambda texts: RecurrentGenotype.load(texts[0])
     elif origin is Mapping:
         nargs, metavar, read = "*", "NAME=VALUE ...", lambda texts: dict(map(_pair, texts))
     elif origin is tuple and parts[-1] is ...:
@@ -235,7 +238,7 @@ def _parts(kinds: Iterable[Any], texts: list[str]) -> tuple[Any, ...]:
 
 def _texts(value: Any) -> list[str]:
     """Format a default value for help."""
-    if isinstance(value, NetworkGenotype):
+    if isinstance(value, NetworkGenotype | RecurrentGenotype):
         return [value.name]
     if isinstance(value, Mapping):
         return [f"{name}={number}" for name, number in value.items()]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
 from nasnet_zoo.checking import PositiveInt, Seed
+from nasnet_zoo.language.recipes import LANGUAGE_RECIPES, LanguageRecipe
 from nasnet_zoo.training.recipes import Recipe, StrategyName, load_recipe
 
-from .options import defaults_from
+from .options import UsageError, defaults_from
 from .shared import Data, recipe_defaults
 
 
-@defaults_from(recipe_defaults(load_recipe, "cifar10"))
+def _load(name: str) -> Recipe | LanguageRecipe:
+    return LANGUAGE_RECIPES[name] if name in LANGUAGE_RECIPES else load_recipe(name)
+
+
+@defaults_from(recipe_defaults(_load, "cifar10"))
 def train(
     name: Annotated[str, arg(metavar="RECIPE")],
     /,
@@ -26,7 +31,7 @@ def train(
     deterministic: bool = False,
     strategy: StrategyName | None = None,
     tensorboard: bool = False,
-    settings: Annotated[Recipe, arg(name="")],
+    settings: Annotated[Any, arg(name="")],
 ) -> None:
     """Train a network by a recipe.
 
@@ -35,7 +40,7 @@ def train(
 
     Args:
         name: cifar10, cifar10_cutout, imagenet_mobile, imagenet_large, finetune, fashion_mnist, digits,
-            or a .json file. Stands before all options.
+            or a .json file; or ptb_medium, a language model. Stands before all options.
         out: Folder for the checkpoint, the history and the model.
         batch_size: Batch size other than the recipe's. The learning rate is scaled in proportion.
         seed: Seed of all random draws.
@@ -49,6 +54,24 @@ def train(
     from nasnet_zoo import training
     from nasnet_zoo.quiet import start_backend
 
+    if isinstance(settings, LanguageRecipe):
+        others = {
+            "--batch-size": batch_size,
+            "--strategy": strategy,
+            "--checkpoints-per-epoch": checkpoints_per_epoch if checkpoints_per_epoch > 1 else None,
+        }
+        for option, value in others.items():
+            if value is not None:
+                message = f"expected no {option} with a language model. Received: {value}"
+                raise UsageError("nasnet-zoo train", message)
+        from nasnet_zoo.language import train_language_model
+
+        start_backend()
+        train_language_model(
+            settings, data, out, seed=seed, deterministic=deterministic, tensorboard=tensorboard
+        )
+        print(f"Wrote {out}/model.keras")
+        return
     if strategy is None:  # Else the strategy starts it.
         start_backend()
     training.train(

@@ -59,14 +59,14 @@ class LanguageModel(keras.Model):
         stateful: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"name": "language_model", **kwargs})
         self.cell = RecurrentGenotype.from_dict(cell) if isinstance(cell, dict) else cell
         if isinstance(settings, dict):
             settings = LanguageModelSettings(**settings)
         self.settings, self.vocabulary, self.stateful = settings, vocabulary, stateful
         width = settings.embedding or settings.units
         initializer = self._initializer(keras.initializers.RandomUniform(-1.0, 1.0))
-        self.embedding = keras.layers.Embedding(vocabulary, width, initializer)
+        self.embedding = keras.layers.Embedding(vocabulary, width, initializer, name="embedding")
         per_token, per_sequence = (None, 1), (None, 1, None)
         self.token_dropout = keras.layers.Dropout(settings.embedding_dropout, per_token)
         self.recurrent_layers = [
@@ -90,6 +90,7 @@ class LanguageModel(keras.Model):
     def _layer_cell(self) -> keras.Layer:
         settings = self.settings
         options: dict[str, Any] = {
+            "name": "cell",
             "dropout": settings.dropout,
             "recurrent_dropout": settings.recurrent_dropout,
             "kernel_initializer": self._initializer("lecun_uniform"),

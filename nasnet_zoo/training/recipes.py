@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Interval
 
 from nasnet_zoo.architecture import Network, auxiliary_kernel
+from nasnet_zoo.cells import RecurrentGenotype
 from nasnet_zoo.cells.layerwise import NetworkGenotype, network_genotype
 from nasnet_zoo.cells.primitives import DropPathVersion, KeepProbability
 from nasnet_zoo.checking import (
@@ -118,6 +119,7 @@ class OptimizerSettings:
         schedule: "cosine", half a period down to 0, or "exponential", steps by ``decay_rate``.
         decay_rate: Factor of a step of the exponential schedule, in (0, 1].
         decay_epochs: Epochs between the steps of the exponential schedule, above 0.
+        decay_start: Epochs before the exponential schedule begins.
         warmup_epochs: Epochs in which the learning rate grows linearly from 0, fewer than the epochs
             of the run.
         clip_norm: Largest global norm of the gradients, above 0. Default: unlimited.
@@ -140,6 +142,7 @@ class OptimizerSettings:
     schedule: Literal["cosine", "exponential"] = "cosine"
     decay_rate: Annotated[float, Interval(gt=0, le=1)] = 0.97
     decay_epochs: PositiveFloat = 2.4
+    decay_start: NonNegativeFloat = 0.0
     warmup_epochs: NonNegativeFloat = 0.0
     clip_norm: PositiveFloat | None = None
     ema: Decay | None = None
@@ -150,7 +153,8 @@ class OptimizerSettings:
         _used_if(self, self.kind == "rmsprop", "kind is rmsprop", "rho", "epsilon")
         _used_if(self, self.kind == "adamw", "kind is adamw", "beta_2", "weight_decay")
         exponential = self.schedule == "exponential"
-        _used_if(self, exponential, "schedule is exponential", "decay_rate", "decay_epochs")
+        names = "decay_rate", "decay_epochs", "decay_start"
+        _used_if(self, exponential, "schedule is exponential", *names)
 
 
 @dataclass(frozen=True)
@@ -365,12 +369,17 @@ def flat(recipe: Any) -> dict[str, Any]:
     return values
 
 
-def to_dict(recipe: Any) -> dict[str, Any]:
-    """Convert a recipe to plain data for JSON."""
-    data = dataclasses.asdict(recipe)
-    genotype = recipe.model.genotype
-    data["model"]["genotype"] = genotype and genotype.to_dict()
-    return data
+def to_dict(recipe: Any) -> Any:
+    """Convert a recipe, or a part of one, to plain data for JSON."""
+    if hasattr(recipe, "to_dict"):  # a genotype
+        return recipe.to_dict()
+    if not dataclasses.is_dataclass(recipe):
+        return recipe
+    return {name: to_dict(value) for name, value in vars(recipe).items()}
+
+
+# How the genotypes of other recipes than those of networks are read.
+_GENOTYPES: dict[Any, Any] = {RecurrentGenotype | None: RecurrentGenotype.from_dict}
 
 
 def from_dict(kind: type[R], data: Any, path: str = "") -> R:
@@ -400,7 +409,7 @@ def from_dict(kind: type[R], data: Any, path: str = "") -> R:
         if dataclasses.is_dataclass(hints[name]):
             value = from_dict(hints[name], value, f"{path}{name}.")
         elif name == "genotype" and isinstance(value, dict):
-            value = network_genotype(value)
+            value = _GENOTYPES.get(hints[name], network_genotype)(value)
         check(path + name, value, hints[name])
         values[name] = value
     try:

@@ -45,6 +45,36 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return cls(keras.saving.deserialize_keras_object(config["after"]), config["steps"])
 
 
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class Held(keras.optimizers.schedules.LearningRateSchedule):
+    """The first learning rate of a schedule, held for some steps before the schedule begins.
+
+    Args:
+        after: Schedule that follows; its steps are counted from then on.
+        steps: Number of steps, at least 1.
+    """
+
+    @checked
+    def __init__(
+        self, after: keras.optimizers.schedules.LearningRateSchedule, steps: PositiveInt
+    ) -> None:
+        super().__init__()
+        self.after, self.steps = after, steps
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate at a step."""
+        return self.after(ops.maximum(ops.cast(step, "float32") - self.steps, 0.0))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {"after": keras.saving.serialize_keras_object(self.after), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Held:
+        """Create the schedule from its config."""
+        return cls(keras.saving.deserialize_keras_object(config["after"]), config["steps"])
+
+
 def learning_rate(
     settings: OptimizerSettings, epochs: int, steps_per_epoch: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -54,11 +84,13 @@ def learning_rate(
     if settings.schedule == "cosine":
         steps = epochs * steps_per_epoch - warmup
         after = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
-    else:
-        after = keras.optimizers.schedules.ExponentialDecay(
-            settings.learning_rate,
-            max(1, round(settings.decay_epochs * steps_per_epoch)),
-            settings.decay_rate,
-            staircase=True,
-        )
+        return WarmUp(after, warmup) if warmup else after
+    after = keras.optimizers.schedules.ExponentialDecay(
+        settings.learning_rate,
+        max(1, round(settings.decay_epochs * steps_per_epoch)),
+        settings.decay_rate,
+        staircase=True,
+    )
+    if start := round(settings.decay_start * steps_per_epoch):
+        after = Held(after, start)
     return WarmUp(after, warmup) if warmup else after
