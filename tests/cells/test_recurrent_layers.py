@@ -65,6 +65,7 @@ def test_any_cell_runs_over_a_sequence_as_its_tokens_say(genotype):
         np.testing.assert_allclose(found[:, t], h, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.tensorflow  # eager steps are compiled one by one on JAX
 @examples(8)
 @given(recurrent_genotypes())
 def test_a_training_step_of_any_cell_is_finite(genotype):
