@@ -42,7 +42,7 @@ from nasnet_zoo.training import RECIPES, changed, train
 
 _TOLERANCE = 1e-4
 # Columns that a terminal has no room for.
-_WIDE = ("mult-adds", "activation-memory", "latency-ratio", "seconds")
+_WIDE = ("mult-adds", "activation-memory (bytes)", "latency-ratio", "seconds")
 _FORMATS = (("SavedModel", "saved_model"), ("TFLite", "model.tflite"), ("ONNX", "model.onnx"))
 
 #: A search of a minute or two on two cores: so few minibatches need a higher learning rate.

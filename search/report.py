@@ -29,6 +29,8 @@ _DRAWN = 12
 _DESCRIBED = 2000
 # Of a search and of a random search; of the averages.
 _COLOURS, _LINES = ("#2f80d0", "#d9772b"), ("-", "--", ":")
+# Of the costs that are no plain numbers.
+_UNITS = {"activation_memory": "bytes", "latency": "ms"}
 # Of the children, and of the references in their order.
 _GROUPS = ("#2f80d0", "#d9772b", "#3a9d5d", "#8a6fc0")
 
@@ -150,8 +152,9 @@ def format_cost(value: float | None) -> str:
 
 
 def title(name: str) -> str:
-    """The title of a cost by its name."""
-    return name.replace("_", "-")
+    """The title of a cost by its name, with its unit."""
+    unit = _UNITS.get(name)
+    return name.replace("_", "-") + (f" ({unit})" if unit else "")
 
 
 def averages(records: Sequence[Record], count: int) -> list[float]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.files import write_text
 
+from .expressions import Expression
 from .journal import Journal, Record, is_begun
 from .search import Ranked, ranked
 
@@ -103,7 +104,14 @@ class SearchResults:
     def columns(self) -> list[str]:
         """The columns of `rows`: a cost has one of its own."""
         after = ("seconds", "version", "parent", "same_as", "retrained_reward", "message")
-        return ["number", "state", "reward", *self._costs, *after]
+        return ["number", "state", "reward", *self._objectives, *self._costs, *after]
+
+    @functools.cached_property
+    def _objectives(self) -> list[str]:
+        """What the expression of the reward takes besides costs: the evaluator's own reward."""
+        reward = self.settings.get("reward")
+        names = Expression(reward).names if reward else ()
+        return [name for name in names if name not in self._costs]
 
     @checked
     def rows(self, order: str = "reward", top: PositiveInt | None = None) -> list[dict[str, Any]]:
@@ -115,7 +123,8 @@ class SearchResults:
             top: Maximum number of children. Default: all.
 
         Returns:
-            By child: number, state, reward, each cost, seconds, version (number of minibatches that the
+            By child: number, state, reward, what an expression of the reward takes besides costs (such
+            as accuracy), each cost, seconds, version (number of minibatches that the
             policy had learned from when it drew the child), parent, same_as (number of the earlier
             equal child whose reward it has), retrained_reward and message (reason why it failed).
 
@@ -136,6 +145,7 @@ class SearchResults:
         retrained = self.retrained_child(record.number)
         values = {
             **vars(record),
+            **{name: self.evaluated(record).metrics.get(name) for name in self._objectives},
             **record.costs,
             "retrained_reward": retrained.reward if retrained else None,
             "message": self.evaluated(record).message,

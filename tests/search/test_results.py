@@ -322,6 +322,20 @@ def test_the_order_of_a_list(folder, order, expected, tmp_path, capfd):
             assert [int(row["number"]) for row in csv.DictReader(file)] == expected[:top]
 
 
+def test_the_list_has_the_accuracy_where_the_reward_is_an_expression(tmp_path, capfd):
+    command = [*TINY, "--children", "4", "--executor", "serial", "--out", str(tmp_path / "out")]
+    command.remove("--processes")
+    command.remove("1")
+    assert main([*command, "--reward", "accuracy - parameters / 100k"]) == 0
+    run(capfd, "list", tmp_path / "out", "--csv", tmp_path / "list.csv")
+    with (tmp_path / "list.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    for row in rows:
+        reward = float(row["accuracy"]) - float(row["parameters"]) / 100_000
+        assert float(row["reward"]) == pytest.approx(reward)
+
+
 def test_a_stopped_child_is_not_the_best(folder, capfd):
     assert facts(run(capfd, "best", folder))["child"] == "4"
 
