@@ -17,6 +17,7 @@ With --controller it prints what sampling 20 children and learning from them tak
 
 import argparse
 import dataclasses
+import functools
 import multiprocessing
 import os
 import statistics
@@ -43,16 +44,32 @@ from nasnet_zoo.cells.primitives import (
 )
 from nasnet_zoo.data import open_dataset
 from nasnet_zoo.models import from_architecture
-from nasnet_zoo.search import PPO, Budget, Experience, NASNetSpace, Processes, Reinforce, Trial
+from nasnet_zoo.search import (
+    PPO,
+    Budget,
+    Experience,
+    LayerwiseBudget,
+    LayerwiseSpace,
+    NASNetSpace,
+    Processes,
+    Reinforce,
+    Trial,
+)
 from nasnet_zoo.search.nasnet.child import FastChild, network_inputs
 from nasnet_zoo.search.nasnet.search import search_images
 
 # So many children of a kind are trained before it is another kind's turn.
 TURN = 4
 SHORTER = 5
-_small = NASNetSpace(blocks=1)
-# What the first child of a process pays for is no child's cost: a first one that does not count.
-WARM = Trial(0, _small.genotype([0] * len(_small.choices)), 0)
+# Spaces by name: the children, small ones, and the budget of one evaluation.
+SPACES = {
+    "nasnet": (NASNetSpace(), NASNetSpace(blocks=1), functools.partial(Budget, evaluations=1)),
+    "nas-conv": (
+        LayerwiseSpace(4, filters=(4, 8, 12)),
+        LayerwiseSpace(1, filters=(4,)),
+        functools.partial(LayerwiseBudget, schedule="cosine", evaluations=1, best_of=1),
+    ),
+}
 
 
 def of_layers(architecture, classes, l2):
@@ -70,7 +87,7 @@ def of_layers(architecture, classes, l2):
                 return [keras.layers.ReLU()]
             case Conv(size, stride, dilation, own, padding):
                 first = []
-                if stride > 1 and size in (1, (1, 1)):
+                if stride not in (1, (1, 1)) and size in (1, (1, 1)):
                     # TensorFlow's gradient of such a convolution may write outside its memory.
                     first, stride = [keras.layers.AveragePooling2D(1, stride)], 1
                 options = {f"kernel_{name}": value for name, value in kernel.items()}
@@ -169,16 +186,19 @@ def by_keras(make, trials, images, budget):
 
 
 class Workers:
-    """The search's workers, as many for every budget."""
+    """The search's workers, as many for every budget.
 
-    def __init__(self, images, processes):
-        self.images, self.processes, self.by_budget = images, processes, {}
+    What the first child of a process pays for is no child's cost: one that does not count is the first.
+    """
+
+    def __init__(self, images, processes, warm):
+        self.images, self.processes, self.warm, self.by_budget = images, processes, warm, {}
 
     def __call__(self, trials, budget):
         """Seconds and accuracies of children that are trained side by side."""
         if budget not in self.by_budget:
             self.by_budget[budget] = Processes(FastChild(self.images, budget), self.processes)
-            train(self.by_budget[budget], [WARM] * self.processes)
+            train(self.by_budget[budget], [self.warm] * self.processes)
         begun = time.perf_counter()
         found = train(self.by_budget[budget], trials)
         return time.perf_counter() - begun, [outcome.result.reward for outcome in found]
@@ -198,7 +218,7 @@ def measure(trials, workers, budget, derived):
     accuracies = {kind: [] for kind in kinds}
     few = dataclasses.replace(budget, steps=budget.steps // SHORTER)
     for make in KERAS.values():
-        by_keras(make, [WARM], images, dataclasses.replace(budget, steps=8))
+        by_keras(make, [workers.warm], images, dataclasses.replace(budget, steps=8))
     for start in range(0, len(trials), TURN):
         group = trials[start : start + TURN]
         taken, step = {}, {}
@@ -268,6 +288,7 @@ def controller(space):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--space", choices=SPACES, default="nasnet")
     parser.add_argument("--data", default="digits", help="or a folder, such as Fashion-MNIST's")
     parser.add_argument("--children", type=int, default=8)
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: all cores")
@@ -277,12 +298,12 @@ def main() -> None:
     parser.add_argument("--controller", action="store_true")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--filters", type=int, default=8)
+    parser.add_argument("--filters", type=int, default=8, help="of the cells of nasnet")
     arguments = parser.parse_args()
     threads = 1 if arguments.controller else arguments.processes
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    space, rng = NASNetSpace(), np.random.default_rng(0)
+    (space, small, make_budget), rng = SPACES[arguments.space], np.random.default_rng(0)
     if arguments.controller:
         controller(space)
         return
@@ -292,13 +313,14 @@ def main() -> None:
         for k in range(arguments.memory or arguments.children)
     ]
     first, *others = arguments.steps
-    budget = Budget(
-        filters=arguments.filters, steps=first, batch_size=arguments.batch_size, evaluations=1
-    )
+    budget = make_budget(steps=first, batch_size=arguments.batch_size)
+    if isinstance(budget, Budget):
+        budget = dataclasses.replace(budget, filters=arguments.filters)
     if arguments.memory:
         memory(trials, images, budget)
         return
-    workers = Workers(images, arguments.processes)
+    warm = Trial(0, small.genotype([0] * len(small.choices)), 0)
+    workers = Workers(images, arguments.processes, warm)
     if arguments.derive:
         found = measure(trials, workers, budget, others)
         for steps in arguments.steps:
