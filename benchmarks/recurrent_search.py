@@ -34,7 +34,7 @@ OPTIONS = {"learning_rate": 0.01, "entropy_weight": 0.001}
 
 def settings_of(level: str) -> RecurrentSettings:
     """Settings of the search. Rewards are near 1."""
-    settings = RecurrentSettings(options=OPTIONS, minibatch=10, level=level)
+    settings = RecurrentSettings("ppo", OPTIONS, level=level)
     budget = dataclasses.replace(settings.budget, scale=10_000.0)
     if level == "characters":
         model = dataclasses.replace(budget.model, embedding_dropout=0.0, dropout=0.0)

@@ -62,7 +62,7 @@ class LanguageBudget:
 
 @dataclass(frozen=True)
 class RecurrentSettings(SearchSettings):
-    """The settings of a search for recurrent cells: those of `SearchSettings`, and of cells and text.
+    """The settings of a search for recurrent cells, its policy by default that of [Z] section 4.2.
 
     Args:
         space: Space of the cells.
@@ -73,6 +73,9 @@ class RecurrentSettings(SearchSettings):
     Raises:
         ValueError: If a value is out of range, or two settings exclude each other.
     """
+
+    policy: str = "nas"
+    minibatch: PositiveInt = 10
 
     space: RecurrentSpace = field(default_factory=RecurrentSpace)
     budget: LanguageBudget = field(default_factory=LanguageBudget)
