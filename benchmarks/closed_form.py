@@ -21,9 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_zoo.search.nas.layerwise_space import LayerwiseSpace
+from nasnet_zoo.search.nas.recurrent_space import RecurrentSpace
 from nasnet_zoo.search.space import SequenceSpace
 
-SPACES: Mapping[str, SequenceSpace] = {"nas-conv": LayerwiseSpace(3)}
+SPACES: Mapping[str, SequenceSpace] = {"nas-conv": LayerwiseSpace(3), "nas-rnn": RecurrentSpace(4)}
 #: By title: the policy and its options. Those of the paper are for 12,800 children.
 POLICIES: Mapping[str, tuple[str, dict[str, float]]] = {
     "nas": ("nas", {}),
