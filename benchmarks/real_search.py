@@ -102,7 +102,9 @@ def latencies(files: Iterable[Path], seeds: int) -> np.ndarray:
 def print_tables(arms: Sequence[Arm], runs: Sequence[list], ms: np.ndarray, size: int) -> None:
     ratios = ms / ms[[arm.genotype for arm in arms].index(NASNET_A)]
     accuracies = np.array([[run["accuracy"] for run in of_arm] for of_arm in runs])
-    print("| cells | parameters | multiply-adds | int8, ms | ratio | test accuracy | int8 |")
+    print(
+        "| cells | parameters | multiply-adds | int8, ms | ratio | test accuracy | int8, 500 images |"
+    )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for arm, of_arm, accuracy, time, ratio in zip(arms, runs, accuracies, ms, ratios, strict=True):
         cost = architecture_cost(COMPARED.architecture(arm.genotype, size, 1), 10)
@@ -117,7 +119,11 @@ def print_tables(arms: Sequence[Arm], runs: Sequence[list], ms: np.ndarray, size
         for group in dict.fromkeys(arm.group for arm in arms)
     }
     names = list(groups)
-    print("\n| front of | cells on it | hypervolume | " + " | ".join(f"beaten by {n}" for n in names))
+    print(
+        "\n| front of | cells on it | hypervolume | "
+        + " | ".join(f"beaten by {n}" for n in names)
+        + " |"
+    )
     print("| --- | ---: | ---: " + "| ---: " * len(names) + "|")
     worst = np.array([WORST[0], -WORST[1]])
     for group, of_group in groups.items():
