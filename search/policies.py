@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -436,34 +437,11 @@ class Reinforce(_ControllerPolicy):
         return tf.reduce_mean(advantages * tf.reduce_sum(weights * now, -1))
 
 
-@checked
-def nas_policy(
-    space: SequenceSpace,
-    seed: Seed = 0,
-    units: PositiveInt = 35,
-    learning_rate: PositiveFloat = 0.0006,
-    entropy_weight: NonNegativeFloat = 0.0,
-    baseline_weight: Share = 0.95,
-    correction: Correction = "ratio",
-    *,
-    layers: PositiveInt = 2,
-    initial: NonNegativeFloat = 0.08,
-) -> Reinforce:
-    """Make the policy of [Z] section 4.1: `Reinforce` with these values, and no entropy bonus.
-
-    The decay of the baseline is not published. Section 4.2 has a learning rate of 0.0005.
-    """
-    return Reinforce(
-        space,
-        seed,
-        units,
-        learning_rate,
-        entropy_weight,
-        baseline_weight,
-        correction,
-        layers=layers,
-        initial=initial,
-    )
+#: The policy of [Z] section 4.1: `Reinforce` with other defaults. The decay of the baseline is not
+#: published; section 4.2 has a learning rate of 0.0005.
+nas_policy = functools.partial(
+    Reinforce, units=35, learning_rate=0.0006, entropy_weight=0.0, layers=2, initial=0.08
+)
 
 
 class PPO(_ControllerPolicy):

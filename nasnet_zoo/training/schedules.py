@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -12,14 +12,8 @@ from nasnet_zoo.checking import PositiveInt, checked
 from .recipes import OptimizerSettings
 
 
-@keras.saving.register_keras_serializable(package="nasnet_zoo")
-class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up of the learning rate from 0, followed by another schedule.
-
-    Args:
-        after: Schedule that follows; its steps are counted from the end of the warm-up.
-        steps: Number of steps of the warm-up, at least 1.
-    """
+class _Delayed(keras.optimizers.schedules.LearningRateSchedule):
+    """Base class of schedules that another one follows after some steps."""
 
     @checked
     def __init__(
@@ -27,6 +21,25 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     ) -> None:
         super().__init__()
         self.after, self.steps = after, steps
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {"after": keras.saving.serialize_keras_object(self.after), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Create the schedule from its config."""
+        return cls(keras.saving.deserialize_keras_object(config["after"]), config["steps"])
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class WarmUp(_Delayed):
+    """Linear warm-up of the learning rate from 0, followed by another schedule.
+
+    Args:
+        after: Schedule that follows; its steps are counted from the end of the warm-up.
+        steps: Number of steps of the warm-up, at least 1.
+    """
 
     def __call__(self, step: Any) -> Any:
         """Return the learning rate at a step."""
@@ -35,18 +48,9 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         later = self.after(ops.maximum(step - self.steps, 0.0))
         return ops.where(step < self.steps, grown, later)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
-        return {"after": keras.saving.serialize_keras_object(self.after), "steps": self.steps}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> WarmUp:
-        """Create the schedule from its config."""
-        return cls(keras.saving.deserialize_keras_object(config["after"]), config["steps"])
-
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
-class Held(keras.optimizers.schedules.LearningRateSchedule):
+class Held(_Delayed):
     """The first learning rate of a schedule, held for some steps before the schedule begins.
 
     Args:
@@ -54,25 +58,9 @@ class Held(keras.optimizers.schedules.LearningRateSchedule):
         steps: Number of steps, at least 1.
     """
 
-    @checked
-    def __init__(
-        self, after: keras.optimizers.schedules.LearningRateSchedule, steps: PositiveInt
-    ) -> None:
-        super().__init__()
-        self.after, self.steps = after, steps
-
     def __call__(self, step: Any) -> Any:
         """Return the learning rate at a step."""
         return self.after(ops.maximum(ops.cast(step, "float32") - self.steps, 0.0))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
-        return {"after": keras.saving.serialize_keras_object(self.after), "steps": self.steps}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Held:
-        """Create the schedule from its config."""
-        return cls(keras.saving.deserialize_keras_object(config["after"]), config["steps"])
 
 
 def learning_rate(
