@@ -27,7 +27,7 @@ from nasnet_zoo.export.litert import REWRITES, write
 from nasnet_zoo.export.verification import file_graph
 from nasnet_zoo.models import from_architecture
 from nasnet_zoo.search import Budget, LatencyMeter, LatencySettings, NASNetSpace
-from nasnet_zoo.search.nasnet import latency
+from nasnet_zoo.search.images import latency
 
 CHILD, CLASSES = Budget().architecture(NASNET_A, 32, 3), 10
 COPIES = 5

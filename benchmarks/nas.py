@@ -34,7 +34,7 @@ from nasnet_zoo.search import (
     Trial,
     search_layers,
 )
-from nasnet_zoo.search.nasnet.child import FastChild, Images
+from nasnet_zoo.search.images.child import FastChild, Images
 
 SETTINGS = LayerwiseSettings(
     # So few minibatches need a higher learning rate than 12,800 children do.

@@ -27,9 +27,9 @@ from nasnet_zoo.export.benchmark import time_runs
 from nasnet_zoo.files import write_text
 from nasnet_zoo.search import Budget, ExecutorSettings, Processes, Record, Settings, Trial, search_cells
 from nasnet_zoo.search.front import front
-from nasnet_zoo.search.nasnet.child import Images
-from nasnet_zoo.search.nasnet.exported import ExportedChild
-from nasnet_zoo.search.nasnet.settings import LatencySettings
+from nasnet_zoo.search.images.child import Images
+from nasnet_zoo.search.images.exported import ExportedChild
+from nasnet_zoo.search.images.settings import LatencySettings
 from nasnet_zoo.search.objectives import hypervolume, pareto_front
 
 KIND = "litert-int8"

@@ -55,8 +55,8 @@ from nasnet_zoo.search import (
     Reinforce,
     Trial,
 )
-from nasnet_zoo.search.nasnet.child import FastChild, network_inputs
-from nasnet_zoo.search.nasnet.search import search_images
+from nasnet_zoo.search.images.child import FastChild, network_inputs
+from nasnet_zoo.search.images.search import search_images
 
 # So many children of a kind are trained before it is another kind's turn.
 TURN = 4

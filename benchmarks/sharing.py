@@ -28,8 +28,8 @@ from nasnet_zoo.search import (
     TabularBenchmark,
     run_search,
 )
-from nasnet_zoo.search.nasnet.child import Child, Images, network_inputs
-from nasnet_zoo.search.nasnet.search import search_images
+from nasnet_zoo.search.images.child import Child, Images, network_inputs
+from nasnet_zoo.search.images.search import search_images
 from nasnet_zoo.search.nasnet.sharing import SharedEvaluator, SharedWeights
 
 POLICIES = {

@@ -25,8 +25,8 @@ from rich.console import Console
 
 from nasnet_zoo.search.evaluator import Result, Trial
 from nasnet_zoo.search.folder import search_folder
+from nasnet_zoo.search.images.child import FastChild, Images
 from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.nasnet.child import FastChild, Images
 from nasnet_zoo.search.nasnet.settings import Budget
 from nasnet_zoo.search.nasnet.space import NASNetSpace
 from nasnet_zoo.search.search import RETRIES

@@ -29,8 +29,8 @@ from nasnet_zoo.search import (
     TabularBenchmark,
     run_search,
 )
-from nasnet_zoo.search.nasnet.child import FastChild, Images
-from nasnet_zoo.search.nasnet.search import search_images
+from nasnet_zoo.search.images.child import FastChild, Images
+from nasnet_zoo.search.images.search import search_images
 
 SPACE = NASNetSpace(1, ("identity", "sep_3x3", "conv_3x3", "max_3x3"), ("add",), cells=2)
 BUDGET = Budget(filters=8, stem_filters=16, steps=100, batch_size=128, learning_rate=0.1, evaluations=4)

@@ -33,9 +33,10 @@ from nasnet_zoo.export.official import check_backend
 from nasnet_zoo.extras import import_extra
 from nasnet_zoo.files import check_ours, write_text
 from nasnet_zoo.reports.pages import render
+from nasnet_zoo.search.images.settings import LatencySettings
 from nasnet_zoo.search.journal import Journal, Record
 from nasnet_zoo.search.nasnet.search import search_cells
-from nasnet_zoo.search.nasnet.settings import Budget, LatencySettings, Settings
+from nasnet_zoo.search.nasnet.settings import Budget, Settings
 from nasnet_zoo.search.report import report_values
 from nasnet_zoo.search.results import JOURNAL, exported_files
 from nasnet_zoo.training import RECIPES, changed, train

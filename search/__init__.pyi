@@ -4,6 +4,8 @@ from .executors.executor import Executor, Outcome, Serial
 from .executors.processes import Processes
 from .executors.ray import Ray
 from .folder import Retraining, search_folder
+from .images.latency import LatencyMeter
+from .images.settings import LatencySettings
 from .journal import Journal, Record
 from .keras_child import KerasChild
 from .nas.language_child import LanguageChild
@@ -13,9 +15,8 @@ from .nas.layerwise_search import search_layers
 from .nas.layerwise_settings import LayerwiseBudget, LayerwiseSettings
 from .nas.layerwise_space import LayerwiseSpace
 from .nas.recurrent_space import RecurrentSpace
-from .nasnet.latency import LatencyMeter
 from .nasnet.search import search_cells
-from .nasnet.settings import Budget, LatencySettings, Settings
+from .nasnet.settings import Budget, Settings
 from .nasnet.space import NASNetSpace
 from .nasnet.tabular import TabularBenchmark
 from .optuna_policy import OptunaPolicy

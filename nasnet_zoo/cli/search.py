@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from tyro.conf import arg
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt
+from nasnet_zoo.search.images.settings import LatencySettings
 from nasnet_zoo.search.nas.language_settings import RecurrentSettings
 from nasnet_zoo.search.nas.layerwise_settings import LayerwiseSettings
-from nasnet_zoo.search.nasnet.settings import LatencySettings, Settings
+from nasnet_zoo.search.nasnet.settings import Settings
 from nasnet_zoo.search.settings import ExecutorSettings, SearchSettings
 
 from .options import defaults_from, read_some

@@ -8,8 +8,8 @@ from typing import Any
 from nasnet_zoo.cells import NAS_V1
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.data import ImageData
+from nasnet_zoo.search.images.search import search_networks
 from nasnet_zoo.search.journal import Record
-from nasnet_zoo.search.nasnet.search import search_networks
 
 from .layerwise_settings import LayerwiseSettings
 
@@ -29,7 +29,7 @@ def search_layers(
         out: Folder of the search. Created if it does not exist.
         settings: Settings of the search.
         children: Number of children to sample in all. A greater number continues a finished search.
-        **options: Those of `nasnet_zoo.search.nasnet.search.search_networks`. Latency is a multiple of
+        **options: Those of `nasnet_zoo.search.images.search.search_networks`. Latency is a multiple of
             that of NAS v1, and references are NAS v1, its chain and random networks.
 
     Returns:

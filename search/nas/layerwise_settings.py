@@ -8,7 +8,7 @@ from typing import Literal
 from nasnet_zoo.architecture import LayerwiseArchitecture
 from nasnet_zoo.cells.layerwise import LayerwiseGenotype
 from nasnet_zoo.checking import NonNegativeFloat, PositiveFloat, PositiveInt
-from nasnet_zoo.search.nasnet.settings import ChildBudget, ImageSettings
+from nasnet_zoo.search.images.settings import ChildBudget, ImageSettings
 
 from .layerwise_space import LayerwiseSpace
 

@@ -1,1 +1,1 @@
-"""NASNet's cells on the search machine: their space, their children, and a table of a small space."""
+"""NASNet's cells on the search machine: their space, shared weights, and a table of a small space."""

@@ -10,7 +10,7 @@ others:
     run_search(PPO(space), space, Serial(evaluator), journal, children=3000, remember=False)
 
 Every step has another child, and tracing one takes longer than several eager steps, so here the
-children of `nasnet_zoo.search.nasnet.child` run eagerly.
+children of `nasnet_zoo.search.images.child` run eagerly.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from nasnet_zoo.cells.primitives import Shape
 from nasnet_zoo.checking import PositiveInt, Seed, checked
 from nasnet_zoo.files import parse_json
 from nasnet_zoo.search.evaluator import Evaluator, Result, Trial
+from nasnet_zoo.search.images.child import Child, FastChild, Images, network_inputs
+from nasnet_zoo.search.images.latency import LatencyMeter
 from nasnet_zoo.search.policies import Policy, check_state, count_of
 
-from .child import Child, FastChild, Images, network_inputs
-from .latency import LatencyMeter
 from .settings import Budget
 from .space import NASNetSpace
 

@@ -15,7 +15,7 @@ from nasnet_zoo.cells.operations import import_operations
 from nasnet_zoo.export import export
 from nasnet_zoo.network import architecture_of
 from nasnet_zoo.search import Budget, NASNetSpace, Processes, Trial
-from nasnet_zoo.search.nasnet.child import FastChild, Images
+from nasnet_zoo.search.images.child import FastChild, Images
 
 pytestmark = pytest.mark.tensorflow
 

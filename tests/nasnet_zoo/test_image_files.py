@@ -17,7 +17,7 @@ from nasnet_zoo.data.resizing import as_bytes, resize_with_crop
 from nasnet_zoo.data.streams import read_image
 from nasnet_zoo.detection.coco import CocoImages
 from nasnet_zoo.detection.input import evaluation_batches as detector_batches
-from nasnet_zoo.search.nasnet.search import search_images
+from nasnet_zoo.search.images.search import search_images
 from nasnet_zoo.training import RECIPES, changed
 from nasnet_zoo.training.input import evaluation_batches, training_batches
 

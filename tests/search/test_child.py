@@ -9,8 +9,8 @@ from nasnet_zoo.architecture import network_graph
 from nasnet_zoo.cells import CIFAR, OPERATIONS, Block, CellGenotype, Genotype
 from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.search import Budget, NASNetSpace, Trial
-from nasnet_zoo.search.nasnet.child import Child, FastChild, Images, network_inputs
-from nasnet_zoo.search.nasnet.exported import keras_model
+from nasnet_zoo.search.images.child import Child, FastChild, Images, network_inputs
+from nasnet_zoo.search.images.exported import keras_model
 
 pytestmark = pytest.mark.tensorflow
 

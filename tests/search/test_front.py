@@ -7,10 +7,12 @@ import pytest
 from nasnet_zoo.data import open_dataset
 from nasnet_zoo.export import load_runtime
 from nasnet_zoo.search.front import front, front_costs
+from nasnet_zoo.search.images.child import network_inputs
+from nasnet_zoo.search.images.search import search_images
+from nasnet_zoo.search.images.settings import LatencySettings
 from nasnet_zoo.search.journal import Journal, Record
-from nasnet_zoo.search.nasnet.child import network_inputs
-from nasnet_zoo.search.nasnet.search import search_cells, search_images
-from nasnet_zoo.search.nasnet.settings import Budget, LatencySettings, Settings
+from nasnet_zoo.search.nasnet.search import search_cells
+from nasnet_zoo.search.nasnet.settings import Budget, Settings
 from nasnet_zoo.search.nasnet.space import NASNetSpace
 from nasnet_zoo.search.settings import ExecutorSettings
 

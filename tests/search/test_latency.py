@@ -13,8 +13,8 @@ from nasnet_zoo.cli import main
 from nasnet_zoo.export import load_runtime
 from nasnet_zoo.presets import PRESETS
 from nasnet_zoo.search import Budget, Journal, LatencyMeter, LatencySettings
-from nasnet_zoo.search.nasnet import latency as latency_module
-from nasnet_zoo.search.nasnet.child import FastChild, Images
+from nasnet_zoo.search.images import latency as latency_module
+from nasnet_zoo.search.images.child import FastChild, Images
 from nasnet_zoo.search.nasnet.sharing import SharedEvaluator, SharedWeights
 from nasnet_zoo.search.nasnet.space import NASNetSpace
 

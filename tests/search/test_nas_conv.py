@@ -12,10 +12,10 @@ import nasnet_zoo as zoo
 from nasnet_zoo.cells import CIFAR, LayerwiseGenotype
 from nasnet_zoo.cli import main
 from nasnet_zoo.search import Trial
+from nasnet_zoo.search.images.child import Child, FastChild, Images
+from nasnet_zoo.search.images.exported import keras_model
 from nasnet_zoo.search.nas.layerwise_settings import LayerwiseBudget, LayerwiseSettings
 from nasnet_zoo.search.nas.layerwise_space import LayerwiseSpace
-from nasnet_zoo.search.nasnet.child import Child, FastChild, Images
-from nasnet_zoo.search.nasnet.exported import keras_model
 
 pytestmark = pytest.mark.tensorflow
 
@@ -57,7 +57,7 @@ def test_the_accuracy_is_the_best_of_the_last_evaluations():
 
 
 def test_the_learning_rate_falls_after_half_and_three_quarters_of_the_steps():
-    from nasnet_zoo.search.nasnet.child import SCHEDULES
+    from nasnet_zoo.search.images.child import SCHEDULES
 
     rates = [float(SCHEDULES["steps"](np.float32(k / 12))) for k in range(12)]
     assert rates == pytest.approx([1.0] * 6 + [0.1] * 3 + [0.01] * 3)

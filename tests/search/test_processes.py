@@ -24,7 +24,7 @@ from nasnet_zoo.search import (
     run_search,
 )
 from nasnet_zoo.search.executors.processes import _load
-from nasnet_zoo.search.nasnet.child import FastChild, Images
+from nasnet_zoo.search.images.child import FastChild, Images
 
 pytestmark = pytest.mark.tensorflow
 

@@ -13,7 +13,7 @@ from nasnet_zoo.search import (
     Synchronous,
     run_search,
 )
-from nasnet_zoo.search.nasnet.child import Child, Images
+from nasnet_zoo.search.images.child import Child, Images
 from nasnet_zoo.search.nasnet.sharing import SharedEvaluator, SharedWeights, _cosine
 
 pytestmark = pytest.mark.tensorflow

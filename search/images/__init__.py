@@ -1,0 +1,1 @@
+"""Children that classify images, on the search machine: what their spaces share."""
