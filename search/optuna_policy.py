@@ -16,7 +16,7 @@ from nasnet_zoo.checking import PositiveInt, Seed, check, checked, parse
 from nasnet_zoo.extras import import_extra
 
 from .blocks import Blocks, packed, unpacked
-from .policies import Experience, Proposal, check_state, count_of
+from .policies import Experience, Proposal, SeededPolicy, check_state
 from .registry import Sampler
 from .space import SequenceSpace
 
@@ -26,7 +26,7 @@ _KINDS = {"bool": bool, "float": float, "int": int, "None": type(None)}
 _NEEDS = {"GPSampler": {"scipy": "optuna", "torch": "torch"}}
 
 
-class OptunaPolicy:
+class OptunaPolicy(SeededPolicy):
     """A sampler of Optuna over the steps of a space.
 
     Every step with more than one choice is a categorical parameter, every child a trial of a study.
@@ -50,6 +50,8 @@ class OptunaPolicy:
         ImportError: If Optuna is not installed, or what the sampler needs.
     """
 
+    space: SequenceSpace
+
     @checked
     def __init__(
         self,
@@ -67,8 +69,8 @@ class OptunaPolicy:
                 "Expected a space of one length with a sampler of Optuna, whose trials have the same "
                 f"parameters. Received: lengths of {', '.join(map(str, space.lengths))} draws"
             )
-        self.space, self.version, self.objectives = space, 0, objectives
-        self._seed, self._asked = seed, 0
+        super().__init__(space, seed)
+        self.objectives = objectives
         make = getattr(self._optuna.samplers, sampler)
         known = _options(make)
         if unknown := sorted(set(options) - set(known)):
@@ -101,9 +103,8 @@ class OptunaPolicy:
 
     def ask(self, count: int) -> list[Proposal]:
         """Return the next children to try."""
-        self._asked += 1
         # A sampler's own random numbers and caches are none of the state.
-        (seed,) = np.random.SeedSequence([self._seed, self._asked]).generate_state(1).tolist()
+        (seed,) = np.random.SeedSequence(self._next_seed()).generate_state(1).tolist()
         proposals = []
         with _quiet(self._optuna):
             self._study.sampler = self._sampler(seed=seed)
@@ -131,8 +132,7 @@ class OptunaPolicy:
     def state(self) -> dict[str, np.ndarray]:
         """The counts, and as JSON what the study and its trials consist of, in blocks of trials."""
         return {
-            "asked": np.array(self._asked),
-            "version": np.array(self.version),
+            **super().state(),
             "study": packed(self._storage.get_study_system_attrs(self._study_id)),
             **self._blocks.arrays(self._study.get_trials(deepcopy=False), self._row),
         }
@@ -148,17 +148,16 @@ class OptunaPolicy:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
         names = [name for name in ("study", *self._blocks.names(state)) if name in state]
-        like = {"asked": np.array(0), "version": np.array(0), "study": np.zeros(0, np.uint8)}
+        like = {**super().state(), "study": np.zeros(0, np.uint8)}
         check_state(state, {**like, **{name: state[name] for name in names}})
-        asked, version = (count_of(state[name], name) for name in ("asked", "version"))
         attributes = unpacked(state["study"], "study")
         check("study", attributes, dict)
         trials = [self._trial(row) for row in self._blocks.read(state)]
+        self._restore_counts(state)
         self._begin()
         for name, value in attributes.items():
             self._storage.set_study_system_attr(self._study_id, name, value)
         self._study.add_trials(trials)
-        self._asked, self.version = asked, version
 
     def _trial(self, row: Any) -> Any:
         """The trial of `_row`."""

@@ -120,7 +120,35 @@ def count_of(array: np.ndarray, name: str) -> int:
     return int(array)
 
 
-class RandomSearch:
+class SeededPolicy:
+    """What policies share whose draws depend on a seed and on how often they were asked.
+
+    So a restored policy draws what it would have drawn.
+
+    Args:
+        space: Search space.
+        seed: Seed of the random draws.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self.space, self.version = space, 0
+        self._seed, self._asked = seed, 0
+
+    def _next_seed(self) -> list[int]:
+        """Return the seed of the draws when it is asked once more."""
+        self._asked += 1
+        return [self._seed, self._asked]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """How often it was asked and told."""
+        return {"asked": np.array(self._asked), "version": np.array(self.version)}
+
+    def _restore_counts(self, state: Mapping[str, np.ndarray]) -> None:
+        """Return to the counts of a state."""
+        self._asked, self.version = (count_of(state[name], name) for name in ("asked", "version"))
+
+
+class RandomSearch(SeededPolicy):
     """Draws every child uniformly and learns nothing.
 
     Args:
@@ -130,13 +158,11 @@ class RandomSearch:
 
     @checked
     def __init__(self, space: Space, seed: Seed = 0) -> None:
-        self.space, self.version = space, 0
-        self._seed, self._asked = seed, 0
+        super().__init__(space, seed)
 
     def ask(self, count: int) -> list[Proposal]:
         """Return the next children to try."""
-        self._asked += 1
-        rng = np.random.default_rng([self._seed, self._asked])
+        rng = np.random.default_rng(self._next_seed())
         return [Proposal(self.space.sample(rng), self.version) for _ in range(count)]
 
     def tell(self, minibatch: Sequence[Experience]) -> dict[str, float]:
@@ -144,14 +170,10 @@ class RandomSearch:
         self.version += 1
         return {}
 
-    def state(self) -> dict[str, np.ndarray]:
-        """How often it was asked and told."""
-        return {"asked": np.array(self._asked), "version": np.array(self.version)}
-
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
         check_state(state, self.state())
-        self._asked, self.version = (count_of(state[name], name) for name in ("asked", "version"))
+        self._restore_counts(state)
 
 
 class Member(NamedTuple):
@@ -162,7 +184,7 @@ class Member(NamedTuple):
     reward: float
 
 
-class RegularizedEvolution:
+class RegularizedEvolution(SeededPolicy):
     """Aging evolution (Real et al., arXiv 1802.01548, algorithm 1).
 
     The first ``population`` children are drawn uniformly. Each later child is a mutation of the best of
@@ -188,14 +210,13 @@ class RegularizedEvolution:
     ) -> None:
         if sample > population:
             raise ValueError(f"Expected sample: at most population={population}. Received: {sample=}")
-        self.space, self.population, self.sample = space, population, sample
-        self.version, self._seed, self._asked, self._told = 0, seed, 0, 0
+        super().__init__(space, seed)
+        self.population, self.sample, self._told = population, sample, 0
         self._members: deque[Member] = deque(maxlen=population)
 
     def ask(self, count: int) -> list[Proposal]:
         """Return the next children to try."""
-        self._asked += 1
-        rng = np.random.default_rng([self._seed, self._asked])
+        rng = np.random.default_rng(self._next_seed())
         if self._told < self.population:
             return [Proposal(self.space.sample(rng), self.version) for _ in range(count)]
         return [self._mutant(rng) for _ in range(count)]
@@ -216,15 +237,14 @@ class RegularizedEvolution:
 
     def state(self) -> dict[str, np.ndarray]:
         """The population in the order of its age, as JSON, and the counts."""
-        counts = {"asked": self._asked, "told": self._told, "version": self.version}
-        arrays = {name: np.array(count) for name, count in counts.items()}
-        return {**arrays, "members": packed(list(self._members))}
+        own = {"told": np.array(self._told), "members": packed(list(self._members))}
+        return {**super().state(), **own}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
         members = state.get("members", np.zeros(0, np.uint8))
         check_state(state, {**self.state(), "members": members})
-        asked, told, version = (count_of(state[name], name) for name in ("asked", "told", "version"))
+        told = count_of(state["told"], "told")
         expected = min(told, self.population)
         found = unpacked(members, "members")
         if not isinstance(found, list) or len(found) != expected:
@@ -238,8 +258,8 @@ class RegularizedEvolution:
             check("member's actions", actions, tuple[int, ...])
             self.space.decode(actions)
             read.append(Member(number, tuple(actions), float(reward)))
-        self._asked, self._told, self.version = asked, told, version
-        self._members = deque(read, maxlen=self.population)
+        self._restore_counts(state)
+        self._told, self._members = told, deque(read, maxlen=self.population)
 
 
 #: How an update treats a child that an earlier version of the policy drew (`_ControllerPolicy`).

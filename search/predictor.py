@@ -12,7 +12,7 @@ import numpy as np
 from nasnet_zoo.checking import NonNegativeFloat, PositiveInt, Seed, check, checked
 
 from .blocks import Blocks
-from .policies import Experience, Proposal, check_state, count_of
+from .policies import Experience, Proposal, SeededPolicy, check_state
 from .space import Actions, Space
 
 # Length scales of the ensemble's members, in shares of the traits of a child, and the variance of the
@@ -33,7 +33,7 @@ class Child(NamedTuple):
     reward: float | None = None
 
 
-class Predictor:
+class Predictor(SeededPolicy):
     """Proposes the children that an ensemble of regressors takes for the best.
 
     The members are Gaussian processes on the traits of children, see `Space.traits`, of several
@@ -66,9 +66,8 @@ class Predictor:
         candidates: PositiveInt = 400,
         exploration: NonNegativeFloat = 1.0,
     ) -> None:
-        self.space, self.version = space, 0
+        super().__init__(space, seed)
         self.startup, self.candidates, self.exploration = startup, candidates, exploration
-        self._seed, self._asked = seed, 0
         self._begin([], [])
 
     def _begin(self, children: list[Child], told: list[int]) -> None:
@@ -81,8 +80,7 @@ class Predictor:
 
     def ask(self, count: int) -> list[Proposal]:
         """Return the next children to try."""
-        self._asked += 1
-        rng = np.random.default_rng([self._seed, self._asked])
+        rng = np.random.default_rng(self._next_seed())
         found = self._candidates(rng, count)
         if len(self._told) >= self.startup and len(found) > count:
             bounds = self._bounds([proposal.actions for proposal in found])
@@ -147,8 +145,7 @@ class Predictor:
     def state(self) -> dict[str, np.ndarray]:
         """The counts, and as JSON the children and the order in which their rewards came."""
         return {
-            "asked": np.array(self._asked),
-            "version": np.array(self.version),
+            **super().state(),
             **self._blocks.arrays(self._children, list),
             **self._order.arrays(self._told, int),
         }
@@ -156,9 +153,7 @@ class Predictor:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Return to a state."""
         names = itertools.chain(self._blocks.names(state), self._order.names(state))
-        like = {"asked": np.array(0), "version": np.array(0)}
-        check_state(state, {**like, **{name: state[name] for name in names}})
-        asked, version = (count_of(state[name], name) for name in like)
+        check_state(state, {**super().state(), **{name: state[name] for name in names}})
         children, told = [_child(row) for row in self._blocks.read(state)], self._order.read(state)
         rewarded = [number for number, child in enumerate(children) if child.reward is not None]
         check("told", told, tuple[int, ...])
@@ -166,8 +161,8 @@ class Predictor:
             raise ValueError(
                 f"Expected told: the {len(rewarded)} children with rewards. Received: {told!r:.100}"
             )
+        self._restore_counts(state)
         self._begin(children, told)
-        self._asked, self.version = asked, version
 
 
 def _child(row: Any) -> Child:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
@@ -145,10 +145,19 @@ class SearchSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings in one level, such as ``{"seed": 0, "options.clip": 0.1}``."""
-        flat = {f.name: getattr(self, f.name) for f in fields(self)}
-        for group in ("options", "limit"):
-            flat |= {f"{group}.{name}": value for name, value in flat.pop(group).items()}
-        return flat
+        return _flat("", self)
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """The values in dataclasses and mappings, each named by its path."""
+    if is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in fields(value)}
+    if not isinstance(value, Mapping):
+        return {name: value}
+    found: dict[str, Any] = {}
+    for key, part in value.items():
+        found |= _flat(f"{name}.{key}" if name else key, part)
+    return found
 
 
 def _parameters(policy: str) -> set[str]:

@@ -1,9 +1,8 @@
 """``nasnet-zoo search``.
 
 To add a space, enter it in `SPACES`, by its name in `SpaceName`: the settings of its searches, its
-other options, and the function that searches it. The settings are a subclass of `SearchSettings` with a
-field ``budget``, a dataclass with a method ``for_retraining``; the function takes the arguments that
-`search` gives it.
+other options, and the function that searches it. The settings are a subclass of `TrainingSettings`; the
+function takes the arguments that `search` gives it.
 """
 
 from __future__ import annotations

@@ -9,11 +9,10 @@ operation each, and a whole part of the training is one call.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +22,8 @@ from nasnet_zoo.cells import CIFAR, Graph, Hyperparameters
 from nasnet_zoo.cells.layers import run_graph
 from nasnet_zoo.cells.primitives import Shape, Weight
 from nasnet_zoo.data.resizing import normalize
-from nasnet_zoo.search.evaluator import Evaluator, Result, Trial, share_gpus
+from nasnet_zoo.search.evaluator import Trial
+from nasnet_zoo.search.trained_child import TrainedChild, Training
 
 from .latency import LatencyMeter
 from .settings import ChildBudget
@@ -59,25 +59,8 @@ class Child:
         kernels = [np.full(w.shape, w.role == "kernel", np.float32).ravel() for w in self._trainable]
         self._kernels = tf.constant(np.concatenate(kernels))
 
-    def state(self, curve: list[float], losses: list[float]) -> dict[str, np.ndarray]:
-        """All that the training goes on from, with the rewards and losses so far, as arrays."""
-        vectors = {name: variable.numpy() for name, variable in self._variables().items()}
-        return vectors | {"curve": np.array(curve), "losses": np.array(losses)}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> tuple[list[float], list[float]]:
-        """Return to a state; if it is none of this child, stay at the start.
-
-        Returns:
-            The rewards and losses so far.
-        """
-        variables = self._variables()
-        if any(name not in state or state[name].shape != v.shape for name, v in variables.items()):
-            return [], []
-        for name, variable in variables.items():
-            variable.assign(state[name])
-        return state["curve"].tolist(), state["losses"].tolist()
-
-    def _variables(self) -> dict[str, tf.Variable]:
+    def variables(self) -> dict[str, tf.Variable]:
+        """All that the training goes on from, a vector each."""
         names = ("weights", "momenta", "statistics")
         return {name: getattr(self, name) for name in names}
 
@@ -174,10 +157,8 @@ def network_inputs(images: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
     return tf.gather(tf.constant(_pixels()), tf.cast(images, tf.int32))
 
 
-class FastChild(Evaluator[Any]):
+class FastChild(TrainedChild[Any]):
     """Trains a child from scratch; its reward is its accuracy on the held-out images.
-
-    That is the accuracy at its last evaluation, or the best at so many of the last as the budget says.
 
     It is sent to workers as a graph of primitives, plain data, so a worker needs to know nothing of the
     registries of operations.
@@ -189,18 +170,13 @@ class FastChild(Evaluator[Any]):
     """
 
     objective = "accuracy"
+    budget: ChildBudget
 
     def __init__(
         self, images: Images, budget: ChildBudget, latency: LatencyMeter | None = None
     ) -> None:
-        self.images, self.budget, self.latency = images, budget, latency
-        self.evaluations = budget.evaluations
-
-    def setup(self) -> None:
-        """Share a GPU with the children of other workers, and say nothing of what is traced."""
-        # TensorFlow warns of functions that are traced again: here every child is another one.
-        tf.get_logger().setLevel("ERROR")
-        share_gpus()
+        super().__init__(budget)
+        self.images, self.latency = images, latency
 
     def architecture(self, genotype: Any) -> Network:
         """The network of a child."""
@@ -230,40 +206,16 @@ class FastChild(Evaluator[Any]):
         if self.latency is not None:
             self.latency.restore(state)
 
-    def evaluate(self, trial: Trial) -> Result:
-        """Train the network and evaluate it.
+    def start(self, trial: Trial) -> ImageTraining:
+        """Return the training of a child.
 
         Raises:
             ValueError: If the images are too small for the network.
         """
-        graph, images, budget = trial.child, self.images, self.budget
-        shape = images.train_images.shape[1:]
+        graph, shape = trial.child, self.images.train_images.shape[1:]
         graph.check_sizes([shape])
         child = Child(graph, shape, CIFAR, trial.seed)
-        run = _Run(child, images, budget)
-        rng = np.random.default_rng(trial.seed)
-        count = len(images.train_labels)
-        epochs = -(-budget.steps * budget.batch_size // count)
-        order = np.concatenate([rng.permutation(count) for _ in range(epochs)])
-        batches = order[: budget.steps * budget.batch_size].reshape(budget.steps, budget.batch_size)
-        bounds = np.linspace(0, budget.steps, budget.evaluations + 1).round().astype(int)
-        curve, losses = child.restore(trial.checkpoint or {})
-        status: Literal["finished", "stopped"] = "finished"
-        checkpoint = None
-        for start, stop in itertools.pairwise(bounds[len(curve) :]):
-            steps = tf.constant(batches[start:stop], tf.int32)
-            losses.append(float(run.train(steps, tf.constant(start, tf.int32))))
-            if not math.isfinite(losses[-1]) or not bool(run.is_finite()):
-                return Result.failed("diverged", curve=tuple(curve), metrics={"losses": losses})
-            curve.append(run.accuracy())
-            if trial.pauses(curve):
-                checkpoint = child.state(curve, losses)
-            if checkpoint or (trial.stops(curve) and stop < budget.steps):
-                status = "stopped"
-                break
-        metrics = {"losses": losses}
-        best = max(curve[-budget.best_of :])
-        return Result(best, tuple(curve), status, metrics=metrics, checkpoint=checkpoint)
+        return ImageTraining(child, self.images, self.budget, trial.seed)
 
 
 #: By the name of a schedule, the learning rate after a share of the steps, as a share of the first one.
@@ -273,25 +225,45 @@ SCHEDULES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 }
 
 
-class _Run:
-    """The functions of one child's training, each traced once: that takes seconds.
+class ImageTraining(Training):
+    """The training of one child. Each of its functions is traced once: that takes seconds.
 
     Without AutoGraph, which wraps errors of a child in its own.
+
+    Args:
+        child: The child.
+        images: Images to train and to evaluate on.
+        budget: The training.
+        seed: Seed of the order of the images.
     """
 
-    def __init__(self, child: Child, images: Images, budget: ChildBudget) -> None:
+    def __init__(self, child: Child, images: Images, budget: ChildBudget, seed: int) -> None:
         self._child, self._budget = child, budget
+        rng, count = np.random.default_rng(seed), len(images.train_labels)
+        epochs = -(-budget.steps * budget.batch_size // count)
+        order = np.concatenate([rng.permutation(count) for _ in range(epochs)])
+        shape = budget.steps, budget.batch_size
+        self._batches = order[: math.prod(shape)].reshape(shape)
         # Parts of other lengths, and the last held-out images, are no reason to trace again.
         batches = tf.TensorSpec((None, budget.batch_size), tf.int32)
         first = tf.TensorSpec((), tf.int32)
-        self.train = tf.function(self._train, input_signature=(batches, first), autograph=False)
+        self._train = tf.function(self._trained, input_signature=(batches, first), autograph=False)
         some = tf.TensorSpec((None, *images.held_out_images.shape[1:]), tf.float32)
         self._name = tf.function(self._named, input_signature=(some,), autograph=False)
         self._images = tf.constant(images.train_images)
         self._labels = tf.constant(images.train_labels, tf.int32)
         self._held_out = images.held_out_images, images.held_out_labels
 
-    def _train(self, batches: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    def variables(self) -> dict[str, tf.Variable]:
+        """Those of the child."""
+        return self._child.variables()
+
+    def train(self, start: int, stop: int) -> float:
+        """Take the steps from ``start`` to below ``stop``; return their mean loss."""
+        steps = tf.constant(self._batches[start:stop], tf.int32)
+        return float(self._train(steps, tf.constant(start, tf.int32)))
+
+    def _trained(self, batches: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         """Take the steps of ``batches`` (steps, images), ``first`` the number of the first one."""
         steps = tf.shape(batches)[0]
 
@@ -305,14 +277,11 @@ class _Run:
         _, total = tf.while_loop(lambda k, _: k < steps, step, (0, 0.0))
         return total / tf.cast(steps, tf.float32)
 
-    @tf.function
-    def is_finite(self) -> tf.Tensor:
-        """Whether all weights and statistics are."""
-        values = tf.concat([self._child.weights, self._child.statistics], 0)
-        return tf.reduce_all(tf.math.is_finite(values))
-
-    def accuracy(self) -> float:
-        """On the held-out images."""
+    def reward(self) -> float:
+        """Return the accuracy on the held-out images; NaN if a weight or statistic is not finite."""
+        vectors = self._child.weights, self._child.statistics
+        if not all(np.isfinite(vector).all() for vector in vectors):
+            return math.nan
         images, labels = self._held_out
         named = [
             self._name(tf.constant(network_inputs(images[start : start + _BATCH]))).numpy()

@@ -91,14 +91,14 @@ class ExportedChild(FastChild):
 
 
 def keras_model(
-    architecture: Network, classes: int, weights: Mapping[str, np.ndarray], **options: Any
+    architecture: Network, classes: int, weights: Mapping[str, Any], **options: Any
 ) -> keras.Model:
     """Build the Keras model of a child.
 
     Args:
         architecture: Network of the child.
         classes: Number of classes.
-        weights: Its vectors "weights" and "statistics", see `Child`.
+        weights: Its vectors "weights" and "statistics", see `Child.variables`.
         options: Further arguments of `nasnet_zoo.models.from_architecture`.
     """
     model = from_architecture(architecture, classes=classes, **options)
@@ -108,7 +108,7 @@ def keras_model(
         for node, _, primitive, found in network_graph(architecture, classes).steps([shape])
         for weight in primitive.weights(found[2], node.filters)
     ]
-    left = {True: weights["weights"], False: weights["statistics"]}
+    left = {True: np.array(weights["weights"]), False: np.array(weights["statistics"])}
     # The parts own their weights in the order of the graph's primitives.
     parts = [model.get_layer(part.name) for part in architecture.plan().parts]
     owned = [v for part in parts for weights in part._primitive_weights for v in weights]

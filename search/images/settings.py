@@ -5,63 +5,43 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
 from nasnet_zoo.architecture import Architecture, Network
 from nasnet_zoo.checking import NonNegativeFloat, PositiveFloat, PositiveInt, check_fields
 from nasnet_zoo.presets import PRESETS
-from nasnet_zoo.search.settings import SearchSettings
-from nasnet_zoo.search.stopping import SuccessiveHalving
+from nasnet_zoo.search.budget import TrainingBudget, TrainingSettings
 
 # Penultimate filters of a network of NASNet-A's cells, in F: six states, doubled twice.
 _WIDTH = 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChildBudget:
+class ChildBudget(TrainingBudget):
     """How a child that classifies images is trained. Subclasses define `architecture`.
 
     Args:
-        steps: Number of training steps.
         batch_size: Number of images in a step.
         learning_rate: Learning rate of the first step.
         momentum: Nesterov momentum of SGD, in [0, 1).
         l2: Factor of the sum of all squared kernel values, which is added to the loss.
         clip_norm: Largest norm of the gradient.
-        evaluations: Number of evaluations in equal distances, the last one at the end. At most one for
-            each step.
 
     Raises:
         ValueError: If a value is out of range.
     """
 
-    steps: PositiveInt = 300
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 0.05
     momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
     l2: NonNegativeFloat = 1e-4
     clip_norm: PositiveFloat = 5.0
-    evaluations: PositiveInt = 3
 
     #: From the first step's learning rate a cosine goes down to 0.
     schedule = "cosine"
-    #: Number of last evaluations whose best is the child's accuracy.
-    best_of = 1
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.evaluations > self.steps:
-            raise ValueError(
-                f"Expected evaluations: at most steps={self.steps}. "
-                f"Received: evaluations={self.evaluations}"
-            )
-
-    def for_retraining(self) -> Self:
-        """The same budget with four times the steps, for the best children of a search."""
-        return dataclasses.replace(self, steps=4 * self.steps)
 
     def architecture(self, genotype: Any, image_size: int, channels: int) -> Network:
         """The network of a child."""
@@ -162,12 +142,11 @@ class LatencySettings:
 
 
 @dataclass(frozen=True)
-class ImageSettings(SearchSettings):
+class ImageSettings(TrainingSettings):
     """The settings of a search for networks that classify images.
 
-    Subclasses have two more fields, ``space`` and ``budget``.
-
     Args:
+        budget: Training of a child.
         images: Largest number of training images to use, evenly from all classes. Default: all.
         held_out: Share of these images that children are evaluated on and not trained on, in (0, 1).
         image_size: Height and width in pixels that images are resized to, at most 1,024. Default: the
@@ -177,23 +156,7 @@ class ImageSettings(SearchSettings):
         ValueError: If a value is out of range, or two settings exclude each other.
     """
 
+    budget: ChildBudget = field(kw_only=True)
     images: PositiveInt | None = None
     held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     image_size: Annotated[int, Interval(ge=1, le=1024)] | None = None
-
-    space: ClassVar[Any]
-    budget: ClassVar[Any]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        stopping = self.make_stopping()
-        if isinstance(stopping, SuccessiveHalving):
-            stopping.rungs(self.budget.evaluations)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings in one level, such as ``{"seed": 0, "budget.steps": 300}``."""
-        flat = super().to_dict()
-        for group in ("space", "budget"):
-            nested = dataclasses.asdict(flat.pop(group))
-            flat |= {f"{group}.{name}": value for name, value in nested.items()}
-        return flat

@@ -6,10 +6,8 @@ is slower on CPUs. Here the model's step is one TensorFlow function, traced in l
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -17,14 +15,15 @@ import tensorflow as tf
 
 from nasnet_zoo.cells import RecurrentGenotype
 from nasnet_zoo.data.text import TextData, rows_of
-from nasnet_zoo.language.model import LanguageModel, States, perplexity
+from nasnet_zoo.language.model import LanguageModel, perplexity
 from nasnet_zoo.language.settings import CellKind
-from nasnet_zoo.search.evaluator import Evaluator, Result, Trial, share_gpus
+from nasnet_zoo.search.evaluator import Result, Trial
+from nasnet_zoo.search.trained_child import TrainedChild, Training
 
 from .language_settings import LanguageBudget
 
 
-class LanguageChild(Evaluator[RecurrentGenotype]):
+class LanguageChild(TrainedChild[RecurrentGenotype]):
     """Trains a language model of a cell; its reward is c / perplexity^2 of the held-out text.
 
     Args:
@@ -36,54 +35,33 @@ class LanguageChild(Evaluator[RecurrentGenotype]):
     """
 
     objective: ClassVar[str] = "reward"
+    budget: LanguageBudget
 
     def __init__(self, text: TextData, budget: LanguageBudget) -> None:
-        self.text, self.budget = text, budget
-        self.evaluations = budget.evaluations
+        super().__init__(budget)
+        self.text = text
         rows_of(text.train, budget.batch_size, budget.bptt)
         rows_of(text.valid, budget.batch_size, 1)
-
-    def setup(self) -> None:
-        """Share a GPU with the children of other workers, and say nothing of what is traced."""
-        tf.get_logger().setLevel("ERROR")
-        share_gpus()
 
     def cost(self, architecture: CellKind) -> dict[str, float]:
         """Return the number of parameters."""
         vocabulary = len(self.text.vocabulary)
         return {"parameters": self.budget.model.parameters(architecture, vocabulary)}
 
+    def start(self, trial: Trial) -> LanguageTraining:
+        """Return the training of a child."""
+        keras.utils.set_random_seed(trial.seed % 2**32)
+        return LanguageTraining(trial.child, self.text, self.budget)
+
     def evaluate(self, trial: Trial) -> Result:
         """Train the model and evaluate it."""
-        keras.utils.set_random_seed(trial.seed % 2**32)
         try:
-            return self._evaluated(trial)
+            return super().evaluate(trial)
         finally:
             keras.utils.clear_session()
 
-    def _evaluated(self, trial: Trial) -> Result:
-        budget = self.budget
-        training = LanguageTraining(trial.child, self.text, budget)
-        curve, losses = training.restore(trial.checkpoint or {})
-        bounds = np.linspace(0, budget.steps, budget.evaluations + 1).round().astype(int)
-        status: Literal["finished", "stopped"] = "finished"
-        checkpoint, found = None, math.inf
-        for start, stop in itertools.pairwise(bounds[len(curve) :]):
-            losses.append(training.train(start, stop))
-            found = training.perplexity() if math.isfinite(losses[-1]) else math.inf
-            if not math.isfinite(found):
-                return Result.failed("diverged", curve=tuple(curve), metrics={"losses": losses})
-            curve.append(budget.scale / found**2)
-            if trial.pauses(curve):
-                checkpoint = training.state(curve, losses)
-            if checkpoint or (trial.stops(curve) and stop < budget.steps):
-                status = "stopped"
-                break
-        metrics = {"perplexity": found, "losses": losses}
-        return Result(curve[-1], tuple(curve), status, metrics=metrics, checkpoint=checkpoint)
 
-
-class LanguageTraining:
+class LanguageTraining(Training):
     """The training of one model, step by step.
 
     Args:
@@ -99,10 +77,10 @@ class LanguageTraining:
         self._optimizer = keras.optimizers.Adam(rate, global_clipnorm=budget.clip_norm)
         self._optimizer.build(self.model.trainable_variables)
         self._rows, self._bptt = rows_of(text.train, budget.batch_size, budget.bptt), budget.bptt
-        self._valid = text.valid
-        self._states = self._initial = self.model.initial_states(budget.batch_size)
+        self._valid, self._scale = text.valid, budget.scale
+        self._states = tf.nest.map_structure(tf.Variable, self.model.initial_states(budget.batch_size))
         self._step = tf.function(self._stepped, autograph=False)
-        states = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._initial)
+        states = tf.nest.map_structure(lambda v: tf.TensorSpec(v.shape, v.dtype), self._states)
         tokens = tf.TensorSpec((budget.batch_size, None), tf.int32)
         self._call = tf.function(
             lambda tokens, states: self.model(tokens, states),
@@ -116,49 +94,36 @@ class LanguageTraining:
         losses = []
         for step in range(start, stop):
             first = step % windows * self._bptt
-            states = self._states if first else self._initial
-            tokens = tf.constant(self._rows[:, first : first + self._bptt + 1])
-            loss, self._states = self._step(tokens, states)
-            losses.append(loss)
+            if first == 0:
+                for state in tf.nest.flatten(self._states):
+                    state.assign(tf.zeros_like(state))
+            losses.append(self._step(tf.constant(self._rows[:, first : first + self._bptt + 1])))
         return float(np.mean([loss.numpy() for loss in losses]))
 
-    def _stepped(self, tokens: tf.Tensor, states: States) -> tuple[tf.Tensor, States]:
+    def _stepped(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Take a step, from the states that the last one left; its loss."""
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            logits, states = self.model(tokens[:, :-1], states, training=True)
+            carried = tf.nest.map_structure(tf.convert_to_tensor, self._states)
+            logits, states = self.model(tokens[:, :-1], carried, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tokens[:, 1:], logits)
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         self._optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], variables)
-        return loss, states
+        tf.nest.map_structure(lambda state, value: state.assign(value), self._states, states)
+        return loss
 
-    def perplexity(self) -> float:
-        """Of the held-out text."""
-        return perplexity(self.model, self._valid, len(self._rows), call=self._call)
+    def reward(self) -> float:
+        """Return c / perplexity^2 of the held-out text; NaN if that is infinite."""
+        found = perplexity(self.model, self._valid, len(self._rows), call=self._call)
+        self.metrics = {"perplexity": found}
+        return self._scale / found**2 if math.isfinite(found) else math.nan
 
-    def state(self, curve: list[float], losses: list[float]) -> dict[str, np.ndarray]:
-        """All that the training goes on from, with the rewards and losses so far, as arrays."""
-        arrays = {name: np.asarray(value) for name, value in self._variables().items()}
-        carried = {f"state {k}": s.numpy() for k, s in enumerate(tf.nest.flatten(self._states))}
-        return arrays | carried | {"curve": np.array(curve), "losses": np.array(losses)}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> tuple[list[float], list[float]]:
-        """Return to a state; if it is none of this model, stay at the start.
-
-        Returns:
-            The rewards and losses so far.
-        """
-        variables = self._variables()
-        if any(name not in state or state[name].shape != v.shape for name, v in variables.items()):
-            return [], []
-        for name, variable in variables.items():
-            variable.assign(state[name])
-        count = len(tf.nest.flatten(self._states))
-        carried = [tf.constant(state[f"state {k}"]) for k in range(count)]
-        self._states = tf.nest.pack_sequence_as(self._states, carried)
-        return state["curve"].tolist(), state["losses"].tolist()
-
-    def _variables(self) -> dict[str, keras.Variable]:
-        """Weights, states of the draws, and the optimizer's variables, by their place."""
+    def variables(self) -> dict[str, keras.Variable | tf.Variable]:
+        """Weights, states of the draws, the optimizer's variables and the carried states."""
         variables = [*self.model.variables, *self._optimizer.variables]
-        return {f"{place:02}": variable for place, variable in enumerate(variables)}
+        carried = tf.nest.flatten(self._states)
+        return {
+            **{f"{place:02}": variable for place, variable in enumerate(variables)},
+            **{f"state {place}": state for place, state in enumerate(carried)},
+        }

@@ -64,5 +64,5 @@ class LayerwiseSettings(ImageSettings):
     reward: str | None = "accuracy ** 3"
     minibatch: PositiveInt = 8
 
-    space: LayerwiseSpace = field(default_factory=LayerwiseSpace)  # type: ignore[misc]
-    budget: LayerwiseBudget = field(default_factory=LayerwiseBudget)  # type: ignore[misc]
+    space: LayerwiseSpace = field(default_factory=LayerwiseSpace)
+    budget: LayerwiseBudget = field(default_factory=LayerwiseBudget)

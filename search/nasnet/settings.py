@@ -57,8 +57,8 @@ class Settings(ImageSettings):
         ValueError: If a value is out of range, or two settings exclude each other.
     """
 
-    space: NASNetSpace = field(default_factory=NASNetSpace)  # type: ignore[misc]
-    budget: Budget = field(default_factory=Budget)  # type: ignore[misc]
+    space: NASNetSpace = field(default_factory=NASNetSpace)
+    budget: Budget = field(default_factory=Budget)
     shared_steps: PositiveInt | None = None
 
     def __post_init__(self) -> None:

@@ -68,7 +68,7 @@ def test_a_child_follows_the_keras_model_of_the_same_weights(genotype, steps, dt
     for name in ("weights", "statistics", "momenta"):
         setattr(child, name, tf.Variable(tf.cast(getattr(child, name), dtype)))
     child._kernels = tf.cast(child._kernels, dtype)
-    model = keras_model(architecture, 5, child.state([], []), classifier_activation=None)
+    model = keras_model(architecture, 5, child.variables(), classifier_activation=None)
     rng = np.random.default_rng(0)
     images = tf.constant(rng.uniform(-1, 1, (steps, 8, 8, 8, 3)), dtype)
     labels = tf.constant(rng.integers(0, 5, (steps, 8)), tf.int32)

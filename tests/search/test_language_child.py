@@ -29,7 +29,7 @@ pytestmark = pytest.mark.tensorflow
 RHYME = np.tile(np.arange(6, dtype=np.int32), 200)
 TEXT = TextData("rhyme", tuple("abcdef"), RHYME, RHYME[:300], RHYME[:300])
 MODEL = LanguageModelSettings(units=8, tied=True)
-BUDGET = LanguageBudget(MODEL, steps=45, batch_size=4, bptt=10, learning_rate=0.05)
+BUDGET = LanguageBudget(model=MODEL, steps=45, batch_size=4, bptt=10, learning_rate=0.05)
 
 
 def trial(cell=NASCELL, seed=0, **options):
@@ -57,7 +57,7 @@ def test_a_language_child_repeats_itself_by_its_seed(result):
 
 def test_a_child_that_pauses_goes_on_as_one_that_never_paused():
     model = LanguageModelSettings(units=8, tied=True, dropout=0.2, recurrent_dropout=0.2)
-    child = LanguageChild(TEXT, LanguageBudget(model, 15, 4, 10, 0.05))
+    child = LanguageChild(TEXT, dataclasses.replace(BUDGET, model=model, steps=15))
     whole = child.evaluate(trial())
     paused = child.evaluate(trial(pause_at=2))
     assert paused.status == "stopped"
@@ -75,7 +75,7 @@ def test_a_child_stops_below_a_threshold():
 
 
 def test_a_diverging_language_child_fails():
-    budget = LanguageBudget(MODEL, 6, 4, 10, 1e30, 1e30)
+    budget = dataclasses.replace(BUDGET, steps=6, learning_rate=1e30, clip_norm=1e30)
     found = LanguageChild(TEXT, budget).evaluate(trial())
     assert (found.status, found.message, found.reward) == ("failed", "diverged", 0.0)
 
@@ -118,7 +118,7 @@ def test_costs_are_parameters():
 
 def test_a_search_for_recurrent_cells_goes_on_in_its_folder(tmp_path):
     settings = RecurrentSettings(
-        "random", minibatch=2, space=RecurrentSpace(2), budget=LanguageBudget(MODEL, 3, 4, 10)
+        "random", minibatch=2, space=RecurrentSpace(2), budget=dataclasses.replace(BUDGET, steps=3)
     )
     options = {"executor": ExecutorSettings("serial")}
     first = search_recurrent_cells(TEXT, tmp_path, settings, 2, **options)
@@ -128,7 +128,7 @@ def test_a_search_for_recurrent_cells_goes_on_in_its_folder(tmp_path):
     assert "<svg" in (tmp_path / "report.html").read_text()
     cell = json.loads((tmp_path / "best.json").read_text())
     assert len(cell["nodes"]) == 3
-    other = dataclasses.replace(settings, budget=LanguageBudget(MODEL, 4, 4, 10))
+    other = dataclasses.replace(settings, budget=dataclasses.replace(BUDGET, steps=4))
     with pytest.raises(ValueError, match=r"expected budget\.steps=3"):
         search_recurrent_cells(TEXT, tmp_path, other, 4, **options)
 
@@ -136,7 +136,7 @@ def test_a_search_for_recurrent_cells_goes_on_in_its_folder(tmp_path):
 @pytest.mark.slow
 def test_the_published_cells_stand_beside_those_of_a_search(tmp_path):
     settings = RecurrentSettings(
-        "random", minibatch=1, space=RecurrentSpace(2), budget=LanguageBudget(MODEL, 3, 4, 10)
+        "random", minibatch=1, space=RecurrentSpace(2), budget=dataclasses.replace(BUDGET, steps=3)
     )
     options = {"executor": ExecutorSettings("serial"), "references": True}
     search_recurrent_cells(TEXT, tmp_path, settings, 3, **options)

@@ -79,7 +79,7 @@ def test_a_fast_child_is_the_keras_model_with_its_weights(genotype, seed):
     architecture = child.architecture(genotype)
     fast = Child(child.prepare(genotype), (6, 6, 1), CIFAR, seed)
     pixels = np.random.default_rng(seed).uniform(-1, 1, (3, 6, 6, 1)).astype(np.float32)
-    model = keras_model(architecture, 3, fast.state([], []), classifier_activation=None)
+    model = keras_model(architecture, 3, fast.variables(), classifier_activation=None)
     np.testing.assert_allclose(model(pixels), fast.logits(pixels, False)[0], rtol=1e-4, atol=1e-5)
     result = child.evaluate(Trial(0, child.prepare(genotype), seed))
     assert result.status == "finished"
