@@ -21,11 +21,9 @@ from .recurrent import RecurrentGenotype, recurrent_step
 class RecurrentCell(DropoutRNNCell, keras.layers.Layer):
     """A recurrent cell of any genotype ([Z] section 3.4).
 
-    Its states are ``[c, h]``, as in TensorFlow Addons. All leaves' products with the input are one
-    matrix product, and those with h another.
-
-    Keras's loop on JAX takes the first state, c, for the output of a masked step. There, masked
-    sequences need `keras.layers.RNN` with ``unroll=True``; the states are right without it, too.
+    Its states are ``[h, c]``, as those of `keras.layers.LSTMCell`: Keras takes the first one for the
+    output of a masked step. All leaves' products with the input are one matrix product, and those with
+    h another.
 
     Args:
         genotype: `RecurrentGenotype`, or its dict.
@@ -45,7 +43,7 @@ class RecurrentCell(DropoutRNNCell, keras.layers.Layer):
 
     Call arguments:
         inputs: Tensor (batch, inputs).
-        states: List of c (batch, H) and h (batch, outputs).
+        states: List of h (batch, outputs) and c (batch, H).
         training: Whether dropout acts.
 
     Raises:
@@ -85,7 +83,7 @@ class RecurrentCell(DropoutRNNCell, keras.layers.Layer):
         self.projection_initializer = keras.initializers.get(projection_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.output_size = units if projection is None else projection
-        self.state_size = [units, self.output_size]
+        self.state_size = [self.output_size, units]
 
     def build(self, input_shape: Any) -> None:
         width = self.genotype.base * self.units
@@ -107,7 +105,7 @@ class RecurrentCell(DropoutRNNCell, keras.layers.Layer):
             self.bias = self.add_weight(name="bias", shape=(width,), initializer=self.bias_initializer)
 
     def call(self, inputs: Any, states: Sequence[Any], training: bool = False) -> tuple[Any, list[Any]]:
-        c, h = states
+        h, c = states
         if training and self.dropout:
             inputs = inputs * self.get_dropout_mask(inputs)
         if training and self.recurrent_dropout:
@@ -120,15 +118,10 @@ class RecurrentCell(DropoutRNNCell, keras.layers.Layer):
         h, c = recurrent_step(self.genotype, x, m, c)
         if self.projection is not None:
             h = ops.matmul(h, self.projection_kernel)
-        return h, [c, h]
-
-    def get_recurrent_dropout_mask(self, step_input: Any) -> Any:
-        # `keras.layers.RNN` asks for it with the first state, c, whose size is not always that of h.
-        like = ops.zeros((ops.shape(step_input)[0], self.output_size), dtype=self.compute_dtype)
-        return super().get_recurrent_dropout_mask(like)
+        return h, [h, c]
 
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
-        """Return zeros for c and h."""
+        """Return zeros for h and c."""
         return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in self.state_size]
 
     def get_config(self) -> dict[str, Any]:
@@ -147,7 +140,7 @@ class NASCell(RecurrentCell):
     """The recurrent cell that the search found on Penn Treebank ([Z] Figure 8).
 
     It has 8H(inputs + H) parameters without projection and bias, and computes what ``NASCell`` of
-    TensorFlow Addons does.
+    TensorFlow Addons does, whose states are in the other order, ``[c, h]``.
 
     Args:
         units: Size of c, H.

@@ -125,5 +125,5 @@ class LanguageTraining(Training):
         carried = tf.nest.flatten(self._states)
         return {
             **{f"{place:02}": variable for place, variable in enumerate(variables)},
-            **{f"state {place}": state for place, state in enumerate(carried)},
+            **{f"carried {place}": state for place, state in enumerate(carried)},
         }

@@ -34,8 +34,8 @@ def test_nascell_has_the_numbers_of_tensorflow_addons(projection, h, c):
     kinds = ("kernel", "recurrent", "projection")
     cell = zoo.NASCell(6, projection, **{f"{kind}_initializer": half for kind in kinds})
     inputs = np.float32([[1], [2], [3]]) * np.ones((3, 4), np.float32)
-    states = [np.full((3, size), 0.1, np.float32) for size in (6, projection or 6)]
-    output, (memory, hidden) = cell(*keras.tree.map_structure(ops.convert_to_tensor, (inputs, states)))
+    states = [np.full((3, size), 0.1, np.float32) for size in (projection or 6, 6)]
+    output, (hidden, memory) = cell(*keras.tree.map_structure(ops.convert_to_tensor, (inputs, states)))
     np.testing.assert_array_equal(numbers(output), numbers(hidden))
     for found, column in ((output, h), (memory, c)):
         np.testing.assert_allclose(numbers(found), np.tile(column, (found.shape[1], 1)).T, atol=1e-5)
@@ -76,18 +76,23 @@ def test_a_training_step_of_any_cell_is_finite(genotype):
     assert all(np.isfinite(numbers(weight)).all() for weight in model.trainable_weights)
 
 
-def test_a_masked_step_changes_no_state():
-    mask = ops.convert_to_tensor(np.arange(7) < np.array([7, 5, 1, 3])[:, None])
-    # Keras's loop on JAX takes the first state, c, for the output of a masked step.
-    unroll = keras.backend.backend() == "jax"
-    layer = keras.layers.RNN(zoo.NASCell(6, projection=3), return_state=True, unroll=unroll)
-    last, memory, hidden = map(numbers, layer(SEQUENCES, mask=mask))
-    for row, length in enumerate((7, 5, 1, 3)):
-        alone = layer(SEQUENCES[row : row + 1, :length])
-        for found, expected in zip((last, memory, hidden), alone, strict=True):
-            np.testing.assert_allclose(found[row], numbers(expected)[0], atol=1e-5)
-    assert memory.shape == (4, 6)
-    assert hidden.shape == last.shape == (4, 3)
+@pytest.mark.parametrize("projection", [None, 3])
+def test_a_masked_step_changes_no_state_and_repeats_the_output(projection):
+    lengths = np.arange(7) < np.array([7, 5, 0])[:, None]
+    mask = np.concatenate([lengths, [[False, True, False, True, True, False, True]]])
+    cell = zoo.NASCell(6, projection)
+    layer = keras.layers.RNN(cell, return_sequences=True, return_state=True)
+    found = [numbers(part) for part in layer(SEQUENCES, mask=ops.convert_to_tensor(mask))]
+    for row, kept in enumerate(mask):
+        states, output, outputs = cell.get_initial_state(1), np.zeros((1, projection or 6)), []
+        for t in range(7):
+            if kept[t]:
+                inputs = ops.convert_to_tensor(SEQUENCES[row : row + 1, t])
+                output, states = cell(inputs, states)
+            outputs.append(numbers(output)[0])
+        np.testing.assert_allclose(found[0][row], outputs, atol=1e-5)
+        for last, state in zip(found[1:], states, strict=True):
+            np.testing.assert_allclose(last[row], numbers(state)[0], atol=1e-5)
 
 
 def test_a_stateful_layer_goes_on_where_it_ended():
@@ -133,7 +138,7 @@ def test_dropout_of_the_inputs_is_the_same_at_all_steps():
     cell = zoo.RecurrentCell(genotype, 64, dropout=0.5, kernel_initializer=eye, seed=2)
     layer = keras.layers.RNN(cell, return_state=True)
     cell.recurrent_initializer = keras.initializers.Zeros()
-    _, memory, _ = map(numbers, layer(np.ones((2, 5, 64), np.float32), training=True))
+    *_, memory = map(numbers, layer(np.ones((2, 5, 64), np.float32), training=True))
     assert set(np.unique(memory)) == {0.0, 2.0}
 
 

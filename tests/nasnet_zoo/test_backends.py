@@ -30,8 +30,7 @@ sequences = np.random.default_rng(2).normal(size=(4, 9, 5)).astype("float32")
 mask = keras.ops.convert_to_tensor(np.arange(9) < np.array([9, 5, 1, 3])[:, None])
 for genotype in (zoo.NASCELL, zoo.NASCELL_MAX):
     cell = zoo.RecurrentCell(genotype, 6, projection=3, use_bias=True)
-    # See RecurrentCell on masks and JAX.
-    layer = keras.layers.RNN(cell, return_sequences=True, unroll=True)
+    layer = keras.layers.RNN(cell, return_sequences=True)
     layer.build(sequences.shape)
     for w in layer.weights:
         w.assign(rng.normal(0, 0.3, w.shape))
