@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .operations import COMBINATIONS, OPERATIONS
-from .serialization import JsonData, check_keys, expect, is_int
+from .serialization import JsonData, check_keys, expect, expect_name, is_int
 
 # Maximum number of blocks of a cell, and of initial states or projections.
 _BLOCKS, _STATES = 100, 8
@@ -196,7 +196,7 @@ class Genotype(JsonData):
     """A normal and a reduction cell: the result of a search, from which networks are built.
 
     Args:
-        name: Name of the genotype.
+        name: Name of the genotype, without control characters.
         normal: Cell that keeps the resolution.
         reduction: Cell that halves the resolution.
 
@@ -214,7 +214,7 @@ class Genotype(JsonData):
     reduction: CellGenotype
 
     def __post_init__(self) -> None:
-        expect(isinstance(self.name, str), "name", "a string", self.name)
+        expect_name(self.name)
         for kind in ("normal", "reduction"):
             cell = getattr(self, kind)
             expect(isinstance(cell, CellGenotype), kind, "a CellGenotype", cell)

@@ -17,7 +17,7 @@ from .genotype import Genotype
 from .graph import SEQUENCE, Graph, Node
 from .operations import Primitives
 from .primitives import BatchNorm, Conv, Pair, Pool, Relu
-from .serialization import JsonData, check_keys, expect, is_int
+from .serialization import JsonData, check_keys, expect, expect_name, is_int
 
 # Maximum number of layers, of pixels along a side of a kernel, of a stride, and of filters.
 _LAYERS, _KERNEL, _STRIDE, _FILTERS = 1000, 99, 99, 100_000
@@ -105,7 +105,7 @@ class LayerwiseGenotype(JsonData):
     """A network as its layers: the result of a layer-wise search.
 
     Args:
-        name: Name of the genotype.
+        name: Name of the genotype, without control characters.
         layers: From 1 to 1,000 layers, numbered from 1, each after those that it reads.
 
     Raises:
@@ -122,7 +122,7 @@ class LayerwiseGenotype(JsonData):
     layers: tuple[LayerGenotype, ...]
 
     def __post_init__(self) -> None:
-        expect(isinstance(self.name, str), "name", "a string", self.name)
+        expect_name(self.name)
         some = isinstance(self.layers, (tuple, list)) and 1 <= len(self.layers) <= _LAYERS
         expect(some, "layers", f"from 1 to {_LAYERS:,} layers", self.layers)
         object.__setattr__(self, "layers", tuple(self.layers))

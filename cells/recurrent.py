@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from nasnet_zoo.lazy import LazyModule
 
-from .serialization import JsonData, check_keys, expect, is_int
+from .serialization import JsonData, check_keys, expect, expect_name, is_int
 
 ops: Any = LazyModule("keras.ops")
 Tensor = Any
@@ -63,7 +63,7 @@ class RecurrentGenotype(JsonData):
     """A recurrent cell as a tree.
 
     Args:
-        name: Name of the cell.
+        name: Name of the cell, without control characters.
         nodes: The 2b - 1 nodes of a tree with b leaves, from 1 to 64, leaves first.
         inject: What joins c_{t-1} to the output of a node.
         cell_indices: Number of the node whose combination, before its activation, is c_t; and of the
@@ -85,7 +85,7 @@ class RecurrentGenotype(JsonData):
     cell_indices: tuple[int, int]
 
     def __post_init__(self) -> None:
-        expect(isinstance(self.name, str), "name", "a string", self.name)
+        expect_name(self.name)
         self._check()
         object.__setattr__(self, "nodes", tuple(TreeNode(*node) for node in self.nodes))
         object.__setattr__(self, "inject", TreeNode(*self.inject))

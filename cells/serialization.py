@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from nasnet_zoo.files import parse_json, read_text, write_text
 
 G = TypeVar("G")
+
+# What XML, and so a picture, cannot hold; and line breaks, as a name is one line.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def expect(condition: bool, place: str, expected: str, received: Any) -> None:
@@ -18,6 +22,12 @@ def expect(condition: bool, place: str, expected: str, received: Any) -> None:
         text = repr(received)
         shown = text if len(text) <= 200 else f"{text[:200]} ..."
         raise ValueError(f"{place}: expected {expected}. Received: {shown}")
+
+
+def expect_name(name: Any) -> None:
+    """Raise a `ValueError` unless a value can be the name of a genotype."""
+    fits = isinstance(name, str) and not _CONTROL.search(name)
+    expect(fits, "name", "a string without control characters", name)
 
 
 def is_int(value: Any) -> bool:

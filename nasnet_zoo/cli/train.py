@@ -39,8 +39,9 @@ def train(
     options are those of RECIPE, or without a name those of cifar10.
 
     Args:
-        name: cifar10, cifar10_cutout, imagenet_mobile, imagenet_large, finetune, fashion_mnist, digits,
-            or a .json file; or ptb_medium, a language model. Stands before all options.
+        name: cifar10, cifar10_cutout, nas_v1_cifar, imagenet_mobile, imagenet_large, finetune,
+            fashion_mnist, digits, or a .json file; or ptb_medium, a language model. Stands before all
+            options.
         out: Folder for the checkpoint, the history and the model.
         batch_size: Batch size other than the recipe's. The learning rate is scaled in proportion.
         seed: Seed of all random draws.

@@ -93,6 +93,10 @@ def augment(
     keys = tf.random.split(key, 4)
     if augmentation.crop == "distorted":
         image = normalize(resize(distorted_crop(image, keys[0]), (size, size)))
+    elif augmentation.crop == "upsample":
+        larger = size + 2 * augmentation.pad
+        image = normalize(resize_with_crop(image, (larger, larger)))
+        image = tf.image.stateless_random_crop(image, (size, size, image.shape[-1]), keys[0])
     else:
         image = normalize(resize_with_crop(image, (size, size)))
         if augmentation.crop == "pad":

@@ -214,10 +214,11 @@ class AugmentationSettings:
     """Random changes of a classifier's training images.
 
     Args:
-        crop: "none"; "pad", a border of ``pad`` black pixels and a random crop of the image's size; or
-            "distorted", a random crop of 5 to 100 % of the area and of aspect ratio 3:4 to 4:3,
-            resized.
-        pad: Width of the border of the "pad" crop in pixels.
+        crop: "none"; "pad", a border of ``pad`` black pixels and a random crop of the image's size;
+            "upsample", the same of an image that is ``pad`` pixels larger at each side, without a
+            border; or "distorted", a random crop of 5 to 100 % of the area and of aspect ratio 3:4 to
+            4:3, resized.
+        pad: Width of the border of the "pad" crop in pixels, and half of what "upsample" adds.
         flip: Whether half of the images are mirrored horizontally.
         color: Whether brightness and saturation are varied.
         cutout: Side in pixels of a grey square at a random place of each image. 0 for none.
@@ -233,7 +234,7 @@ class AugmentationSettings:
             ``rand_augment_magnitude`` is set without the crop or the operations that use it.
     """
 
-    crop: Literal["none", "pad", "distorted"] = "none"
+    crop: Literal["none", "pad", "upsample", "distorted"] = "none"
     pad: NonNegativeInt = 4
     flip: bool = False
     color: bool = False
@@ -244,7 +245,8 @@ class AugmentationSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _used_if(self, self.crop == "pad", "crop is pad", "pad")
+        padded = self.crop in ("pad", "upsample")
+        _used_if(self, padded, "crop is pad or upsample", "pad")
         layers = self.rand_augment_layers > 0
         _used_if(self, layers, "rand_augment_layers is above 0", "rand_augment_magnitude")
 
@@ -506,6 +508,30 @@ RECIPES: dict[str, Recipe] = {
         optimizer={"learning_rate": 1.5},  # [S] 0.015 for each replica
         run={"batch_size": 1600},  # [S] 100 replicas of 16
         regularization={"drop_path_keep": 0.7},  # [S]
+    ),
+    "nas_v1_cifar": Recipe(
+        ModelSettings(
+            preset="nas_v1_cifar",
+            l2=0.5 * 1e-4,  # [Z] 4.1: a weight decay of 1e-4, here of kernels alone
+        ),
+        OptimizerSettings(
+            learning_rate=0.1,  # [Z] 4.1
+            momentum=0.9,  # [Z] 4.1
+            nesterov=True,  # [Z] 4.1
+            # [H] 4.2, whose training [Z] takes over: a tenth after 50 and after 75 % of the epochs
+            schedule="exponential",
+            decay_rate=0.1,
+            decay_epochs=75,
+            decay_start=75,
+        ),
+        RunSettings(
+            epochs=300,  # [H] 4.2
+            batch_size=64,  # [H] 4.2
+        ),
+        augmentation=AugmentationSettings(
+            crop="upsample",  # [Z] 4.1, which does not say how much: 40 pixels
+            flip=True,  # [Z] 4.1
+        ),
     ),
     "finetune": Recipe(
         ModelSettings(

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from strategies import genotypes
 
-from nasnet_zoo.cells import NASNET_A, NASNET_B, NASNET_C, Block, CellGenotype, Genotype
+from nasnet_zoo.cells import (
+    NAS_V1,
+    NASNET_A,
+    NASNET_B,
+    NASNET_C,
+    Block,
+    CellGenotype,
+    Genotype,
+    LayerwiseGenotype,
+    RecurrentGenotype,
+    TreeNode,
+)
 
 
 @given(genotypes())
@@ -101,6 +112,19 @@ def test_text_that_is_not_json_is_refused_with_what_was_found(tmp_path, text, re
     path.write_text(text)
     with pytest.raises(ValueError, match=f"^{path}: genotype: expected JSON. Received: {received}"):
         Genotype.load(path)
+
+
+@pytest.mark.parametrize("name", ["a\x07", "a\nb", "\ud800", "\uffff", 3], ids=ascii)
+def test_a_name_that_no_picture_can_hold_is_refused(name):
+    # The same holds for layer-wise networks and recurrent cells.
+    cell = TreeNode("add", "tanh")
+    for make in (
+        lambda: Genotype(name, NASNET_A.normal, NASNET_A.reduction),
+        lambda: LayerwiseGenotype(name, NAS_V1.layers),
+        lambda: RecurrentGenotype(name, (cell,), cell, (0, 0)),
+    ):
+        with pytest.raises(ValueError, match="^name: expected a string without control char"):
+            make()
 
 
 def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path):

@@ -89,7 +89,7 @@ def test_a_broken_genotype_names_the_place(second, message):
         ([], "genotype: expected an object."),
         ({"layers": []}, "layers: expected from 1 to 1,000 layers."),
         ({"layers": 3}, "layers: expected a list of layers."),
-        ({"name": 1, "layers": [FIRST]}, "name: expected a string."),
+        ({"name": 1, "layers": [FIRST]}, "name: expected a string without control characters."),
         (
             {"layers": [{**FIRST, "inputs": [1]}]},
             "layers[0].inputs[0]: expected no layer before",

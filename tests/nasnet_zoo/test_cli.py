@@ -107,7 +107,10 @@ def test_options_replace_the_fields_of_a_recipe(tmp_path):
         ("--run.epochs x", "--run.epochs: expected an int. Received: 'x'"),
         ("--run.epochs 0", "Expected epochs: an int of at least 1. Received: epochs=0"),
         ("--epochs 1", "expected the options of this command. Received: --epochs 1"),
-        ("--augmentation.crop centre", "expected one of none, pad, distorted. Received: 'centre'"),
+        (
+            "--augmentation.crop centre",
+            "expected one of none, pad, upsample, distorted. Received: 'centre'",
+        ),
         ("--regularization.label-smoothing 1", "at least 0 and below 1. Received: label_smoothing=1"),
         ("--optimizer.learning-rate nan", "expected a finite number. Received: 'nan'"),
         ("--model.preset resnet", "Expected one of nasnet_mobile, .* Received: .*'resnet'"),

@@ -12,6 +12,7 @@ from PIL import Image
 from strategies import examples
 
 from nasnet_zoo.data import ImageData, open_dataset
+from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.data.streams import ArraySource, FolderSource, broken_images_named
 from nasnet_zoo.data.tfds import TfdsSource, from_tfds
 from nasnet_zoo.training import RECIPES, changed
@@ -25,6 +26,7 @@ from nasnet_zoo.training.input import (
     training_batches,
     varied_color,
 )
+from nasnet_zoo.training.recipes import AugmentationSettings
 
 pytestmark = pytest.mark.tensorflow
 
@@ -93,6 +95,16 @@ def test_a_padded_crop_is_a_window_of_the_bordered_image(number):
     crop = padded_crop(tf.constant(image), 2, keys(number)).numpy()
     windows = [bordered[i : i + 6, j : j + 6] for i in range(5) for j in range(5)]
     assert sum(np.array_equal(crop, window) for window in windows) == 1
+
+
+@given(st.integers(0, 1000))
+@examples(10)
+def test_an_upsampled_crop_is_a_window_of_the_larger_image(number):
+    image = np.arange(36, dtype="float32").reshape(6, 6, 1)
+    larger = normalize(tf.image.resize(image, (10, 10), antialias=True)).numpy()
+    crop = augment(image, AugmentationSettings("upsample", pad=2), 6, keys(number)).numpy()
+    windows = [larger[i : i + 6, j : j + 6] for i in range(5) for j in range(5)]
+    assert sum(np.allclose(crop, window, atol=1e-6) for window in windows) == 1
 
 
 def test_padded_crops_reach_every_offset():
@@ -226,7 +238,7 @@ def test_what_is_off_draws_nothing():
     assert zlib.crc32(labels.tobytes()) == 1826384344
 
 
-@pytest.mark.parametrize("crop", ["none", "pad", "distorted"])
+@pytest.mark.parametrize("crop", ["none", "pad", "upsample", "distorted"])
 def test_the_saturation_of_every_crop_is_varied_in_the_pipeline(crop):
     """Whose graph has to know the number of channels; brightness alone shifts all three alike."""
     image = np.full((1, 24, 24, 3), [150, 120, 100], np.uint8)

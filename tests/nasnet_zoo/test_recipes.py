@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recipe_fields import SHARED, without
 
-from nasnet_zoo.cells import NASNET_C, Block, CellGenotype, Genotype
+from nasnet_zoo.cells import NAS_V1, NASNET_C, Block, CellGenotype, Genotype
 from nasnet_zoo.data import open_dataset
 from nasnet_zoo.models import dtype_policy
 from nasnet_zoo.training.input import training_batches
@@ -46,7 +46,8 @@ def test_the_cifar_recipe_takes_the_released_number_of_steps_on_the_released_net
 
 def test_weight_decay_is_tensorflows_half_sum_of_squares():
     kernel = np.random.default_rng(0).normal(size=(3, 3, 8, 16)).astype("float32")
-    for name, decay in (("cifar10", 5e-4), ("imagenet_mobile", 4e-5), ("imagenet_large", 5e-5)):
+    decays = {"cifar10": 5e-4, "nas_v1_cifar": 1e-4, "imagenet_mobile": 4e-5, "imagenet_large": 5e-5}
+    for name, decay in decays.items():
         regularizer = RECIPES[name].model.architecture.hyperparameters.regularizer()
         assert float(regularizer(kernel)) == pytest.approx(decay * np.sum(kernel**2) / 2, rel=1e-5)
 
@@ -66,6 +67,22 @@ def test_imagenet_rates_fall_in_steps_of_2_4_epochs(name, replicas, rate):
     schedule = learning_rate(recipe.optimizer, recipe.run.epochs, 1000)
     for step, falls in ((0, 0), (2399, 0), (2400, 1), (4799, 1), (4800, 2), (24_000, 10)):
         assert float(schedule(step)) == pytest.approx(rate * replicas * 0.97**falls, rel=1e-5)
+
+
+def test_the_learning_rate_of_nas_falls_after_half_and_three_quarters_of_the_epochs():
+    recipe = RECIPES["nas_v1_cifar"]
+    assert recipe.model.architecture.genotype == NAS_V1
+    assert (recipe.run.epochs, recipe.run.batch_size, recipe.optimizer.nesterov) == (300, 64, True)
+    rate = learning_rate(recipe.optimizer, 300, 782)
+    for epoch, expected in (
+        (0, 0.1),
+        (149.9, 0.1),
+        (150, 0.01),
+        (224.9, 0.01),
+        (225, 1e-3),
+        (299, 1e-3),
+    ):
+        assert float(rate(round(epoch * 782))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_rmsprop_takes_the_step_of_tensorflow_1():
