@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
+
+import numpy as np
 
 from nasnet_zoo.checking import PositiveInt, check_fields
 
@@ -65,3 +67,8 @@ class TrainingSettings(SearchSettings):
         stopping = self.make_stopping()
         if isinstance(stopping, SuccessiveHalving):
             stopping.rungs(self.budget.evaluations)
+
+    def random_references(self, count: int = 5) -> list[Any]:
+        """Return architectures that are drawn uniformly, to compare a search with."""
+        rng = np.random.default_rng(self.seed)
+        return [self.space.decode(self.space.sample(rng)) for _ in range(count)]

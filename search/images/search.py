@@ -29,9 +29,6 @@ from .exported import ExportedChild
 from .latency import LatencyMeter
 from .settings import ChildBudget, ImageSettings, LatencySettings
 
-# Random genotypes that a search is compared with.
-_RANDOM = 5
-
 
 @checked
 def search_networks(
@@ -103,6 +100,8 @@ def search_networks(
     retraining = {**seen, "image_size": settings.image_size, **dataclasses.asdict(longer)}
     kind = latency.latency or "litert"
     exported = ExportedChild(images, settings.budget, Path(out), kind)
+    compared = {name: [genotype] for name, genotype in published.items()}
+    compared["random"] = settings.random_references()
     exporting = Exporting(exported, {**seen, **dataclasses.asdict(settings.budget), "kind": kind})
     best = search_folder(
         settings.space,
@@ -113,7 +112,7 @@ def search_networks(
         executor=executor,
         about=seen,
         retraining=Retraining(retrain_best, FastChild(images, longer), retraining),
-        references=_references(settings, published) if references else None,
+        references=compared if references else None,
         exporting=exporting if export_front else None,
         compare=compare,
         tensorboard=tensorboard,
@@ -122,13 +121,6 @@ def search_networks(
     if export_front:
         _benchmark(Path(out), latency.latency_threads, console or Console())
     return best
-
-
-def _references(settings: ImageSettings, published: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Genotypes to compare a search with: published ones, and random ones of its space."""
-    rng = np.random.default_rng(settings.seed)
-    random = [settings.space.decode(settings.space.sample(rng)) for _ in range(_RANDOM)]
-    return {**{name: [genotype] for name, genotype in published.items()}, "random": random}
 
 
 def _benchmark(out: Path, threads: int, console: Console) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 
-import numpy as np
 from rich.console import Console
 
 from nasnet_zoo.cells import NASCELL, NASCELL_MAX
@@ -20,9 +19,6 @@ from nasnet_zoo.search.settings import ExecutorSettings
 
 from .language_child import LanguageChild
 from .language_settings import LanguageBudget, RecurrentSettings
-
-# Random cells that a search is compared with.
-_RANDOM = 5
 
 
 @checked
@@ -76,9 +72,11 @@ def search_recurrent_cells(
     longer = retrain_budget or settings.budget.for_retraining()
     groups = None
     if references:
-        rng, space = np.random.default_rng(settings.seed), settings.space
-        random = [space.decode(space.sample(rng)) for _ in range(_RANDOM)]
-        groups = {"NASCell": [NASCELL], "NASCell with max": [NASCELL_MAX], "random cells": random}
+        groups = {
+            "NASCell": [NASCELL],
+            "NASCell with max": [NASCELL_MAX],
+            "random cells": settings.random_references(),
+        }
     return search_folder(
         settings.space,
         LanguageChild(text, settings.budget),
