@@ -284,13 +284,15 @@ def _cost_charts(
             x = [record.costs[cost] / scale for record in some]
             y = [record.objectives(objective)[objective] for record in some]
             notes = [_note(record, group, objective, described) for record in some]
-            series.append(Series(group, x, y, colour, names=notes))
+            mark = "o" if group == "children" else "D"
+            series.append(Series(group, x, y, colour, names=notes, mark=mark))
         if len(best := front(records, objective, (cost,))) > 1:
             x = [record.costs[cost] / scale for record in reversed(best)]
             y = [record.objectives(objective)[objective] for record in reversed(best)]
             # The corners of what these children dominate.
             corners = np.repeat(x, 2)[1:].tolist(), np.repeat(y, 2)[:-1].tolist()
-            series.append(Series("Pareto front of the children", *corners, _GROUPS[0]))
+            # Between the children and the references, which are few and drawn last.
+            series.insert(1, Series("Pareto front of the children", *corners, _GROUPS[0]))
         drawn += chart(series, unit + title(cost), objective)
     return drawn
 

@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from nasnet_zoo.files import check_writable, replacing
 
@@ -46,6 +47,7 @@ class Series:
         colour: Colour of the line or the points.
         line: Matplotlib's style of the line, such as "--".
         names: Name of each point, shown under the pointer. Default: a line.
+        mark: Matplotlib's marker of the points. Circles are transparent, others are not.
     """
 
     name: str
@@ -54,11 +56,12 @@ class Series:
     colour: str = "C0"
     line: str = "-"
     names: Sequence[str] = ()
+    mark: str = "o"
 
 
 @_styled
 def chart(series: Sequence[Series], x_title: str, y_title: str) -> str:
-    """Draw lines or points over two axes, with a legend where there are several.
+    """Draw lines or points over two axes, in their order, with a legend where there are several.
 
     Returns:
         An SVG element for a page. Its text has the colour and the font of the page.
@@ -70,7 +73,13 @@ def chart(series: Sequence[Series], x_title: str, y_title: str) -> str:
     axes.tick_params(length=0)
     for one in series:
         if one.names:
-            style: dict[str, Any] = {"alpha": 0.6, "linewidths": 0, "gid": "points"}
+            style: dict[str, Any] = {
+                "marker": one.mark,
+                "alpha": 0.6 if one.mark == "o" else 1.0,
+                "linewidths": 0,
+                "zorder": Line2D.zorder,
+                "gid": "points",
+            }
             axes.scatter(one.x, one.y, 18, one.colour, label=one.name, **style)
         else:
             axes.plot(one.x, one.y, one.line, color=one.colour, linewidth=1.4, label=one.name)

@@ -10,6 +10,7 @@ from nasnet_zoo.cells import Genotype, register_operation
 from nasnet_zoo.cells.operations import OPERATIONS
 from nasnet_zoo.demo import DemoResult, ExportedFile
 from nasnet_zoo.demo import report_html as demo_html
+from nasnet_zoo.reports.charts import Series, chart
 from nasnet_zoo.search import (
     Journal,
     NASNetSpace,
@@ -77,6 +78,16 @@ def test_averages_of_the_best_different_children_by_hand(tmp_path):
     assert averages(records, 3) == pytest.approx(expected, nan_ok=True)
     mean = (0.9 + 0.8 + 0.7 + 0.6 + 0.5) / 5
     assert averages(records, 5) == pytest.approx([nan] * 5 + [mean], nan_ok=True)
+
+
+def test_a_chart_is_drawn_in_the_order_of_its_series():
+    """So that a few references are not hidden under hundreds of children."""
+    children = Series("children", [1], [1], names=["one"])
+    front = Series("front", [0, 2], [0, 2], "#123456")
+    references = Series("references", [1], [1], "#abcdef", names=["two"], mark="D")
+    drawn = chart([children, front, references], "parameters", "accuracy")
+    places = [drawn.index(part) for part in ("<title>one<", "stroke: #123456", "<title>two<")]
+    assert places == sorted(places)
 
 
 def test_the_bars_of_a_ranking_are_shares_of_the_best_reward_above_1(tmp_path):
