@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -50,6 +50,9 @@ class LanguageModel(keras.Model):
         print(perplexity(model, text.valid))
     """
 
+    #: What runs a cell over sequences.
+    layer_class: ClassVar[type[keras.layers.RNN]] = keras.layers.RNN
+
     @checked
     def __init__(
         self,
@@ -70,7 +73,7 @@ class LanguageModel(keras.Model):
         per_token, per_sequence = (None, 1), (None, 1, None)
         self.token_dropout = keras.layers.Dropout(settings.embedding_dropout, per_token)
         self.recurrent_layers = [
-            keras.layers.RNN(
+            self.layer_class(
                 self._layer_cell(),
                 return_sequences=True,
                 return_state=True,

@@ -1,7 +1,8 @@
 """A recurrent cell's child: a language model, trained from scratch on a text ([Z] section 4.2).
 
 `compile` and `fit` would take longer: XLA compiles for a second or two and its loop over a sequence
-is slower on CPUs. Here the model's step is one TensorFlow function, traced in less than a second.
+is slower on CPUs. Here the model's step is one TensorFlow function, traced in less than a second, whose
+layers are loops with gradients of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import tensorflow as tf
 
 from nasnet_zoo.cells import RecurrentGenotype
 from nasnet_zoo.data.text import TextData, rows_of
-from nasnet_zoo.language.model import LanguageModel, perplexity
+from nasnet_zoo.language.loop import FastLanguageModel
+from nasnet_zoo.language.model import perplexity
 from nasnet_zoo.language.settings import CellKind
 from nasnet_zoo.search.evaluator import Result, Trial
 from nasnet_zoo.search.trained_child import TrainedChild, Training
@@ -71,7 +73,7 @@ class LanguageTraining(Training):
     """
 
     def __init__(self, cell: CellKind, text: TextData, budget: LanguageBudget) -> None:
-        self.model = LanguageModel(cell, budget.model, len(text.vocabulary))
+        self.model = FastLanguageModel(cell, budget.model, len(text.vocabulary))
         self.model.build((budget.batch_size, budget.bptt))
         rate = keras.optimizers.schedules.CosineDecay(budget.learning_rate, budget.steps)
         self._optimizer = keras.optimizers.Adam(rate, global_clipnorm=budget.clip_norm)
