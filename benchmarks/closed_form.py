@@ -24,7 +24,7 @@ from nasnet_zoo.search.nas.layerwise_space import LayerwiseSpace
 from nasnet_zoo.search.nas.recurrent_space import RecurrentSpace
 from nasnet_zoo.search.space import SequenceSpace
 
-SPACES: Mapping[str, SequenceSpace] = {"nas-conv": LayerwiseSpace(3), "nas-rnn": RecurrentSpace(4)}
+SPACES: Mapping[str, SequenceSpace] = {"nas-conv": LayerwiseSpace(3), "nas-rnn": RecurrentSpace(8)}
 #: By title: the policy and its options. Those of the paper are for 12,800 children.
 POLICIES: Mapping[str, tuple[str, dict[str, float]]] = {
     "nas": ("nas", {}),

@@ -58,11 +58,18 @@ class RecurrentSpace(SequenceSpace[RecurrentGenotype]):
 
     @functools.cached_property
     def steps(self) -> tuple[Step, ...]:
-        """Kind and number of choices of each action."""
-        combination = Step("combination", len(self.combinations))
-        activation = Step("activation", len(self.activations))
-        index = Step("cell index", 2 * self.base - 1)
-        return (combination, activation) * (2 * self.base) + (index, index)
+        """Kind and number of choices of each action.
+
+        Each has a softmax of its own, as figure 5 has it: with one for all nodes, the controller has to
+        count to tell one node from the next.
+        """
+        nodes = 2 * self.base - 1
+        labels = (
+            Step(f"{kind} {place}", len(names))
+            for place in (*range(nodes), "of the injection")
+            for kind, names in (("combination", self.combinations), ("activation", self.activations))
+        )
+        return (*labels, Step("node of the new c", nodes), Step("node that c enters", nodes))
 
     @property
     def size(self) -> int:
@@ -86,15 +93,11 @@ class RecurrentSpace(SequenceSpace[RecurrentGenotype]):
         Raises:
             ValueError: If the cell is not of this space.
         """
-        names = {"combination": self.combinations, "activation": self.activations}
-        tokens = genotype.tokens
+        *labels, taken, entered = genotype.tokens
+        names = (self.combinations, self.activations) * (len(labels) // 2)
         try:
-            return self.check(
-                [
-                    names[step.kind].index(str(token)) if step.kind in names else int(token)
-                    for step, token in zip(self.steps, tokens, strict=True)
-                ]
-            )
+            chosen = [known.index(str(token)) for known, token in zip(names, labels, strict=True)]
+            return self.check([*chosen, int(taken), int(entered)])
         except ValueError:
             raise ValueError(f"Expected a cell of {self}. Received: {genotype}") from None
 
