@@ -226,11 +226,16 @@ def _connect(ray: ModuleType, address: str | None) -> None:
     """Connect to a cluster, or start Ray on this machine.
 
     Raises:
-        ConnectionError: If the cluster does not answer.
+        ConnectionError: If the cluster does not answer, or Ray does not start.
     """
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        ray.init("local", include_dashboard=False, **quiet)
+        try:
+            ray.init("local", include_dashboard=False, **quiet)
+        except Exception as error:  # Ray has no class of its own for it
+            raise ConnectionError(
+                f"Expected Ray to start on this machine. Received: {' '.join(str(error).split())}"
+            ) from error
         return
     try:
         _check_answers(address)

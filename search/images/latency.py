@@ -202,10 +202,8 @@ def _run(command: Sequence[str], file: Path) -> float:
                 process.wait()
         printed, said = map(_text, (output, errors))
     if status:
-        raise ChildProcessError(
-            f"Expected latency_command to succeed. Received: exit status {status}: "
-            f"{said[-200:] or printed[-200:]}"
-        )
+        received = ": ".join(filter(None, (f"exit status {status}", said[-200:] or printed[-200:])))
+        raise ChildProcessError(f"Expected latency_command to succeed. Received: {received}")
     try:
         milliseconds = float(printed)
     except ValueError:

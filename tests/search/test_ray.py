@@ -243,6 +243,14 @@ def test_options_that_do_not_fit(words, message, tmp_path, capfd):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_ray_that_does_not_start(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file" / "below"))
+    message = "Expected Ray to start on this machine. Received: .*Not a directory"
+    with pytest.raises(ConnectionError, match=message):
+        Ray(Doer(tmp_path)).start()
+
+
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(
     ("needs", "wanted"),
