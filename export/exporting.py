@@ -16,11 +16,11 @@ import numpy as np
 from nasnet_zoo.checking import PositiveInt, Share, checked
 from nasnet_zoo.classifier import class_names as class_names_of
 from nasnet_zoo.files import write_text
-from nasnet_zoo.network import inference_model
+from nasnet_zoo.network import functional, inference_model
 from nasnet_zoo.reports.cards import card, card_path
 
 from .formats import MODULES, load_runtime, replacing_export
-from .from_keras import functional, image_shape, rescales
+from .from_keras import image_shape, rescales
 from .metadata import describe
 from .official import check_backend, model_module
 from .quantization import as_model_input

@@ -10,7 +10,7 @@ import numpy as np
 
 from nasnet_zoo.cells.layers import GraphLayer
 from nasnet_zoo.cells.primitives import MERGES, Primitive, inference_affine
-from nasnet_zoo.network import AuxiliaryHead, inference_model
+from nasnet_zoo.network import AuxiliaryHead, functional, inference_model
 
 from .graph import KINDS, InferenceGraph, Op, ValueShape
 
@@ -40,22 +40,6 @@ def inference_graph(model: keras.Model, image_size: tuple[int, int] | None = Non
     if "image" in graph.outputs or not graph.ops:
         raise UnsupportedModel("Expected a model that computes something. Received: one without layers")
     return graph.with_ops(graph.ops)
-
-
-def functional(model: keras.Model) -> keras.Model:
-    """A model whose layers can be read: itself, or that of a `keras.Sequential`.
-
-    Raises:
-        ValueError: If it is neither functional nor sequential with a known input.
-    """
-    if isinstance(model, keras.Sequential) and model.built:
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        raise ValueError(
-            "Expected a functional model, or a Sequential with an Input; make a functional one of a "
-            f"subclassed model by keras.Model(inputs, model(inputs)). Received: {model!r}"
-        )
-    return model
 
 
 def rescales(model: keras.Model) -> bool:

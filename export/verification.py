@@ -25,11 +25,11 @@ import keras
 import numpy as np
 
 from nasnet_zoo.checking import Share, checked
-from nasnet_zoo.network import inference_model
+from nasnet_zoo.network import functional, inference_model
 
 from .compute import compute_op
 from .formats import MODULES, load_runtime
-from .from_keras import functional, image_shape, inference_graph, rescales
+from .from_keras import image_shape, inference_graph, rescales
 from .graph import InferenceGraph, Op, ValueShape
 from .quantization import (
     INTEGER_KINDS,

@@ -342,6 +342,22 @@ def architecture_of(model: keras.Model) -> Network:
     )
 
 
+def functional(model: keras.Model) -> keras.Model:
+    """A model whose layers can be read: itself, or that of a `keras.Sequential`.
+
+    Raises:
+        ValueError: If it is neither functional nor sequential with a known input.
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ValueError(
+            "Expected a functional model, or a Sequential with an Input; make a functional one of a "
+            f"subclassed model by keras.Model(inputs, model(inputs)). Received: {model!r}"
+        )
+    return model
+
+
 @checked
 def inference_model(model: keras.Model) -> keras.Model:
     """Remove the auxiliary head of a model, for evaluation and export.

@@ -44,7 +44,8 @@ def benchmark(
 
     from nasnet_zoo.export import benchmark as measuring
     from nasnet_zoo.export.formats import load_runtime
-    from nasnet_zoo.export.from_keras import functional, image_shape
+    from nasnet_zoo.export.from_keras import image_shape
+    from nasnet_zoo.network import functional
     from nasnet_zoo.quiet import start_backend
     from nasnet_zoo.reports.charts import check_chart, save_chart
     from nasnet_zoo.reports.tables import print_table

@@ -43,7 +43,8 @@ def export(
 
     from nasnet_zoo import export as exporting
     from nasnet_zoo.data import open_dataset, read_class_names
-    from nasnet_zoo.export.from_keras import functional, image_shape
+    from nasnet_zoo.export.from_keras import image_shape
+    from nasnet_zoo.network import functional
     from nasnet_zoo.quiet import start_backend
 
     from .comparison import find_model, known_labels, sample_images

@@ -35,7 +35,8 @@ def verify(
     from nasnet_zoo import export
     from nasnet_zoo.data import open_dataset
     from nasnet_zoo.export.formats import load_runtime
-    from nasnet_zoo.export.from_keras import functional, image_shape
+    from nasnet_zoo.export.from_keras import image_shape
+    from nasnet_zoo.network import functional
     from nasnet_zoo.quiet import start_backend
 
     from .comparison import find_model, known_labels, sample_images
