@@ -187,7 +187,7 @@ _NAMES = {int: "INT", float: "FLOAT", str: "TEXT"}
 def _spec(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """Return how values of a type are read; None for flags and dataclasses, which tyro knows."""
     kinds = [_plain(kind) for kind in _members(info.type) if kind is not type(None)]
-    if not kinds:
+    if not kinds or UseAppendAction in info.markers:
         return None
     origin, parts = typing.get_origin(kinds[0]), typing.get_args(kinds[0])
     nargs: int | Literal["*"] = 1

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from nasnet_zoo.cells import NASNET_A, OPERATIONS, Genotype
 from nasnet_zoo.cli import COMMANDS, command_function, main
-from nasnet_zoo.cli.options import UsageError, read
+from nasnet_zoo.cli.options import General, UsageError, read, read_general
 from nasnet_zoo.models import NASNetA_1_384_FashionMNIST
 from nasnet_zoo.quiet import quiet_stderr
 from nasnet_zoo.search.nasnet.settings import Budget
@@ -85,6 +85,11 @@ def recipe_of(*words):
     required = ["--data", "digits", "--out", "out"]
     call = read(command_function("train"), ["cifar10", *required, *words], "nasnet-zoo train")
     return call.keywords["settings"]
+
+
+def test_an_option_is_repeated():
+    words = ["--import", "one", "models", "--import", "two"]
+    assert read_general(words) == (General(imports=("one", "two")), ["models"])
 
 
 def test_options_replace_the_fields_of_a_recipe(tmp_path):
