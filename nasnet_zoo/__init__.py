@@ -17,4 +17,4 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-follow_keras("nasnet_zoo.network", "nasnet_zoo.cells.recurrent_layers")
+follow_keras("nasnet_zoo.network", "nasnet_zoo.cells.recurrent_layers", "nasnet_zoo.transform.paths")

@@ -1,4 +1,4 @@
-from . import cells, models, network, weights
+from . import cells, models, network, transform, weights
 from .architecture import Architecture, LayerwiseArchitecture, architecture_cost
 from .cells import (
     AMOEBANET_A,
@@ -117,5 +117,6 @@ __all__ = [
     "models",
     "network",
     "preprocess_input",
+    "transform",
     "weights",
 ]

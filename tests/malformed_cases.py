@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "evaluate {keras} --data {data} --json {json} --picture {png} --classes {classes}",
     "predict": "predict {keras} {photo} --json {json} --classes {classes}",
     "export": "export {keras} --out {lite} --images {data} --classes {classes}",
+    "transform": "transform {keras} --wider Stem_Conv=5 --out {new_keras}",
     "verify": "verify {tflite} {keras} --images {data}",
     "benchmark": "benchmark {tflite} --rounds 1 --json {json} --picture {svg} --keras {keras}",
     "detect train": "detect train pasted --train {coco} {photos} --test {coco} {photos} --out {out}",
@@ -71,6 +72,7 @@ WRITTEN = {
     "png": "new.png",
     "svg": "new.svg",
     "lite": "new.tflite",
+    "new_keras": "new.keras",
 }
 #: Places where nothing can be written, or must not; {} is the name of a good place.
 UNWRITABLE = ("note.txt/{}", "missing/{}", "/proc/{}", "", "loop/{}")
@@ -222,6 +224,7 @@ TAKES_ABOVE_0 = {
     "evaluate": ("--image-size", "--crop"),
     "predict": ("--image-size", "--crop", "--top"),
     "export": ("--limit", "--image-size", "--opset"),
+    "transform": ("--limit", "--kernel-size"),
     "verify": ("--limit",),
     "benchmark": ("--rounds", "--image-size"),
     "detect evaluate": ("--image-size",),

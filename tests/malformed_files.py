@@ -92,7 +92,8 @@ def make_plain(folder: Path) -> None:
     (folder / "classes.txt").write_text("cat\ndog\n")
     (folder / "note.txt").write_text("somebody's own\n")
     (folder / "loop").symlink_to("loop")
-    for name in ("new", "new.json", "new.png", "new.svg", "new.tflite", "new.weights.h5", "page.md"):
+    files = ("json", "keras", "png", "svg", "tflite", "weights.h5")
+    for name in ("new", *(f"new.{suffix}" for suffix in files), "page.md"):
         (folder / "taken" / name).mkdir(parents=True)
 
 

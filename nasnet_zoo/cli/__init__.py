@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": "evaluate.evaluate",
     "predict": "predict.predict",
     "export": "export.export",
+    "transform": "transform.transform",
     "verify": "verify.verify",
     "benchmark": "benchmark.benchmark",
     "detect train": "detect.train",

@@ -1,0 +1,96 @@
+"""``nasnet-zoo transform``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from tyro.conf import UseAppendAction, arg
+
+from nasnet_zoo.checking import NonNegativeFloat, PositiveInt, Seed, parse
+
+from .shared import Limit
+
+
+def transform(
+    model: str,
+    /,
+    *,
+    out: str,
+    wider: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="LAYER=N")] = (),
+    deeper: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="LAYER")] = (),
+    kernel_size: PositiveInt | None = None,
+    images: Annotated[
+        str | None,
+        arg(
+            metavar="DATA",
+            help="Data set, as of `nasnet-zoo train`, on whose training images the statistics of new "
+            "batch norms are measured. Needed for --deeper where ReLU comes before a layer.",
+        ),
+    ] = None,
+    limit: Limit = 200,
+    noise: NonNegativeFloat = 0.0,
+    seed: Seed = 0,
+) -> None:
+    """Make a trained model wider and deeper, so that it computes the same.
+
+    All layers of --wider are widened first, in order, then those of --deeper follow.
+
+    Args:
+        model: A .keras file.
+        out: The .keras file to write.
+        wider: A layer, and the number of its filters or units afterwards.
+        deeper: A layer behind which one that computes the identity is inserted.
+        kernel_size: Height and width of the kernels of --deeper. Default: those of the layers.
+        noise: Standard deviation of the noise on new kernels, as a share of the kernels'. 0 keeps what
+            the model computes.
+        seed: Seed of the choice of channels and of the noise.
+    """
+    widths = [_width(text) for text in wider]
+    if not widths and not deeper:
+        raise ValueError("Expected --wider or --deeper. Received: neither")
+    if not out.endswith(".keras"):
+        raise ValueError(f"{out}: expected the name of a .keras file to write. Received: another one")
+
+    from nasnet_zoo.files import check_writable, replacing
+    from nasnet_zoo.quiet import start_backend
+    from nasnet_zoo.saving import load_model
+    from nasnet_zoo.transform import net2deeper, net2wider
+
+    check_writable(out, [model])
+    start_backend()
+    network = load_model(model)
+    before = network.count_params()
+    sample = _sample(images, network, limit) if images else None
+    for layer, units in widths:
+        network = net2wider(network, layer, units, noise=noise, seed=seed)
+    for layer in deeper:
+        network = net2deeper(
+            network, layer, kernel_size=kernel_size, images=sample, noise=noise, seed=seed
+        )
+    with replacing(out) as temporary:
+        network.save(temporary)
+    print(f"{out}: {network.count_params():,} parameters, {before:,} before")
+
+
+def _width(text: str) -> tuple[str, int]:
+    """A layer and its width."""
+    layer, _, units = text.rpartition("=")
+    if not layer:
+        raise ValueError(f"Expected --wider LAYER=N. Received: {text!r}")
+    return layer, parse(f"--wider {layer}", units, PositiveInt)
+
+
+def _sample(data: str, network, limit: int):
+    """Training images of a data set, as the model takes them."""
+    from nasnet_zoo.data import open_dataset
+    from nasnet_zoo.export.from_keras import image_shape, rescales
+    from nasnet_zoo.export.quantization import as_model_input
+    from nasnet_zoo.network import functional
+
+    from .comparison import sample_images
+
+    source, shape = open_dataset(data), image_shape(functional(network), None)
+    training = source.training(0, 0).take(source.train_size)
+    pairs = training.map(lambda position, image, label: (image, label))
+    images, _ = sample_images(source, pairs, shape, limit)
+    return as_model_input(images, not rescales(network))

@@ -1,0 +1,18 @@
+from .deeper import net2deeper
+from .distillation import distill
+from .edges import insert_identity, replace_identity
+from .miniblocks import copy_miniblock
+from .paths import replicate_add, replicate_concat, split_concat
+from .wider import net2wider
+
+__all__ = [
+    "copy_miniblock",
+    "distill",
+    "insert_identity",
+    "net2deeper",
+    "net2wider",
+    "replace_identity",
+    "replicate_add",
+    "replicate_concat",
+    "split_concat",
+]
