@@ -134,8 +134,12 @@ class LanguageModel(keras.Model):
             after.append(last)
         x = self.output_dropout(x, training=training)
         kernel = ops.transpose(self.embedding.embeddings) if self.settings.tied else self.softmax_kernel
-        logits = ops.matmul(x, ops.cast(kernel, x.dtype)) + ops.cast(self.softmax_bias, x.dtype)
+        logits = self.product(x, ops.cast(kernel, x.dtype)) + ops.cast(self.softmax_bias, x.dtype)
         return logits if states is None else (logits, after)
+
+    def product(self, x: Any, kernel: Any) -> Any:
+        """Return the matrix product of the outputs (batch, steps, units) and the softmax's kernel."""
+        return ops.matmul(x, kernel)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (*input_shape, self.vocabulary)
