@@ -70,6 +70,13 @@ def sample_images(
     return as_bytes(stacked), np.array(labels)
 
 
+def sample_training_images(source: ImageSource, shape: tuple[int, ...], limit: int) -> np.ndarray:
+    """Draw training images of a data set as `sample_images` does."""
+    once = source.training(0, 0).take(source.train_size)
+    pairs = once.map(lambda position, image, label: (image, label))
+    return sample_images(source, pairs, shape, limit)[0]
+
+
 def known_labels(labels: np.ndarray | None, model: keras.Model) -> np.ndarray | None:
     """Labels, if all of them are classes of the model."""
     shape = getattr(model, "output_shape", None)  # of a subclassed model: none

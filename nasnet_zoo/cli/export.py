@@ -47,7 +47,7 @@ def export(
     from nasnet_zoo.network import functional
     from nasnet_zoo.quiet import start_backend
 
-    from .comparison import find_model, known_labels, sample_images
+    from .comparison import find_model, known_labels, sample_images, sample_training_images
 
     start_backend()
     network = find_model(model, weights, genotype)
@@ -56,9 +56,7 @@ def export(
         source, shape = open_dataset(images), image_shape(functional(network), settings.image_size)
         tested, labels = sample_images(source, source.testing(), shape, limit)
         if settings.quantization in CALIBRATED:
-            training = source.training(0, 0).take(source.train_size)
-            pairs = training.map(lambda position, image, label: (image, label))
-            representative, _ = sample_images(source, pairs, shape, limit)
+            representative = sample_training_images(source, shape, limit)
     result = exporting.export(
         network,
         path,

@@ -87,10 +87,7 @@ def _sample(data: str, network, limit: int):
     from nasnet_zoo.export.quantization import as_model_input
     from nasnet_zoo.network import functional
 
-    from .comparison import sample_images
+    from .comparison import sample_training_images
 
-    source, shape = open_dataset(data), image_shape(functional(network), None)
-    training = source.training(0, 0).take(source.train_size)
-    pairs = training.map(lambda position, image, label: (image, label))
-    images, _ = sample_images(source, pairs, shape, limit)
+    images = sample_training_images(open_dataset(data), image_shape(functional(network), None), limit)
     return as_model_input(images, not rescales(network))
