@@ -160,7 +160,7 @@ def _identities(
 
     layer, channels = block.call.layer, block.call.outputs[0].shape[-1]
     pair: Pair = getattr(layer, "kernel_size", (1, 1)) if size is None else size
-    shift = np.minimum(ranges.least, 0) if ranges and block.preactivation else None
+    shift = ranges.shift if ranges and block.preactivation else None
     parts = [identity_layer(layer, channels, name(layer.name), pair, shift, noise)]
     if block.norm or block.preactivation:
         norm = block.norm.layer if block.norm else layers.BatchNormalization(name=f"{layer.name}_norm")

@@ -96,7 +96,7 @@ def replace_identity(
     shift = None
     if images is not None:
         ranges = measure(calls, tensor, images)
-        shift = np.minimum(ranges.least, 0)
+        shift = ranges.shift
         norm = layers.BatchNormalization()
         before = [
             identity_norm(norm, channels, calls.new_name(f"{layer}_norm"), ranges, shift),

@@ -137,11 +137,8 @@ def follow_graph(
         raise refusal(layer, ", which would have other parts")
     walk = _Walk(layer, filters, noise)
     states = dict(zip(old.inputs, found, strict=True))
-    shapes = (
-        graph.shapes([(None, None, n) for n in counts])
-        for graph, counts in ((old, channels), (new, more))
-    )
-    before, after = shapes
+    before = old.shapes([(None, None, n) for n in channels])
+    after = new.shapes([(None, None, n) for n in more])
     for node, twin in zip(old.nodes, new.nodes, strict=True):
         index = walk.merge(node, states, before)
         states[node.name] = walk.through(

@@ -97,6 +97,11 @@ class Ranges(NamedTuple):
     variance: np.ndarray
     least: np.ndarray
 
+    @property
+    def shift(self) -> np.ndarray:
+        """What is subtracted so that ReLU cuts nothing off: the least values that are below 0."""
+        return np.minimum(self.least, 0)
+
 
 def measure(calls: Calls, tensor: Any, images: Any) -> Ranges:
     """Measure a tensor of a model at inference.
