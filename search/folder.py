@@ -75,6 +75,18 @@ class Exporting:
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def check_start(out: str | os.PathLike[str], space: Space, settings: SearchSettings) -> None:
+    """Check what is known of a search before its data are read.
+
+    Raises:
+        ValueError: If ``out`` contains other files, or the policy does not take the space or an option.
+        SystemExit: See `end_if_unguarded`.
+    """
+    end_if_unguarded()
+    check_ours(out, JOURNAL, "a search")
+    settings.make_policy(space)
+
+
 @checked
 def search_folder(
     space: Space,

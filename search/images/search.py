@@ -16,12 +16,11 @@ from nasnet_zoo.data import ImageData, open_dataset
 from nasnet_zoo.data.arrays import split
 from nasnet_zoo.data.resizing import normalize
 from nasnet_zoo.export.benchmark import as_json, benchmark, table
-from nasnet_zoo.files import check_ours, write_text
+from nasnet_zoo.files import write_text
 from nasnet_zoo.search.evaluator import Evaluator
-from nasnet_zoo.search.executors.processes import end_if_unguarded
-from nasnet_zoo.search.folder import Exporting, Retraining, search_folder
+from nasnet_zoo.search.folder import Exporting, Retraining, check_start, search_folder
 from nasnet_zoo.search.journal import Record
-from nasnet_zoo.search.results import JOURNAL, exported_files
+from nasnet_zoo.search.results import exported_files
 from nasnet_zoo.search.settings import ExecutorSettings
 
 from .child import FastChild, Images
@@ -82,9 +81,7 @@ def search_networks(
         RuntimeError: See `search_folder`; or if a child to be timed cannot be exported.
         KeyboardInterrupt: See `search_folder`.
     """
-    end_if_unguarded()
-    check_ours(out, JOURNAL, "a search")
-    settings.make_policy(settings.space)
+    check_start(out, settings.space, settings)
     data = open_dataset(data, settings.image_size, settings.images).in_memory()
     images = search_images(data, settings.held_out)
     seen: dict[str, Any] = {

@@ -10,11 +10,8 @@ from rich.console import Console
 from nasnet_zoo.cells import NASCELL, NASCELL_MAX
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
 from nasnet_zoo.data.text import TextData, open_text
-from nasnet_zoo.files import check_ours
-from nasnet_zoo.search.executors.processes import end_if_unguarded
-from nasnet_zoo.search.folder import Retraining, search_folder
+from nasnet_zoo.search.folder import Retraining, check_start, search_folder
 from nasnet_zoo.search.journal import Record
-from nasnet_zoo.search.results import JOURNAL
 from nasnet_zoo.search.settings import ExecutorSettings
 
 from .language_child import LanguageChild
@@ -64,9 +61,7 @@ def search_recurrent_cells(
         RuntimeError: See `search_folder`.
         KeyboardInterrupt: See `search_folder`.
     """
-    end_if_unguarded()
-    check_ours(out, JOURNAL, "a search")
-    settings.make_policy(settings.space)
+    check_start(out, settings.space, settings)
     text = open_text(data, settings.level, settings.vocabulary)
     seen = {"data": text.name, "train_tokens": len(text.train), "held_out_tokens": len(text.valid)}
     longer = retrain_budget or settings.budget.for_retraining()
