@@ -243,12 +243,22 @@ def test_options_that_do_not_fit(words, message, tmp_path, capfd):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_ray_that_does_not_start(tmp_path, monkeypatch):
+def test_a_ray_that_does_not_start(tmp_path):
+    # In a process of its own: this one may be connected to the cluster already.
     (tmp_path / "file").touch()
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file" / "below"))
-    message = "Expected Ray to start on this machine. Received: .*Not a directory"
-    with pytest.raises(ConnectionError, match=message):
-        Ray(Doer(tmp_path)).start()
+    below = {"RAY_TMPDIR": str(tmp_path / "file" / "below")}
+    command = "search --data digits --images 200 --executor ray --out out"
+    run = subprocess.run(
+        [sys.executable, "-m", "nasnet_zoo", *command.split()],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | below,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    message = r"nasnet-zoo: expected Ray to start on this machine\. Received: .*Not a directory.*"
+    assert re.fullmatch(message, run.stderr.strip().splitlines()[-1], re.IGNORECASE)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("cluster")
