@@ -112,16 +112,17 @@ class LayerwiseSpace(SequenceSpace[LayerwiseGenotype]):
         return tuple(step for k in range(self.deepest) for step in self._steps(k))
 
     def _steps(self, earlier: int) -> Iterator[Step | AnchorStep]:
-        """The tokens of the layer after so many."""
+        """The tokens of the layer after so many, each with a softmax of its own."""
+        layer = earlier + 1
         if len(self.kinds) > 1:
-            yield Step("kind", len(self.kinds))
-        yield Step("height", len(self.heights))
-        yield Step("width", len(self.widths))
+            yield Step(f"kind {layer}", len(self.kinds))
+        yield Step(f"height {layer}", len(self.heights))
+        yield Step(f"width {layer}", len(self.widths))
         if len(self.strides) > 1:
-            yield Step("stride height", len(self.strides))
-            yield Step("stride width", len(self.strides))
+            yield Step(f"stride height {layer}", len(self.strides))
+            yield Step(f"stride width {layer}", len(self.strides))
         yield AnchorStep("anchor", earlier)
-        yield Step("filters", len(self.filters))
+        yield Step(f"filters {layer}", len(self.filters))
 
     @functools.cached_property
     def choices(self) -> tuple[int, ...]:

@@ -65,17 +65,29 @@ def _same(graph, model, size, tolerance=1e-4):
     np.testing.assert_allclose(predict(graph, batch)[0], expected, atol=tolerance)
 
 
+def _response_to_rounding(model, size):
+    """How far the outputs move if the images are rounded otherwise.
+
+    Usually 1e-6; instance norms of a few pixels that are nearly equal amplify it to 1e-4.
+    """
+    batch = images(2, size)
+    units = np.random.default_rng(0).choice([-1, 0, 1], batch.shape).astype(np.float32)
+    rounded = batch + units * np.spacing(batch)
+    return np.abs(np.asarray(model(rounded)) - np.asarray(model(batch))).max()
+
+
 @examples(4, phases=[Phase.generate])
 @given(genotypes(max_blocks=3), st.tuples(*[st.sampled_from((16, 17, 19, 22))] * 2))
 def test_every_rewrite_keeps_the_function_of_any_genotype(genotype, size):
     model = network(genotype, size)
+    tolerance = 1e-4 + 4 * _response_to_rounding(model, size)
     graph = inference_graph(model)
-    _same(graph, model, size)
+    _same(graph, model, size, tolerance)
     for rewrite in REWRITES:
-        _same(rewrite(graph), model, size)
+        _same(rewrite(graph), model, size, tolerance)
     graph = simplify(graph)
     for rewrite in LATER_REWRITES:
-        _same(rewrite(graph), model, size)
+        _same(rewrite(graph), model, size, tolerance)
 
 
 @pytest.fixture(scope="module")

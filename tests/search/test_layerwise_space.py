@@ -40,10 +40,14 @@ def test_tokens_of_fifteen_layers():
     assert sum(len(step.draws) for step in anchors) == 105
     assert math.prod(space.choices) == 2**195
     # The order of layer N in figure 4: the anchor point before the number of filters.
-    assert [step.kind for step in space.steps[:4]] == ["height", "width", "anchor", "filters"]
+    first = [step.kind for step in space.steps[:4]]
+    assert first == ["height 1", "width 1", "anchor", "filters 1"]
+    # Each choice has a softmax of its own.
+    softmaxes = {step.kind for step in space.steps if not isinstance(step, AnchorStep)}
+    assert len(softmaxes) == 45
     strided = LayerwiseSpace(2, strides=(1, 2, 3)).steps
-    kinds = ["height", "width", "stride height", "stride width", "anchor", "filters"]
-    assert [step.kind for step in strided] == kinds * 2
+    kinds = "height {0},width {0},stride height {0},stride width {0},anchor,filters {0}"
+    assert [step.kind for step in strided] == (kinds.format(1) + "," + kinds.format(2)).split(",")
 
 
 def test_samples_grow_as_in_the_paper():
@@ -170,7 +174,7 @@ def test_v3_has_the_size_that_the_paper_s_two_rows_imply():
         actions = list(V3.sample(rng))
         position = 0
         for step in V3.steps:
-            if step.kind == "filters":  # wide ones: narrow networks are too small
+            if step.kind.startswith("filters"):  # wide ones: narrow networks are too small
                 actions[position] = int(rng.choice([2, 3, 3]))
             position += len(step.draws)
         small, large = (
