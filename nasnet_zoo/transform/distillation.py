@@ -41,7 +41,8 @@ def distill(
         The loss of each epoch.
 
     Raises:
-        ValueError: If a model has not one output, or the outputs differ in shape.
+        ValueError: If a model has not one output, the outputs differ in shape, or the loss diverges.
+            The model then has the weights that it had.
     """
     student, linear = _up_to_logits(model)
     teacher, _ = _up_to_logits(base)
@@ -53,7 +54,17 @@ def distill(
     images = np.asarray(images)
     logits = teacher.predict(images, batch_size, verbose=0)
     student.compile(keras.optimizers.SGD(learning_rate), "mse")
-    history = student.fit(images, logits, batch_size, epochs, verbose=0).history["loss"]
+    before = student.get_weights()
+    stop = keras.callbacks.TerminateOnNaN()
+    history = student.fit(images, logits, batch_size, epochs, verbose=0, callbacks=[stop]).history[
+        "loss"
+    ]
+    if not np.isfinite(history[-1]):
+        student.set_weights(before)
+        raise ValueError(
+            f"Expected a learning rate that lowers the loss. Received: learning_rate={learning_rate}, "
+            f"with which it is {history[-1]} in epoch {len(history)}"
+        )
     if linear is not None:
         linear.layer.set_weights(linear.made.get_weights())
     return [float(loss) for loss in history]

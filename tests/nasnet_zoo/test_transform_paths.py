@@ -156,6 +156,17 @@ def test_a_pooling_is_distilled(end):
     assert outputs(pooled, x).sum(1).round(5).tolist() == [1] * 200 or len(end) == 1
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_distillation_that_diverges_leaves_the_model_as_it_was():
+    model = stack(conv(5), layers.Identity(name="edge"), *head())
+    pooled = replace_identity(model, "edge", "max3")
+    kept = pooled.get_weights()
+    with pytest.raises(ValueError, match=r"Received: learning_rate=1e\+18, with which it is (nan|inf)"):
+        distill(pooled, model, images(), learning_rate=1e18)
+    for before, after in zip(kept, pooled.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
 def test_models_that_cannot_be_distilled_are_named_in_one_line():
     model, other = stack(conv(5), *head()), stack(layers.Flatten(), layers.Dense(5))
     with pytest.raises(ValueError, match=r"same outputs. Received: \(None, 4\) and \(None, 5\)"):
