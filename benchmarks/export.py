@@ -2,6 +2,7 @@
 
 python benchmarks/export.py [--model large] [--rounds 30] [--markdown docs/export.md]
 python benchmarks/export.py --rewrites [--rounds 30] [--markdown docs/export.md]
+python benchmarks/export.py --profile [--model large] [--rounds 30] [--markdown docs/export.md]
 """
 
 import argparse
@@ -25,8 +26,8 @@ from memory import peak_mb
 
 import nasnet_zoo
 from nasnet_zoo.cells import Hyperparameters
-from nasnet_zoo.export import ExportResult, export, litert, onnx
-from nasnet_zoo.export.benchmark import benchmark
+from nasnet_zoo.export import ExportResult, export, litert, onnx, profiling
+from nasnet_zoo.export.benchmark import benchmark, title
 from nasnet_zoo.export.from_keras import inference_graph
 from nasnet_zoo.export.rewrites import COMMON
 from nasnet_zoo.export.settings import ExportSettings
@@ -52,15 +53,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=PEERS, default="mobile")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--rewrites", action="store_true", help="leave out each rewrite in turn")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--rewrites", action="store_true", help="leave out each rewrite in turn")
+    kinds.add_argument("--profile", action="store_true", help="time each kind of operator")
     parser.add_argument("--markdown", metavar="FILE", help="page to put the table into")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure_rewrites if arguments.rewrites else measure
+        kind = "rewrites" if arguments.rewrites else "profile" if arguments.profile else ""
+        measured = {"": measure, "rewrites": measure_rewrites, "profile": measure_operators}[kind]
         lines = measured(arguments.model, arguments.rounds, Path(folder))
     print("\n".join(lines))
     if arguments.markdown:
-        name = f"{arguments.model}{'-rewrites' * arguments.rewrites}"
+        name = f"{arguments.model}-{kind}".removesuffix("-")
         insert(Path(arguments.markdown), name, lines)
 
 
@@ -138,10 +142,9 @@ def export_with_keras(name: str, folder: Path, path: str, kind: str) -> float:
 
 def measure_rewrites(name: str, rounds: int, folder: Path) -> list[str]:
     """The time of files in which one rewrite is left out, as a multiple of that with all."""
-    _, builder, size = PEERS[name]
-    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
-    model = builder(classifier_activation=None, hyperparameters=Hyperparameters(bn_momentum=0.0))
-    graph = inference_graph(settled(model, images))
+    model, images = settled_model(name)
+    graph = inference_graph(model)
+    size = images.shape[1]
     scaled = nasnet_zoo.preprocess_input(images.astype(np.float32))
     writers = {"LiteRT": litert, "ONNX": onnx}
     columns = list(itertools.product(writers, ("float32", "int8")))
@@ -175,6 +178,41 @@ def measure_rewrites(name: str, rounds: int, folder: Path) -> list[str]:
         cells = (f"{found[column]:.2f}" if column in found else "" for column in columns)
         lines.append(f"| `{rewrite_name}` | {' | '.join(cells)} |")
     return lines
+
+
+def measure_operators(name: str, rounds: int, folder: Path) -> list[str]:
+    """The time of each kind of operator of our files."""
+    model, images = settled_model(name)
+    paths = []
+    for path, quantization in OURS:
+        if quantization in ("float32", "int8") and path != "ours":
+            paths.append(folder / path)
+            representative = images if quantization == "int8" else None
+            export(
+                model,
+                paths[-1],
+                quantization=quantization,
+                representative=representative,
+                min_agreement=0.0,
+            )
+    size = images.shape[1]
+    where = f"{size}x{size}, one thread of {processor()}"
+    lines = [f"NASNet-A {name.capitalize()}, {where}, medians of {rounds} rounds."]
+    for report in benchmark(paths, threads=[1], rounds=rounds, profile=True):
+        (timing,), (profile,) = report.timings, report.profiles
+        lines += ["", f"{title(report, timing)}; {profiling.summary(profile)}:", ""]
+        lines.append(f"| {' | '.join(profiling.COLUMNS)} |")
+        lines.append(f"| --- |{' ---: |' * (len(profiling.COLUMNS) - 1)}")
+        lines += [f"| {' | '.join(row)} |" for row in profiling.rows(profile)]
+    return lines
+
+
+def settled_model(name: str) -> tuple[keras.Model, np.ndarray]:
+    """Our model with statistics in its batch norms, and the images that they are of."""
+    _, builder, size = PEERS[name]
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    model = builder(classifier_activation=None, hyperparameters=Hyperparameters(bn_momentum=0.0))
+    return settled(model, images), images
 
 
 def settled(model: keras.Model, images: np.ndarray) -> keras.Model:

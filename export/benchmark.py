@@ -22,6 +22,7 @@ from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.reports.charts import bar_chart
 
 from .formats import MODULES, format_at, load_runtime
+from .profiling import Profile, check_operators, profiled
 from .runtime import Runtime
 
 _ROUND = 3
@@ -58,6 +59,7 @@ class FileReport:
         operators: Number of operators of the file, by name.
         delegated: Share of LiteRT's operators that XNNPACK took; None for other runtimes.
         partitions: Number of pieces in which XNNPACK took them; None for other runtimes.
+        profiles: Times of the operators, one entry for each number of threads, if they were asked for.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class FileReport:
     operators: dict[str, int]
     delegated: float | None
     partitions: int | None
+    profiles: tuple[Profile, ...] = ()
 
 
 #: More would only take memory.
@@ -80,6 +83,7 @@ def benchmark(
     threads: Sequence[Threads] = (1, 0),
     rounds: PositiveInt = 20,
     image_size: tuple[PositiveInt, PositiveInt] | None = None,
+    profile: bool = False,
 ) -> list[FileReport]:
     """Measure files side by side: each round runs every file, so that noise meets them all.
 
@@ -88,6 +92,7 @@ def benchmark(
         threads: Numbers of threads; 0 stands for one for each core.
         rounds: Number of rounds of three runs of every file.
         image_size: (height, width) of the images, for files that take any.
+        profile: Whether to time the operators of each file, too: ``.tflite`` and ``.onnx`` files.
 
     Raises:
         ValueError: If a file cannot be loaded or takes images of another size, or an argument is out
@@ -98,6 +103,8 @@ def benchmark(
             raise ValueError(f"Expected {name}: at least one. Received: {name}={values!r}")
     counts = list(dict.fromkeys(count or os.cpu_count() or 1 for count in threads))
     files = [Path(path) for path in paths]
+    for path in files if profile else ():
+        check_operators(path)
     timings: list[list[Timing]] = [[] for _ in files]
     runtimes: list[Runtime] = []
     for count in counts:
@@ -108,10 +115,12 @@ def benchmark(
     reports = []
     for path, runtime, kept in zip(files, runtimes, timings, strict=True):
         operators, delegated, partitions = MODULES[format_at(path)].operators(path)
-        peak = peak_memory(path, image_size)
+        peak, image = peak_memory(path, image_size), _image(runtime, image_size)
+        profiles = [profiled(path, image, count, rounds) for count in counts if profile]
         reports.append(
             FileReport(
-                path, runtime.name, runtime.size, tuple(kept), peak, operators, delegated, partitions
+                *(path, runtime.name, runtime.size, tuple(kept), peak),
+                *(operators, delegated, partitions, tuple(profiles)),
             )
         )
     return reports
@@ -233,6 +242,11 @@ def histogram(report: FileReport) -> str:
     """The operators of a file in one line."""
     kinds = ", ".join(f"{count} {name}" for name, count in report.operators.items())
     return f"{report.path.name}: {kinds}"
+
+
+def title(report: FileReport, timing: Timing) -> str:
+    """A file and a time in one line."""
+    return f"{report.path.name}, {_threads(timing.threads)}: {timing.median:.1f} ms"
 
 
 def picture(reports: Sequence[FileReport]) -> Figure:

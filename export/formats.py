@@ -2,8 +2,8 @@
 
 Such a module has ``RUNTIME``, the name of the runtime that computes its files; ``write`` and
 ``convert``, the native and the official converter; ``load``, ``operators`` and ``PEAK_MEMORY``, which
-run and measure a file; and, where all values of a file can be compared, ``REWRITES``, ``stored`` and
-``watch``.
+run and measure a file; where all values of a file can be compared, ``REWRITES``, ``stored`` and
+``watch``; and where its operators can be timed one by one, ``operator_times``.
 """
 
 from __future__ import annotations

@@ -96,6 +96,25 @@ class Runtime:
         return statistics.median(times)
 
 
+@dataclass(frozen=True)
+class OperatorTime:
+    """The time of an operator, or of all operators of a kind.
+
+    Args:
+        kind: Kind by the runtime's name, with the size of a convolution's kernel.
+        multiply_adds: Multiply-adds of convolutions and dense layers; 0 of other operators.
+        name: Name of the first output.
+        seconds: Median time of one image.
+        count: Number of operators.
+    """
+
+    kind: str
+    multiply_adds: int
+    name: str
+    seconds: float
+    count: int = 1
+
+
 def parse_metadata(text: str) -> dict[str, str]:
     """The metadata of a file, from JSON.
 

@@ -1,6 +1,7 @@
 """LiteRT (TFLite) files."""
 
 from .official import convert
+from .profiling import operator_times
 from .rewrites import REWRITES
 from .runtime import PEAK_MEMORY, RUNTIME, load, operators
 from .watching import watch
@@ -12,6 +13,7 @@ __all__ = [
     "RUNTIME",
     "convert",
     "load",
+    "operator_times",
     "operators",
     "stored",
     "watch",

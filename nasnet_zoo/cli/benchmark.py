@@ -26,6 +26,7 @@ def benchmark(
     rounds: PositiveInt = 20,
     image_size: Annotated[tuple[PositiveInt, PositiveInt] | None, arg(metavar="HEIGHT WIDTH")] = None,
     keras: Annotated[str | None, arg(metavar="MODEL")] = None,
+    profile: bool = False,
     json: Json = None,
     picture: str | None = None,
 ) -> None:
@@ -38,11 +39,14 @@ def benchmark(
         rounds: Number of rounds of three runs.
         image_size: Height and width in pixels, for files that take any.
         keras: A .keras file. Keras's own exports of it are measured first.
+        profile: Time the operators of each file, too, and print how near they come to what the
+            machine can do. For .tflite and .onnx files.
         picture: File for a bar chart, such as .svg or .png.
     """
     from rich.console import Console
 
     from nasnet_zoo.export import benchmark as measuring
+    from nasnet_zoo.export import profiling
     from nasnet_zoo.export.formats import load_runtime
     from nasnet_zoo.export.from_keras import image_shape
     from nasnet_zoo.network import functional
@@ -64,7 +68,7 @@ def benchmark(
             model = functional(load_model(keras))
             image_shape(model, image_size)
             paths = [*_keras_exports(model, paths, Path(folder)), *paths]
-        reports = measuring.benchmark(paths, threads, rounds, image_size)
+        reports = measuring.benchmark(paths, threads, rounds, image_size, profile)
     if json:
         write_text(json, measuring.as_json(reports))
     if picture:
@@ -73,6 +77,11 @@ def benchmark(
     console = Console(markup=False, emoji=False)
     for report in reports:
         console.print(measuring.histogram(report), style="dim", soft_wrap=True)
+    for report in reports:
+        for timing, profiled in zip(report.timings, report.profiles, strict=False):
+            text = f"\n{measuring.title(report, timing)}; {profiling.summary(profiled)}"
+            console.print(text, soft_wrap=True)
+            print_table(profiling.table(profiled))
 
 
 def _keras_exports(model: keras.Model, files: list[Path], folder: Path) -> list[Path]:
