@@ -31,6 +31,7 @@ class ScheduledDropPath(keras.layers.Layer):
         cells: Number of cells in the network. Default: 1.
         version: ``"v3"`` is the released schedule. ``"v1"`` fixes ``depth`` to 1, ``"v2"`` fixes
             ``time`` to 1 and ``"constant"`` both: the plain drop path that the paper compares with.
+            ``"batch"`` is the constant one with one draw for all samples of a batch, as in [P].
         seed: Seed of the random draws.
 
     Call arguments:
@@ -80,15 +81,17 @@ class ScheduledDropPath(keras.layers.Layer):
         return 1.0 - time * depth * (1.0 - self.keep_final)
 
     def multipliers(self, batch: Any, paths: int) -> Any:
-        """Advance the step and draw 0 or ``1 / keep`` for each path and sample: (paths, batch)."""
+        """Advance the step and draw 0 or ``1 / keep`` for each path and sample: (paths, batch).
+
+        With one draw for all samples it is (paths, 1).
+        """
         keep = self.keep_probability()
         self.step.assign(self.step + 1)
         # Those of the whole batch, of which a replica takes its part.
         index, replicas = replica()
-        draws = keras.random.uniform(
-            (paths, batch * replicas), dtype="float32", seed=self.seed_generator
-        )
-        if replicas > 1:
+        samples = 1 if self.version == "batch" else batch * replicas
+        draws = keras.random.uniform((paths, samples), dtype="float32", seed=self.seed_generator)
+        if replicas > 1 and self.version != "batch":
             draws = draws[:, index * batch : (index + 1) * batch]
         return ops.floor(keep + draws) / keep
 

@@ -32,7 +32,7 @@ ops: Any = LazyModule("keras.ops")
 Tensor = Any
 Shape = tuple[int | None, int | None, int]
 Pair = tuple[int, int]
-DropPathVersion = Literal["v1", "v2", "v3", "constant"]
+DropPathVersion = Literal["v1", "v2", "v3", "constant", "batch"]
 KeepProbability = Annotated[float, Interval(gt=0, le=1)]
 
 # Standard deviation of a standard normal cut off at two.

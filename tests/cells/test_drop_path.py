@@ -55,6 +55,15 @@ def test_whole_samples_are_dropped_and_the_expectation_is_preserved():
     assert abs(y.mean() - 1) < 4 * np.sqrt(0.3 / 0.7 / samples)
 
 
+def test_a_batch_can_share_its_draws():
+    layer = ScheduledDropPath(0.6, total_steps=100, cell=4, cells=20, version="batch", seed=5)
+    steps = [np.asarray(layer(np.ones((8, 2, 2, 3), "float32"), training=True)) for _ in range(400)]
+    assert all(np.ptp(step) == 0 for step in steps)
+    kept = [step.flat[0] for step in steps]
+    np.testing.assert_allclose(sorted(set(kept)), [0, 1 / 0.6], rtol=1e-6)
+    assert abs(np.mean(np.array(kept) > 0) - 0.6) < 4 * np.sqrt(0.6 * 0.4 / 400)
+
+
 def test_a_cell_drops_its_paths_independently_but_never_identity():
     # The output concatenates three blocks; each is one max pool (a path) plus one identity.
     blocks = tuple(Block((1, 1), ("max_3x3", "identity")) for _ in range(3))
