@@ -156,7 +156,7 @@ class GraphLayer(keras.layers.Layer):
         is_kernel = weight.role == "kernel"
         initializer: Callable[..., np.ndarray] = functools.partial(np.full, fill_value=weight.initial)
         if is_kernel:
-            stddev = self.hyperparameters.kernel_stddev(weight.shape)
+            stddev = self.hyperparameters.kernel_stddev(weight.shape, weight.groups)
             initializer = draws.initializer(weight.shape, stddev)
         return self.add_weight(
             name=f"{prefix}-{weight.name}",

@@ -64,9 +64,9 @@ class Hyperparameters:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def kernel_stddev(self, shape: tuple[int, ...]) -> float:
+    def kernel_stddev(self, shape: tuple[int, ...], groups: int = 1) -> float:
         """Return the standard deviation, before truncation, of a kernel's initial values."""
-        fan_out = math.prod(shape[:-2]) * shape[-1]
+        fan_out = math.prod(shape[:-2]) * shape[-1] / groups
         return math.sqrt(self.initializer_scale / fan_out) / _TRUNCATED_STDDEV
 
     def regularizer(self) -> Any:
@@ -79,11 +79,15 @@ CIFAR = Hyperparameters(bn_momentum=0.9, bn_epsilon=1e-5)
 
 
 class Weight(NamedTuple):
-    """Specification of a weight of a primitive: its name, shape and role."""
+    """Specification of a weight of a primitive: its name, shape and role.
+
+    The last axis of a grouped convolution's kernel holds the filters of one group after the other.
+    """
 
     name: str
     shape: tuple[int, ...]
     role: str  # "kernel", "scale", "offset", "mean" or "variance"
+    groups: int = 1
 
     @property
     def trainable(self) -> bool:
@@ -232,6 +236,8 @@ class Conv(Primitive):
         dilation: Dilation rate along both axes. A rate above 1 needs stride 1. Default: 1.
         filters: Number of output channels. Default: the cell's F.
         padding: "same" or "valid". Default: "same".
+        groups: Number of equal groups of channels that are convolved apart, each to as many filters. It
+            divides the channels and the filters. Default: 1.
     """
 
     kernel: int | Pair
@@ -239,20 +245,35 @@ class Conv(Primitive):
     dilation: int = 1
     filters: int | None = None
     padding: str = "same"
+    groups: int = 1
 
     def output_shape(self, shape, filters):
         size = _output_size(shape, self.kernel, self.stride, self.padding)
         return *size, self.filters or filters
 
     def weights(self, channels, filters):
-        return (Weight("kernel", (*_pair(self.kernel), channels, self.filters or filters), "kernel"),)
+        filters = self.filters or filters
+        if channels % self.groups or filters % self.groups:
+            raise ValueError(
+                f"Expected channels and filters that {self.groups} groups divide. "
+                f"Received: {channels=}, {filters=}"
+            )
+        shape = (*_pair(self.kernel), channels // self.groups, filters)
+        return (Weight("kernel", shape, "kernel", self.groups),)
 
     def mult_adds(self, shape, filters):
         kh, kw = _pair(self.kernel)
         out = self.output_shape(shape, filters)
-        return kh * kw * shape[2] * out[2] * _area(out)
+        return kh * kw * shape[2] // self.groups * out[2] * _area(out)
 
     def __call__(self, x, weights, training, hyper):
+        if self.groups > 1:
+            # TensorFlow has no gradients of grouped convolutions on CPUs.
+            one = dataclasses.replace(self, groups=1)
+            parts, kernels = (ops.split(tensor, self.groups, axis=-1) for tensor in (x, weights[0]))
+            results = zip(parts, kernels, strict=True)
+            made = [one(part, (kernel,), training, hyper)[0] for part, kernel in results]
+            return ops.concatenate(made, axis=-1), ()
         stride = _pair(self.stride)
         if _pair(self.kernel) == (1, 1) and stride == (1, 1) and training:
             # As a matrix product: its gradients are a third faster on CPUs than a convolution's.
@@ -269,7 +290,7 @@ class Conv(Primitive):
 
     def lower(self, build, x, weights, hyper):
         fields = _window(build.shape(x), self.kernel, self.stride, self.padding, self.dilation)
-        return build.add("conv", x, kernel=weights[0], **fields)
+        return build.add("conv", x, kernel=weights[0], groups=self.groups, **fields)
 
 
 @dataclass(frozen=True)
@@ -467,8 +488,7 @@ class Pool(Primitive):
 
     Args:
         kind: "max" or "avg".
-        kernel: Window size: an int, or (height, width); odd unless ``padding`` is "valid" or the kind
-            "max".
+        kernel: Window size: an int, or (height, width); odd if ``padding`` is "zero".
         stride: Stride: an int, or (height, width). Default: 1.
         padding: "same", where pixels outside the image do not count for the maximum or the mean;
             "valid", no padding; or "zero" (stride 1 or 2), the windows of "same" with zeros outside the
@@ -518,12 +538,13 @@ class Pool(Primitive):
 
     def _average_inside(self, x: Tensor) -> Tensor:
         """SAME average pooling where Keras (3.15, PyTorch) counts the padding of even-sized axes."""
-        if _pair(self.kernel) == (1, 1):
-            return ops.average_pool(x, 1, self.stride, "valid")
-        zero_padded = dataclasses.replace(self, padding="zero")
-        share_inside, _ = zero_padded(ops.ones_like(x[:1, :, :, :1]), (), False, None)
-        total, _ = zero_padded(x, (), False, None)
-        return total / share_inside
+        above, below, left, right = same_pads(ops.shape(x)[1:3], _pair(self.kernel), _pair(self.stride))
+
+        def mean(x: Tensor) -> Tensor:
+            x = ops.pad(x, ((0, 0), (above, below), (left, right), (0, 0)))
+            return ops.average_pool(x, self.kernel, self.stride, "valid")
+
+        return mean(x) / mean(ops.ones_like(x[:1, :, :, :1]))
 
 
 @dataclass(frozen=True)
@@ -541,6 +562,51 @@ class Shift(Primitive):
 
     def lower(self, build, x, weights, hyper):
         return build.add("pad", x, name="shift", pads=(-1, 1, -1, 1))
+
+
+@dataclass(frozen=True)
+class TakeChannels(Primitive):
+    """Some of the channels, side by side.
+
+    Args:
+        start: The first of them.
+        stop: The one after the last.
+    """
+
+    start: int
+    stop: int
+
+    def output_shape(self, shape, filters):
+        return shape[0], shape[1], self.stop - self.start
+
+    def __call__(self, x, weights, training, hyper):
+        size = *ops.shape(x)[:3], self.stop - self.start
+        return ops.slice(x, (0, 0, 0, self.start), size), ()
+
+    def lower(self, build, x, weights, hyper):
+        others = -self.start, self.stop - build.shape(x)[2]
+        return build.add("pad", x, name="channels", channels=others)
+
+
+@dataclass(frozen=True)
+class PadChannels(Primitive):
+    """Zero channels after the others.
+
+    Args:
+        channels: Number of channels of the output, no fewer than the input has.
+    """
+
+    channels: int
+
+    def output_shape(self, shape, filters):
+        return shape[0], shape[1], self.channels
+
+    def __call__(self, x, weights, training, hyper):
+        return ops.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.channels - x.shape[-1]))), ()
+
+    def lower(self, build, x, weights, hyper):
+        zeros = 0, self.channels - build.shape(x)[2]
+        return build.add("pad", x, name="channels", channels=zeros)
 
 
 @dataclass(frozen=True)
@@ -620,6 +686,18 @@ class Add(Merge):
         return total
 
 
+class Average(Add):
+    """Mean of states of one shape."""
+
+    def __call__(self, tensors):
+        return super().__call__(tensors) / len(tensors)
+
+    def lower(self, build, values):
+        total = super().lower(build, values)
+        share = np.full(build.shape(total)[2], 1 / len(values), np.float32)
+        return build.add("scale", total, name="mean", kernel=share, bias=0 * share)
+
+
 class Concat(Merge):
     """Concatenation, along channels, of states of one size."""
 
@@ -674,4 +752,9 @@ def _largest(sizes: Sequence[Any]) -> Any:
 
 
 #: The merges by the names that nodes of graphs have.
-MERGES: dict[str, Merge] = {"add": Add(), "concat": Concat(), "padded_concat": PaddedConcat()}
+MERGES: dict[str, Merge] = {
+    "add": Add(),
+    "average": Average(),
+    "concat": Concat(),
+    "padded_concat": PaddedConcat(),
+}

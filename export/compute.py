@@ -84,11 +84,10 @@ def _spread_taps(kernel: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
 
 
 def _pad(op: Op, x: Any) -> Any:
-    above, below, left, right = op.pads
-    if min(op.pads) < 0:
-        rows = slice(max(-above, 0), -max(-below, 0) or None)
-        x = x[:, rows, max(-left, 0) : -max(-right, 0) or None, :]
-    grown = [[0, 0], [max(above, 0), max(below, 0)], [max(left, 0), max(right, 0)], [0, 0]]
+    ends = (op.pads[:2], op.pads[2:], op.channels)
+    if min(*op.pads, *op.channels) < 0:
+        x = x[:, *(slice(max(-first, 0), -max(-last, 0) or None) for first, last in ends)]
+    grown = [[0, 0], *([max(first, 0), max(last, 0)] for first, last in ends)]
     return tf.pad(x, grown) if any(map(any, grown)) else x
 
 

@@ -23,12 +23,12 @@ Pair = tuple[int, int]
 NO_PADS: Pads = (0, 0, 0, 0)
 #: The operations, with what of `Op` each of them reads.
 KINDS = {
-    "conv": "kernel (height, width, channels, filters), bias, stride, dilation, pads, relu",
+    "conv": "kernel (height, width, channels / groups, filters), bias, stride, dilation, pads, relu",
     "depthwise": "kernel (height, width, channels), bias, stride, dilation, pads, relu",
     "dense": "kernel (channels, units), bias, relu",
     "max_pool": "window, stride, pads, which take no part in the maximum; relu",
     "avg_pool": "window, stride, pads, which take no part in the mean",
-    "pad": "pads: zeros around the image; a negative number crops it",
+    "pad": "pads, channels: zeros around the image and channels of zeros; negative numbers crop",
     "scale": "kernel (channels,), bias: x * kernel + bias",
     "norm": "axes, epsilon, kernel (channels,), bias: each image by its own statistics",
     "maximum_map": "kernel (height, width, 1): the maximum of each pixel and its number",
@@ -57,6 +57,8 @@ class Op:
         stride: Rows and columns from one window to the next.
         dilation: Rows and columns from one tap of a kernel to the next.
         pads: Pixels added on each side.
+        groups: Equal groups of channels that are convolved apart.
+        channels: Channels added before and after the others.
         relu: Whether a ReLU follows.
         axes: Axes of the statistics of "norm", the batch being axis 0.
         epsilon: Number that "norm" adds to the variance.
@@ -71,6 +73,8 @@ class Op:
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
     pads: Pads = NO_PADS
+    groups: int = 1
+    channels: Pair = (0, 0)
     relu: bool = False
     axes: tuple[int, ...] = ()
     epsilon: float = 0.0
@@ -95,7 +99,7 @@ class Op:
             if self.kind != "pad":
                 trio = zip(size, self.extent, self.stride, strict=True)
                 size = tuple((n - k) // s + 1 for n, k, s in trio)  # type: ignore[assignment]
-            channels = self.kernel.shape[-1] if self.kernel is not None else shape[2]
+            channels = shape[2] + sum(self.channels) if self.kernel is None else self.kernel.shape[-1]
             return (*size, channels)
         if self.kind == "dense":
             assert self.kernel is not None

@@ -151,6 +151,14 @@ def with_halves(op: Op, *fields: str) -> Op:
     return op.with_(**halves)
 
 
+def has_dynamic_kernel(op: Op) -> bool:
+    """Whether the weights of an operation are int8 in "dynamic" files, and its input as it comes.
+
+    LiteRT has such kernels for convolutions of one group, and for dense layers.
+    """
+    return op.kind in ("conv", "dense") and op.groups == 1
+
+
 def with_integer_kernel(op: Op) -> Op:
     """An operation whose kernel comes back from int8, one scale for each filter."""
     assert op.kernel is not None

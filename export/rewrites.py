@@ -32,7 +32,8 @@ def share_equal(graph: InferenceGraph) -> InferenceGraph:
     for op in graph.ops:
         op = op.with_(inputs=tuple(renamed.get(name, name) for name in op.inputs))
         arrays = tuple(None if a is None else id(a) for a in (op.kernel, op.bias))
-        key = (op.kind, op.inputs, arrays, op.window, op.stride, op.dilation, op.pads, op.relu, op.axes)
+        sizes = (op.window, op.stride, op.dilation, op.pads, op.channels)
+        key = (op.kind, op.inputs, arrays, sizes, op.relu, op.axes)
         if op.output in graph.outputs:
             ops.append(op)
             seen.setdefault(key, op.output)
@@ -130,6 +131,23 @@ def fuse_relu(graph: InferenceGraph) -> InferenceGraph:
         for op in graph.ops
         if op.output not in relus
     )
+
+
+def scale_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
+    """Scale images by a depthwise convolution of one pixel, which takes the ReLU after it.
+
+    So batch norm that is followed by a convolution, instead of following one. What scales the image
+    stays, as its bytes may have that scale already.
+    """
+    shapes = graph.shapes()
+
+    def converted(op: Op) -> Op:
+        if op.kind != "scale" or op.inputs == (graph.image,) or len(shapes[op.output]) != 3:
+            return op
+        assert op.kernel is not None
+        return op.with_(kind="depthwise", kernel=op.kernel[None, None])
+
+    return fuse_relu(graph.with_ops(map(converted, graph.ops)))
 
 
 def sample_by_depthwise(graph: InferenceGraph) -> InferenceGraph:

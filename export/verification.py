@@ -34,6 +34,7 @@ from .graph import InferenceGraph, Op, ValueShape
 from .quantization import (
     INTEGER_KINDS,
     as_model_input,
+    has_dynamic_kernel,
     round_dynamically,
     round_to,
 )
@@ -470,7 +471,7 @@ def _nearness(
     integers = bool(bits) and op.kind in INTEGER_KINDS
     inputs = [values.integers[name] if integers else values.real(name) for name in op.inputs]
     exact = np.asarray(compute_op(op, *inputs))
-    if quantization == "dynamic" and op.kind in ("conv", "dense"):
+    if quantization == "dynamic" and has_dynamic_kernel(op):
         # A 1x1 convolution is a matrix product, whose rows have scales of their own.
         rows = op.kind == "dense" or op.extent == op.stride == (1, 1)
         inputs = [round_dynamically(inputs[0], rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import InferenceGraph, Op
-from ..rewrites import Rewrite, average_by_depthwise
+from ..rewrites import Rewrite, average_by_depthwise, scale_by_depthwise
 
 
 def split_depthwise(graph: InferenceGraph) -> InferenceGraph:
@@ -52,7 +52,7 @@ def merge_pointwise(graph: InferenceGraph) -> InferenceGraph:
         op = made.get(name)
         if op is None or op.kind != "conv" or op.relu or readers[name] > 1:
             return False
-        return op.extent == op.stride == (1, 1)
+        return op.extent == op.stride == (1, 1) and op.groups == 1
 
     ops: list[Op] = []
     for op in graph.ops:
@@ -92,6 +92,6 @@ REWRITES: dict[str, tuple[Rewrite, ...]] = {
     "float32": _FLOAT,
     "float16": _FLOAT,
     "dynamic": _FLOAT,
-    "int8": (average_by_depthwise, merge_pointwise, *_FLOAT),
-    "int16x8": (),
+    "int8": (scale_by_depthwise, average_by_depthwise, merge_pointwise, *_FLOAT),
+    "int16x8": (scale_by_depthwise,),
 }

@@ -12,12 +12,13 @@ import numpy as np
 from nasnet_zoo.cells.primitives import same_pads
 from nasnet_zoo.extras import import_extra
 
-from ..graph import NO_PADS, InferenceGraph, Op, Pads, ValueShape
+from ..graph import NO_PADS, InferenceGraph, Op, Pads, Pair, ValueShape
 from ..quantization import (
     INTEGER_KINDS,
     Scale,
     calibrate,
     channel_scales,
+    has_dynamic_kernel,
     quantize_bias,
     quantize_weights,
     scales,
@@ -88,7 +89,7 @@ def stored(op: Op, graph: InferenceGraph, quantization: str, scales: Mapping[str
     """
     if quantization == "float16" and op.kind in ("conv", "depthwise", "dense"):
         return with_halves(op, "kernel")
-    if quantization == "dynamic" and op.kind in ("conv", "dense"):
+    if quantization == "dynamic" and has_dynamic_kernel(op):
         return with_integer_kernel(op)
     if quantization in ("int8", "int16x8") and op.kind in INTEGER_KINDS:
         bias, levels = ("int32", 127) if quantization == "int8" else ("int64", 32767)
@@ -283,8 +284,9 @@ class _Writer:
             self.stored[key] = self.tensor(name, array.shape, str(array.dtype), array)
         return self.stored[key]
 
-    def kernel(self, name: str, kernel: np.ndarray, axis: int) -> tuple[int, np.ndarray]:
+    def kernel(self, op: Op, kernel: np.ndarray, axis: int) -> tuple[int, np.ndarray]:
         """A tensor of weights as they are stored, whose filters are on ``axis``; and their steps."""
+        name = f"{op.output}/kernel"
         one = np.ones(kernel.shape[axis], np.float32)
         if self.quantization == "float16":
             half = self.tensor(f"{name}/half", kernel.shape, "float16", kernel.astype(np.float16))
@@ -292,8 +294,7 @@ class _Writer:
             self.tensors[whole].shapeSignature = None
             self.operator("DEQUANTIZE", [half], whole, self.schema.DequantizeOptionsT(), 3)
             return whole, one
-        # XNNPACK has no depthwise convolution of floats with int8 weights.
-        dynamic = self.quantization == "dynamic" and axis == 0
+        dynamic = self.quantization == "dynamic" and has_dynamic_kernel(op)
         if dynamic or self.dtype != "float32":
             steps = channel_scales(kernel, axis)
             data = quantize_weights(kernel, steps, axis)
@@ -336,10 +337,17 @@ class _Writer:
         padded = self.zeros_around(f"{op.output}/padded", value, shape, op.pads, op.inputs[0])
         return padded, padding.VALID
 
-    def zeros_around(self, name: str, value: int, shape: ValueShape, pads: Pads, like: str) -> int:
-        above, below, left, right = (max(n, 0) for n in pads)
-        amounts = np.array([[0, 0], [above, below], [left, right], [0, 0]], np.int32)
-        padded = (shape[0] + above + below, shape[1] + left + right, shape[2])
+    def zeros_around(
+        self,
+        name: str,
+        value: int,
+        shape: ValueShape,
+        pads: Pads,
+        like: str,
+        channels: Pair = (0, 0),
+    ) -> int:
+        amounts = np.array([0, 0, *pads, *channels], np.int32).clip(0).reshape(4, 2)
+        padded = tuple(int(n) for n in shape + amounts[1:].sum(1))
         made = self.made(name, padded, like)
         inputs = [value, self.constant(f"{name}/amounts", amounts)]
         return self.operator("PAD", inputs, made, self.schema.PadOptionsT())
@@ -347,7 +355,7 @@ class _Writer:
     def weights(self, op: Op, kernel: np.ndarray, axis: int) -> list[int]:
         """The tensors of a kernel and of the bias that goes with it."""
         name = op.output
-        index, steps = self.kernel(f"{name}/kernel", kernel, axis)
+        index, steps = self.kernel(op, kernel, axis)
         bias = np.zeros(len(steps), np.float32) if op.bias is None else op.bias
         if self.dtype == "float32":
             return [index, self.constant(f"{name}/bias", bias)]
@@ -364,7 +372,7 @@ class _Writer:
             padding, op.stride[1], op.stride[0], self.activation(op), op.dilation[1], op.dilation[0]
         )
         inputs = [value, *self.weights(op, op.kernel.transpose(3, 0, 1, 2), 0)]
-        version = 5 if self.quantization == "dynamic" else 0
+        version = 5 if self.quantization == "dynamic" and has_dynamic_kernel(op) else 0
         return self.operator("CONV_2D", inputs, self.made(op.output, shape), options, version)
 
     def _depthwise(self, op: Op, inputs: list[int]) -> int:
@@ -403,15 +411,21 @@ class _Writer:
 
     def _pad(self, op: Op, inputs: list[int]) -> int:
         shape, value = self.shapes[op.inputs[0]], inputs[0]
-        above, below, left, right = (max(-n, 0) for n in op.pads)
-        if above or below or left or right:
-            size = [-1, shape[0] - above - below, shape[1] - left - right, shape[2]]
-            begin = self.constant(f"{op.output}/begin", np.array([0, above, left, 0], np.int32))
-            count = self.constant(f"{op.output}/size", np.array(size, np.int32))
-            shape = (size[1], size[2], size[3])
-            cropped = self.made(f"{op.output}/cropped", shape, op.output)
-            value = self.operator("SLICE", [value, begin, count], cropped, self.schema.SliceOptionsT())
-        return self.zeros_around(op.output, value, shape, op.pads, op.output)
+        cropped = np.array([*op.pads, *op.channels], np.int32).clip(None, 0).reshape(3, 2)
+        grows = max(*op.pads, *op.channels) > 0
+        if cropped.any():
+            shape = tuple(int(n) for n in shape + cropped.sum(1))
+            begin = np.array([0, *-cropped[:, 0]], np.int32)
+            end = begin + np.array([0, *shape], np.int32)
+            bounds = {"begin": begin, "end": end, "step": np.ones(4, np.int32)}
+            made = self.made(f"{op.output}/cropped" if grows else op.output, shape, op.output)
+            inputs = [value, *(self.constant(f"{op.output}/{k}", v) for k, v in bounds.items())]
+            # XNNPACK takes no SLICE of an open batch size. The masks leave the batch whole.
+            options = self.schema.StridedSliceOptionsT(beginMask=1, endMask=1)
+            value = self.operator("STRIDED_SLICE", inputs, made, options)
+            if not grows:
+                return value
+        return self.zeros_around(op.output, value, shape, op.pads, op.output, op.channels)
 
     def combine(self, kind: str, name: str, inputs: list[int], shape: ValueShape, relu: int = 0) -> int:
         """An element-wise operator on two tensors."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import InferenceGraph, Op, ValueShape
-from ..rewrites import Rewrite, average_by_depthwise
+from ..rewrites import Rewrite, average_by_depthwise, scale_by_depthwise
 
 
 def zero_padded_max_by_maximum_map(graph: InferenceGraph) -> InferenceGraph:
@@ -17,7 +17,8 @@ def zero_padded_max_by_maximum_map(graph: InferenceGraph) -> InferenceGraph:
     ops: list[Op] = []
     for op in graph.ops:
         pad = made.get(op.inputs[0])
-        if op.kind != "max_pool" or pad is None or pad.kind != "pad" or min(pad.pads) < 0:
+        surrounds = pad is not None and pad.kind == "pad" and min(pad.pads) >= 0
+        if op.kind != "max_pool" or pad is None or not surrounds or any(pad.channels):
             ops.append(op)
             continue
         height, width, _ = shapes[pad.inputs[0]]
@@ -46,6 +47,8 @@ def paths_as_sum(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
             continue
         if not all(p is not None and p.kind == "conv" and readers[p.output] == 1 for p in parts):
             continue
+        if any(p and p.groups > 1 for p in parts):
+            continue
         channels = [shapes[name][-1] for name in op.inputs]
         if not any(count % block for count in channels) or any(p and p.relu for p in parts):
             continue
@@ -66,8 +69,8 @@ def pad_channels(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
     """Fill channels up to multiples of ``block`` with zeros, which every operation keeps at zero.
 
     ONNX Runtime's convolutions work on blocks of channels and change the layout of all others.
-    Left alone: the image, what the graph gives, and graphs with layer norm, whose statistics the
-    zeros would enter.
+    Left alone: the image, what the graph gives, what grouped convolutions and slices of channels read
+    and make, and graphs with layer norm, whose statistics the zeros would enter.
     """
     if any(op.kind == "norm" and 3 in op.axes for op in graph.ops):
         return graph
@@ -90,6 +93,8 @@ def pad_channels(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
                 [places[name] + start for name, start in zip(op.inputs, starts, strict=False)]
             )
             total = int(starts[-1])
+        elif any(op.channels):
+            total, place = channels, np.arange(channels)
         else:
             place, total = places[source], width[source]
         kernel, bias = op.kernel, op.bias
@@ -107,8 +112,11 @@ def pad_channels(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
 
 
 def _unpadded(graph: InferenceGraph, shapes: dict[str, ValueShape]) -> set[str]:
-    """The values that an output shows as they are, through operations that keep channels."""
+    """The values whose channels count, and those that become such by operations that keep channels."""
     fixed = set(graph.outputs)
+    for op in graph.ops:
+        if op.groups > 1 or any(op.channels):
+            fixed.update((op.output, *op.inputs))
     for op in reversed(graph.ops):
         if (op.output in fixed and op.kind not in ("conv", "dense")) or op.kind == "softmax":
             fixed.update(op.inputs)
@@ -145,5 +153,5 @@ _FLOAT: tuple[Rewrite, ...] = (zero_padded_max_by_maximum_map, paths_as_sum, pad
 REWRITES: dict[str, tuple[Rewrite, ...]] = {
     "float32": _FLOAT,
     "float16": _FLOAT,
-    "int8": (average_by_depthwise, *_FLOAT),
+    "int8": (scale_by_depthwise, average_by_depthwise, *_FLOAT),
 }

@@ -225,7 +225,7 @@ class _Writer:
         return self.node("Conv", inputs, name, **window, dilations=list(op.dilation), group=group)
 
     def _conv(self, op: Op, inputs: list[str], name: str) -> str:
-        return self._convolution(op, inputs, name, op.kernel.transpose(3, 2, 0, 1), 1)  # type: ignore[union-attr]
+        return self._convolution(op, inputs, name, op.kernel.transpose(3, 2, 0, 1), op.groups)  # type: ignore[union-attr]
 
     def _depthwise(self, op: Op, inputs: list[str], name: str) -> str:
         kernel = op.kernel.transpose(2, 0, 1)[:, None]  # type: ignore[union-attr]
@@ -244,8 +244,8 @@ class _Writer:
         return self.node("AveragePool", inputs, name, **self._window(op, op.window))
 
     def _pad(self, op: Op, inputs: list[str], name: str) -> str:
-        above, below, left, right = op.pads
-        pads = np.array([0, 0, above, left, 0, 0, below, right], np.int64)
+        (above, below, left, right), (before, after) = op.pads, op.channels
+        pads = np.array([0, before, above, left, 0, after, below, right], np.int64)
         return self.node("Pad", [*inputs, self.constant(f"{name}/pads", pads)], name)
 
     def _affine(self, op: Op, value: str, name: str) -> str:

@@ -24,6 +24,7 @@ from nasnet_zoo.export.rewrites import (
     fuse_relu,
     relu_before_concat,
     sample_by_depthwise,
+    scale_by_depthwise,
     share_equal,
     simplify,
     take_bytes,
@@ -48,6 +49,7 @@ LATER_REWRITES = [
     nest_concats,
     zero_padded_max_by_maximum_map,
     average_by_depthwise,
+    scale_by_depthwise,
     paths_as_sum,
     lambda graph: pad_channels(paths_as_sum(graph)),
 ]
