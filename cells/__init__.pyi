@@ -1,8 +1,9 @@
+from .base_blocks import BaseBlock, DenseLayer, PyramidBlock, TreeCell
 from .cost import Cost, graph_cost
 from .drop_path import DropPathSchedule, ScheduledDropPath
 from .genotype import Block, CellGenotype, Genotype
 from .graph import Graph, Node, cell_graph
-from .layers import Cell, GraphLayer, JoinStates, NASLayer, Operation, SequenceLayer
+from .layers import BlockLayer, Cell, GraphLayer, JoinStates, NASLayer, Operation, SequenceLayer
 from .layerwise import LayerGenotype, LayerwiseGenotype
 from .nas import NAS_V1
 from .nascell import NASCELL, NASCELL_MAX
@@ -25,13 +26,18 @@ from .recurrent import (
 )
 from .recurrent_layers import NASCell, RecurrentCell
 from .relatives import AMOEBANET_A, DARTS_V2, ENAS, PNASNET_5
+from .tree import EDGES, PathNode, TreeGenotype
+from .treecells import CONV_3X3, GROUPED_CONV_3X3, TREECELL_A, TREECELL_B
 
 __all__ = [
     "AMOEBANET_A",
     "CIFAR",
     "COMBINATIONS",
+    "CONV_3X3",
     "DARTS_V2",
+    "EDGES",
     "ENAS",
+    "GROUPED_CONV_3X3",
     "IMAGENET",
     "NASCELL",
     "NASCELL_MAX",
@@ -43,12 +49,17 @@ __all__ = [
     "PNASNET_5",
     "SEARCH_COMBINATIONS",
     "SEARCH_OPERATIONS",
+    "TREECELL_A",
+    "TREECELL_B",
     "TREE_ACTIVATIONS",
     "TREE_COMBINATIONS",
+    "BaseBlock",
     "Block",
+    "BlockLayer",
     "Cell",
     "CellGenotype",
     "Cost",
+    "DenseLayer",
     "DropPathSchedule",
     "Genotype",
     "Graph",
@@ -61,10 +72,14 @@ __all__ = [
     "NASLayer",
     "Node",
     "Operation",
+    "PathNode",
+    "PyramidBlock",
     "RecurrentCell",
     "RecurrentGenotype",
     "ScheduledDropPath",
     "SequenceLayer",
+    "TreeCell",
+    "TreeGenotype",
     "TreeNode",
     "cell_graph",
     "graph_cost",

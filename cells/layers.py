@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from .base_blocks import BaseBlock
 from .drop_path import ScheduledDropPath, per_sample
 from .genotype import CellGenotype
 from .graph import Graph, cell_graph, join_graph, operation_graph, sequence_graph
@@ -362,6 +363,31 @@ class JoinStates(GraphLayer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scales": self.scales, "merge": self.merge}
+
+
+@keras.saving.register_keras_serializable(package="nasnet_zoo")
+class BlockLayer(GraphLayer):
+    """A block of a base network, such as a `TreeCell`.
+
+    Args:
+        block: `BaseBlock`, or its dict.
+        **kwargs: Arguments of `GraphLayer`.
+
+    Example::
+
+        layer = BlockLayer(TreeCell(TREECELL_A.root, filters=48))
+        y = layer(x)  # (batch, height, width, 48)
+    """
+
+    def __init__(self, block: BaseBlock | dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.block = BaseBlock.from_dict(block) if isinstance(block, dict) else block
+
+    def make_graph(self, channels: Sequence[int]) -> Graph:
+        return self.block.graph(channels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "block": self.block.to_dict()}
 
 
 class SequenceLayer(GraphLayer):

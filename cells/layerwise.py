@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .genotype import Genotype
 from .graph import SEQUENCE, Graph, Node
 from .operations import Primitives
 from .primitives import BatchNorm, Conv, Pair, Pool, Relu
@@ -198,18 +197,3 @@ def layer_graph(layer: LayerGenotype, merge: str | None, inputs: int) -> Graph:
     """
     names = tuple(f"input_{k}" for k in range(inputs))
     return Graph(names, (Node(SEQUENCE, names, merge, layer.primitives),), (SEQUENCE,))
-
-
-#: A genotype from which a network is built.
-NetworkGenotype = Genotype | LayerwiseGenotype
-
-
-def network_genotype(data: Any) -> NetworkGenotype:
-    """Build a genotype of either kind from the dict of its `to_dict`.
-
-    Raises:
-        ValueError: If the data is invalid. The message names the place.
-    """
-    return (LayerwiseGenotype if isinstance(data, dict) and "layers" in data else Genotype).from_dict(
-        data
-    )

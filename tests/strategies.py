@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from nasnet_zoo.cells import (
     COMBINATIONS,
+    EDGES,
     OPERATIONS,
     TREE_ACTIVATIONS,
     TREE_COMBINATIONS,
@@ -15,7 +16,9 @@ from nasnet_zoo.cells import (
     Genotype,
     LayerGenotype,
     LayerwiseGenotype,
+    PathNode,
     RecurrentGenotype,
+    TreeGenotype,
     TreeNode,
 )
 
@@ -87,3 +90,23 @@ def layerwise_genotypes(draw, layers=6):
             )
         )
     return LayerwiseGenotype(draw(NAMES), tuple(found))
+
+
+@st.composite
+def tree_genotypes(draw):
+    """Any valid tree cell whose grouped convolutions are at its root, where any channels fit them."""
+    makes = [name for name, edge in EDGES.items() if not edge.keeps_channels]
+
+    def node(depth):
+        kinds = [("add", "copy", 2), ("add", "copy", 3), ("concat", "copy", 2), ("concat", "split", 2)]
+        merge, allocation, count = draw(st.sampled_from([*kinds, (None, None, 1)]))
+        names = [name for name in (EDGES if depth else makes) if name != "gconv3" or not depth]
+        if (merge, allocation) == ("concat", "copy"):
+            names = [name for name in makes if name != "gconv3"]
+        edges = []
+        for _ in range(count):
+            grows = depth < 2 and draw(st.booleans())
+            edges.append((draw(st.sampled_from(names)), node(depth + 1) if grows else None))
+        return PathNode(tuple(edges), merge, allocation)
+
+    return TreeGenotype(draw(NAMES), node(0))

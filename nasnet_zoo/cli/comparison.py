@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nasnet_zoo.cells.layerwise import NetworkGenotype
+from nasnet_zoo.cells.networks import NetworkGenotype
 from nasnet_zoo.data import ImageSource
 from nasnet_zoo.data.resizing import as_bytes, normalize, resize_with_crop
 from nasnet_zoo.data.streams import broken_images_named

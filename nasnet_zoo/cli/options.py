@@ -22,7 +22,7 @@ from tyro.conf import FlagCreatePairsOff, PositionalMetavarFromFieldName, UseApp
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from nasnet_zoo.cells.genotype import Genotype
-from nasnet_zoo.cells.layerwise import NetworkGenotype, network_genotype
+from nasnet_zoo.cells.networks import NetworkGenotype, network_genotype
 from nasnet_zoo.cells.recurrent import RecurrentGenotype
 from nasnet_zoo.cells.serialization import load_genotype
 from nasnet_zoo.checking import check_arguments, parse

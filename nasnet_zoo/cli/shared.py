@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from annotated_types import Interval
 from tyro.conf import arg
 
-from nasnet_zoo.cells.layerwise import NetworkGenotype
+from nasnet_zoo.cells.networks import NetworkGenotype
 from nasnet_zoo.checking import PositiveInt
 
 Data = Annotated[

@@ -17,7 +17,7 @@ from annotated_types import Interval
 
 from nasnet_zoo.architecture import Network, auxiliary_kernel
 from nasnet_zoo.cells import RecurrentGenotype
-from nasnet_zoo.cells.layerwise import NetworkGenotype, network_genotype
+from nasnet_zoo.cells.networks import NetworkGenotype, network_genotype
 from nasnet_zoo.cells.primitives import DropPathVersion, KeepProbability
 from nasnet_zoo.checking import (
     NonNegativeFloat,
