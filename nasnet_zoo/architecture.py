@@ -1,9 +1,10 @@
 """A network as data, and its plan.
 
 A plan is a network's parts in order, and the states that each of them reads: the stem and the cells of
-an `Architecture` ([N] section 3, Figure 2; conventions of [S]), or the layers of a
-`LayerwiseArchitecture` ([Z] section 3.3). The Keras model (`nasnet_zoo.network.build_model`), the graph
-of primitives (`network_graph`) and the cost (`architecture_cost`) follow from it.
+an `Architecture` ([N] section 3, Figure 2; conventions of [S]), the layers of a `LayerwiseArchitecture`
+([Z] section 3.3), or the blocks of a `nasnet_zoo.bases.TreeArchitecture`. The Keras model
+(`nasnet_zoo.network.build_model`), the graph of primitives (`network_graph`) and the cost
+(`architecture_cost`) follow from it.
 """
 
 from __future__ import annotations
@@ -237,6 +238,10 @@ class Part(Protocol):
     def sources(self) -> tuple[Source, ...]:
         """The states that it reads."""
 
+    @property
+    def depth(self) -> int | None:
+        """Its number among the parts whose paths drop path drops, None if it is not one of them."""
+
     def graph(self, channels: Sequence[int]) -> Graph:
         """Return its graph for states of these channel counts."""
 
@@ -249,6 +254,7 @@ class PlannedStem:
     stem_filters: int
     name: ClassVar[str] = STEM
     sources: ClassVar[tuple[Source, ...]] = (IMAGE,)
+    depth: ClassVar[None] = None
 
     def graph(self, channels: Sequence[int]) -> Graph:
         """Return its graph."""
@@ -270,6 +276,7 @@ class PlannedLayer:
     layer: LayerGenotype
     sources: tuple[Source, ...]
     merge: str | None
+    depth: ClassVar[None] = None
 
     @property
     def name(self) -> str:
@@ -295,6 +302,7 @@ class PlannedHead:
     scales: tuple[int, ...]
     merge: str = "concat"
     name: ClassVar[str] = "Head"
+    depth: ClassVar[None] = None
 
     def graph(self, channels: Sequence[int]) -> Graph:
         """Return its graph for states of these channel counts."""
@@ -503,11 +511,11 @@ def auxiliary_kernel(architecture: Network) -> int:
     """Kernel size of the auxiliary head's last convolution: the whole map at the nominal image size.
 
     Raises:
-        ValueError: If the network has no cells, or the nominal image is too small for the head.
+        ValueError: If the network has no reduction cells, or the nominal image is too small for it.
     """
     if not isinstance(architecture, Architecture):
         raise ValueError(
-            "Expected no auxiliary head of a network without cells. "
+            "Expected no auxiliary head of a network without reduction cells. "
             f"Received: {architecture.genotype.name}"
         )
     size = architecture.image_size

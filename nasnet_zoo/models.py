@@ -10,12 +10,14 @@ from typing import Any, Concatenate, Literal, ParamSpec
 
 import keras
 
-from nasnet_zoo.cells import Genotype, Hyperparameters, LayerwiseGenotype
+from nasnet_zoo.cells import Genotype, Hyperparameters, LayerwiseGenotype, TreeGenotype
+from nasnet_zoo.cells.networks import NetworkGenotype
 from nasnet_zoo.cells.primitives import DropPathVersion, KeepProbability
 from nasnet_zoo.checking import PositiveInt, check, checked
 from nasnet_zoo.weights import Background, load_weights
 
 from .architecture import Architecture, Dropout, LayerwiseArchitecture, Network, StemKind
+from .bases import Base, TreeArchitecture
 from .network import build_model
 from .presets import find_preset
 
@@ -241,9 +243,51 @@ def NAS(
     return from_architecture(architecture, name=name, **arguments)
 
 
+@checked
+def TreeNet(
+    genotype: TreeGenotype | str | os.PathLike[str],
+    base: Base = "densenet",
+    cells: PositiveInt = 6,
+    width: PositiveInt = 48,
+    groups: PositiveInt = 2,
+    *,
+    root_norm: bool = True,
+    average: bool = False,
+    image_size: PositiveInt = 32,
+    dropout: Dropout = 0.0,
+    name: str = "treenet",
+    **arguments: Any,
+) -> keras.Model:
+    """Build a base network whose 3x3 convolutions are tree cells.
+
+    Args:
+        genotype: A `TreeGenotype`, or the path of its JSON file.
+        base: "densenet" or "pyramidnet". Default: "densenet".
+        cells: N, number of cells in each of the three stages. Default: 6.
+        width: Growth k of a DenseNet, or alpha of a PyramidNet. Default: 48.
+        groups: Groups of grouped convolutions. Default: 2.
+        root_norm: See `TreeArchitecture`. Default: True.
+        average: See `TreeArchitecture`. Default: False.
+        image_size: Height and width in pixels of the images that the network is meant for. Default: 32.
+        dropout: Dropout rate before the classifier, in [0, 1). Default: 0.
+        name: Name of the model. Default: "treenet".
+        **arguments: Those of `NASNetMobile`.
+
+    Example::
+
+        model = TreeNet(TREECELL_A, "pyramidnet", cells=18, width=84, classes=10)
+    """
+    if not isinstance(genotype, TreeGenotype):
+        genotype = TreeGenotype.load(genotype)
+    architecture = TreeArchitecture(
+        genotype, base, cells, width, groups, root_norm, average, image_size, dropout
+    )
+    return from_architecture(architecture, name=name, **arguments)
+
+
 def create_model(
     model: str,
-    genotype: Genotype | LayerwiseGenotype | str | os.PathLike[str] | None = None,
+    genotype: NetworkGenotype | str | os.PathLike[str] | None = None,
     **arguments: Any,
 ) -> keras.Model:
     """Build a model of the papers' tables by its name.
@@ -319,6 +363,25 @@ AmoebaNetA_6_36_CIFAR = _named(from_architecture, "AmoebaNetA_6_36_CIFAR", "amoe
 ENAS_CIFAR = _named(from_architecture, "ENAS_CIFAR", "enas_cifar")
 DARTS_V2_CIFAR = _named(from_architecture, "DARTS_V2_CIFAR", "darts_v2_cifar")
 NASv1_CIFAR = _named(from_architecture, "NASv1_CIFAR", "nas_v1_cifar")
+TreeCellA_DenseNet_6_48_CIFAR = _named(
+    from_architecture, "TreeCellA_DenseNet_6_48_CIFAR", "treecell_a_densenet_6_48_cifar"
+)
+TreeCellA_DenseNet_16_48_CIFAR = _named(
+    from_architecture, "TreeCellA_DenseNet_16_48_CIFAR", "treecell_a_densenet_16_48_cifar"
+)
+TreeCellB_DenseNet_6_48_CIFAR = _named(
+    from_architecture, "TreeCellB_DenseNet_6_48_CIFAR", "treecell_b_densenet_6_48_cifar"
+)
+TreeCellA_PyramidNet_18_84_CIFAR = _named(
+    from_architecture, "TreeCellA_PyramidNet_18_84_CIFAR", "treecell_a_pyramidnet_18_84_cifar"
+)
+TreeCellB_PyramidNet_18_84_CIFAR = _named(
+    from_architecture, "TreeCellB_PyramidNet_18_84_CIFAR", "treecell_b_pyramidnet_18_84_cifar"
+)
+TreeCellA_PyramidNet_18_150_CIFAR = _named(
+    from_architecture, "TreeCellA_PyramidNet_18_150_CIFAR", "treecell_a_pyramidnet_18_150_cifar"
+)
+DenseNetBC_31_40_CIFAR = _named(from_architecture, "DenseNetBC_31_40_CIFAR", "densenet_bc_31_40_cifar")
 NASNetA_1_384_FashionMNIST = _named(
     from_architecture, "NASNetA_1_384_FashionMNIST", "nasnet_a_1_384_fashion_mnist"
 )

@@ -10,6 +10,7 @@ import keras
 
 from nasnet_zoo import classifier
 from nasnet_zoo.cells import (
+    BlockLayer,
     Cell,
     Genotype,
     GraphLayer,
@@ -53,6 +54,7 @@ from .architecture import (
     stem_primitives,
     stem_stride,
 )
+from .bases import PlannedBlock, read_architecture
 
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
@@ -141,7 +143,8 @@ def build_model(
     """
     a, plan = architecture, architecture.plan()
     common = {"hyperparameters": a.hyperparameters}
-    if drop_path_keep < 1.0 and not plan.cells:
+    depths = sum(part.depth is not None for part in plan.parts)
+    if drop_path_keep < 1.0 and not depths:
         raise ValueError(
             f"Expected drop_path_keep=1 of a network without cells. Received: {drop_path_keep=}"
         )
@@ -149,16 +152,16 @@ def build_model(
 
     def apply(part: Part, sources: list[Any]) -> list[Any]:
         drop_path = None
-        if drop_path_keep < 1.0 and isinstance(part, PlannedCell):
+        if drop_path_keep < 1.0 and part.depth is not None:
             drop_path = ScheduledDropPath(
                 drop_path_keep,
                 drop_path_steps or 0,
                 part.depth,
-                len(plan.cells),
+                depths,
                 drop_path_version,
                 name=f"{part.name}_drop_path",
             )
-        checkpointing = gradient_checkpointing and isinstance(part, (PlannedCell, PlannedLayer))
+        checkpointing = gradient_checkpointing and not isinstance(part, (PlannedStem, PlannedHead))
         layer = _layer(part, drop_path=drop_path, gradient_checkpointing=checkpointing, **common)
         return _as_list(layer(sources[0] if isinstance(part, PlannedStem) else sources))
 
@@ -194,6 +197,8 @@ def _layer(part: Part, **options: Any) -> GraphLayer:
             return NASLayer(part.layer, part.merge, name=part.name, **options)
         case PlannedHead():
             return JoinStates(part.scales, part.merge, name=part.name, **options)
+        case PlannedBlock():
+            return BlockLayer(part.block, name=part.name, **options)
     raise TypeError(f"Expected a part of a network. Received: {part}")
 
 
@@ -237,12 +242,12 @@ def places_of(model: keras.Model) -> dict[Cell, Place]:
         model: Model of this package, whole or cut off after any cell.
 
     Returns:
-        The place of each cell, in order; none of a layer-wise network.
+        The place of each cell, in order; none of a network of layers or of blocks.
 
     Raises:
         ValueError: If the model is not of this package.
     """
-    if _nas_layers(model):
+    if _layers(model):
         return {}
     cells = [layer for layer in model.layers if isinstance(layer, Cell)]
     kinds: list[CellKind] = ["normal" if cell.stride == 1 else "reduction" for cell in cells]
@@ -251,16 +256,19 @@ def places_of(model: keras.Model) -> dict[Cell, Place]:
     return dict(zip(cells, number_cells(kinds), strict=True))
 
 
-def _nas_layers(model: keras.Model) -> list[NASLayer]:
-    """The layers of a layer-wise network, in order."""
-    layers = [layer for layer in model.layers if isinstance(layer, NASLayer)]
-    # Keras lists layers by their distance from the output.
-    return sorted(layers, key=lambda layer: layer_number(layer.name))
+def _layers(model: keras.Model) -> list[NASLayer | BlockLayer]:
+    """The layers of a layer-wise network, or the blocks of a base network, in order."""
+
+    def number(layer: NASLayer | BlockLayer) -> int:
+        # Keras lists layers by their distance from the output, by which blocks, a chain, are in order.
+        return layer_number(layer.name) if isinstance(layer, NASLayer) else 0
+
+    return sorted((la for la in model.layers if isinstance(la, (NASLayer, BlockLayer))), key=number)
 
 
 def _names(model: keras.Model) -> dict[GraphLayer, str]:
-    """The stem and the cells of a model, or its layers, in order, with their end points."""
-    if layers := _nas_layers(model):
+    """The stem and the cells of a model, or its layers or blocks, in order, with their end points."""
+    if layers := _layers(model):
         return {layer: layer.name for layer in layers}
     cells = {cell: place.end_point for cell, place in places_of(model).items()}
     return {stem_of(model): STEM, **cells}
@@ -275,14 +283,15 @@ def end_points(model: keras.Model) -> dict[str, Any]:
 
     Returns:
         A dict from ``Stem``, ``Cell_0``.., ``Reduction_Cell_0``.., in a layer-wise network from
-        ``Layer_1``.. (and ``global_pool``, ``predictions``, ``auxiliary`` where the model has them) to
-        the symbolic tensor, or to the list of labelled outputs for NASNet-B.
+        ``Layer_1``.., in a network of tree cells from ``Stem_Conv``, ``Block_1``.. (and
+        ``global_pool``, ``predictions``, ``auxiliary`` where the model has them) to the symbolic
+        tensor, or to the list of labelled outputs for NASNet-B.
         `keras.Model(model.input, end_points(model)["Cell_3"])` cuts a feature extractor out.
 
     Raises:
         ValueError: If the model is not of this package.
     """
-    points: dict[str, Any] = {layer.name: layer.output for layer in _nas_layers(model)}
+    points: dict[str, Any] = {layer.name: layer.output for layer in _layers(model)}
     if not points:
         points["Stem"] = stem_of(model).output
     for cell, place in places_of(model).items():
@@ -298,18 +307,19 @@ def architecture_of(model: keras.Model) -> Network:
         model: Model of this package, new or loaded, with or without its classifier.
 
     Returns:
-        An architecture that builds the same cells or layers on the same states; its genotype has the
-        model's name. ``image_size`` and ``dropout``, on which neither these nor their weights depend,
-        are the defaults.
+        An architecture that builds the same cells, layers or blocks on the same states; its genotype
+        has the model's name. ``image_size`` and ``dropout``, on which neither these nor their weights
+        depend, are the defaults.
 
     Raises:
         ValueError: If the model is not of this package, or its cells are connected in another way.
     """
-    if layers := _nas_layers(model):
-        genotype = LayerwiseGenotype(model.name, tuple(layer.layer for layer in layers))
-        return LayerwiseArchitecture(
-            genotype, hyperparameters=layers[0].hyperparameters, channels=model.input_shape[-1]
-        )
+    if layers := _layers(model):
+        common = {"hyperparameters": layers[0].hyperparameters, "channels": model.input_shape[-1]}
+        if blocks := [layer.block for layer in layers if isinstance(layer, BlockLayer)]:
+            return read_architecture(model.name, blocks, **common)
+        nas = tuple(layer.layer for layer in layers if isinstance(layer, NASLayer))
+        return LayerwiseArchitecture(LayerwiseGenotype(model.name, nas), **common)
     stem, names, found = stem_of(model), _names(model), []
     for depth, (cell, place) in enumerate(places_of(model).items()):
         states = [tensor._keras_history for tensor in _as_list(cell.input)]
@@ -379,8 +389,8 @@ def feature_extractor(model: keras.Model, at: Sequence[int | str]) -> keras.Mode
     Args:
         model: Model of this package, new or loaded, with or without its classifier.
         at: For each output an end point's name, or a stride: the last state at that fraction of the
-            image's size. ImageNet networks have 2, 4, 8, 16 and 32, CIFAR networks 1, 2 and 4,
-            layer-wise networks none.
+            image's size. ImageNet networks have 2, 4, 8, 16 and 32, CIFAR networks and those of tree
+            cells 1, 2 and 4, layer-wise networks none.
 
     Returns:
         A model with the same input and a list of feature maps (batch, height, width, channels) in
@@ -400,8 +410,8 @@ def feature_extractor(model: keras.Model, at: Sequence[int | str]) -> keras.Mode
     states, strides, stride = end_points(model), {}, 1
     for layer, name in _names(model).items():
         states[name] = layer.output
-        if isinstance(layer, (Stem, Cell)):
-            stride *= layer.stride
+        if isinstance(layer, (Stem, Cell, BlockLayer)):
+            stride *= layer.block.factor if isinstance(layer, BlockLayer) else layer.stride
             strides[stride] = layer.output
     outputs = []
     for key in at:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasnet_zoo.architecture import Architecture, LayerwiseArchitecture, Network, architecture_cost
+from nasnet_zoo.bases import TreeArchitecture
 from nasnet_zoo.cells import (
     AMOEBANET_A,
     CIFAR,
+    CONV_3X3,
     DARTS_V2,
     ENAS,
     NAS_V1,
@@ -18,6 +20,8 @@ from nasnet_zoo.cells import (
     NASNET_B,
     NASNET_C,
     PNASNET_5,
+    TREECELL_A,
+    TREECELL_B,
     Genotype,
 )
 
@@ -61,6 +65,20 @@ def _cifar(
     return Architecture(genotype, cells, filters, "cifar", stem_filters, **rules)
 
 
+def _trees(
+    title: str,
+    architecture: TreeArchitecture,
+    parameters: float,
+    accuracy: str,
+    reading: str = "",
+) -> Preset:
+    a = architecture
+    width = "k" if a.base == "densenet" else "alpha"
+    groups = "" if a.genotype == CONV_3X3 else f", G = {a.groups}"
+    title = f"{title} (N = {a.cells}, {width} = {a.width}{groups}), CIFAR-10"
+    return Preset(title, a, 10, parameters, None, accuracy, reading, paper="arXiv 1806.02639")
+
+
 _B_READING = (
     "No reading of the appendix meets the published figures exactly. Taken: separable convolutions "
     "applied once and inputs adapted only where the resolution differs"
@@ -70,6 +88,11 @@ _AMOEBANET_READING = (
     "The 1x7 7x1 convolution runs on F/4 filters, as in the authors' release (on F it gives 10 to "
     "12 % too many parameters). The release strides one axis in each of its two steps, here the first "
     "step strides both: at most 0.4 % fewer mult-adds."
+)
+
+_TREE_READING = (
+    "The paper does not say whether the branches of a DenseNet's cells have the batch norm that those "
+    "of the released PyramidNets have before their sum: here they have."
 )
 
 #: The rows of the papers' tables, by model name.
@@ -255,6 +278,53 @@ PRESETS: dict[str, Preset] = {
         "7.97 %).",
         paper="arXiv 1611.01578",
     ),
+    "treecell_a_densenet_6_48_cifar": _trees(
+        "TreeCell-A DenseNet",
+        TreeArchitecture(TREECELL_A, "densenet", 6, 48),
+        parameters=3.2,
+        accuracy="3.64 % error",
+        reading=_TREE_READING,
+    ),
+    "treecell_a_densenet_16_48_cifar": _trees(
+        "TreeCell-A DenseNet",
+        TreeArchitecture(TREECELL_A, "densenet", 16, 48),
+        parameters=13.1,
+        accuracy="3.35 % error",
+        reading=_TREE_READING,
+    ),
+    "treecell_b_densenet_6_48_cifar": _trees(
+        "TreeCell-B DenseNet",
+        TreeArchitecture(TREECELL_B, "densenet", 6, 48),
+        parameters=3.2,
+        accuracy="3.71 % error",
+        reading=_TREE_READING,
+    ),
+    "treecell_a_pyramidnet_18_84_cifar": _trees(
+        "TreeCell-A PyramidNet",
+        TreeArchitecture(TREECELL_A, "pyramidnet", 18, 84),
+        parameters=5.7,
+        accuracy="3.14 % error (2.99 % with DropPath, 2.49 % with cutout too)",
+    ),
+    "treecell_b_pyramidnet_18_84_cifar": _trees(
+        "TreeCell-B PyramidNet",
+        TreeArchitecture(TREECELL_B, "pyramidnet", 18, 84),
+        parameters=5.6,
+        accuracy="3.40 % error",
+    ),
+    "treecell_a_pyramidnet_18_150_cifar": _trees(
+        "TreeCell-A PyramidNet",
+        TreeArchitecture(TREECELL_A, "pyramidnet", 18, 150),
+        parameters=14.3,
+        accuracy="2.30 % error (with DropPath and cutout)",
+        reading="The parameters are those of the released network, to the last one (14,293,302).",
+    ),
+    "densenet_bc_31_40_cifar": _trees(
+        "DenseNet-BC",
+        TreeArchitecture(CONV_3X3, "densenet", 31, 40),
+        parameters=25.6,
+        accuracy="3.46 % error",
+        reading="The paper's control, the network of 190 layers of Huang et al. (arXiv 1608.06993).",
+    ),
     "nasnet_a_1_384_fashion_mnist": Preset(
         title="NASNet-A (1 @ 384), Fashion-MNIST",
         architecture=_cifar(NASNET_A, 1, 16, 32, image_size=28, channels=1),
@@ -294,7 +364,7 @@ def model_name(architecture: Network) -> str:
     Returns:
         The name in `list_models()` of the same network. If there is none: genotype, N and channels of
         the last features, as in the papers' "NASNet-A (6 @ 768)": "nasnet_a_6_768"; of a layer-wise
-        network genotype and number of layers.
+        network genotype and number of layers; of one of tree cells genotype, base, N and width.
     """
 
     def network(a: Network) -> Network:
@@ -312,6 +382,8 @@ def model_name(architecture: Network) -> str:
         if network(preset.architecture) == network(architecture):
             return name
     genotype = re.sub(r"\W+", "_", architecture.genotype.name.lower()).strip("_") or "network"
+    if isinstance(architecture, TreeArchitecture):
+        return f"{genotype}_{architecture.base}_{architecture.cells}_{architecture.width}"
     if not isinstance(architecture, Architecture):
         return f"{genotype}_{len(architecture.genotype.layers)}"
     # The classifier has a kernel and a bias for every class.

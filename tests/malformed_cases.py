@@ -237,7 +237,9 @@ def _of(part: str, names: str) -> tuple[str, ...]:
     return tuple(f"{part}.{name}" for name in names.split())
 
 
-_RECIPE_COUNTS = _of("run", "epochs batch_size") + _of("model", "cells filters stem_filters image_size")
+_RECIPE_COUNTS = _of("run", "epochs batch_size") + _of(
+    "model", "cells filters stem_filters width image_size"
+)
 _RECIPE_RATES = _of("optimizer", "learning_rate epsilon decay_rate decay_epochs clip_norm")
 _RECIPE_SHARES = (
     "model.bn_momentum",

@@ -56,10 +56,12 @@ class ModelSettings:
 
     Args:
         preset: Name in `nasnet_zoo.list_models()`.
-        genotype: Genotype of the cells, or of a layer-wise preset's layers. Default: the preset's.
-        cells: Number of normal cells in a stack, N. Default: the preset's.
+        genotype: Genotype of the cells, of a layer-wise preset's layers, or of tree cells. Default: the
+            preset's.
+        cells: Number of normal cells in a stack, or of tree cells in a stage, N. Default: the preset's.
         filters: Filters of the first stack, F. Default: the preset's.
         stem_filters: Filters of the first convolution. Default: the preset's.
+        width: Growth of a DenseNet, k, or alpha of a PyramidNet. Default: the preset's.
         weights: Initial weights, as in `nasnet_zoo.NASNet`. Default: random weights.
         image_size: Height and width of the images in pixels. Default: the preset's.
         bn_momentum: Decay of batch norm's moving statistics, in [0, 1]. Default: the preset's.
@@ -74,6 +76,7 @@ class ModelSettings:
     cells: PositiveInt | None = None
     filters: PositiveInt | None = None
     stem_filters: PositiveInt | None = None
+    width: PositiveInt | None = None
     weights: str | None = None
     image_size: PositiveInt | None = None
     bn_momentum: Share | None = None
@@ -91,11 +94,11 @@ class ModelSettings:
         assert hyper is not None
         momentum = hyper.bn_momentum if self.bn_momentum is None else self.bn_momentum
         hyper = dataclasses.replace(hyper, l2=self.l2, bn_momentum=momentum)
-        names = "genotype", "cells", "filters", "stem_filters", "image_size"
+        names = "genotype", "cells", "filters", "stem_filters", "width", "image_size"
         changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if unknown := [name for name in changes if not hasattr(architecture, name)]:
             raise ValueError(
-                f"Expected no {unknown[0]} with the preset {self.preset}, which has no cells. "
+                f"Expected no {unknown[0]} with the preset {self.preset}, whose network has none. "
                 f"Received: {unknown[0]}={changes[unknown[0]]}"
             )
         return architecture.replace(hyperparameters=hyper, **changes)
@@ -497,10 +500,39 @@ _MOBILE = Recipe(
     ),
 )
 
+_TREES = Recipe(
+    ModelSettings(
+        preset="treecell_a_pyramidnet_18_84_cifar",
+        l2=0.5 * 1e-4,  # [P] 1e-4 times the weight in its gradient
+    ),
+    OptimizerSettings(
+        learning_rate=0.1,  # [P]
+        momentum=0.9,  # [P]
+        nesterov=True,  # [P]
+        schedule="cosine",  # [P]
+    ),
+    RunSettings(
+        epochs=300,  # [P]
+        batch_size=64,  # [P]
+    ),
+    augmentation=AugmentationSettings(
+        crop="pad",  # [P]
+        pad=4,  # [P]
+        flip=True,  # [P]
+    ),
+)
+
 #: The recipes by name.
 RECIPES: dict[str, Recipe] = {
     "cifar10": _CIFAR,
     "cifar10_cutout": changed(_CIFAR, augmentation={"cutout": 16}),  # [N] table 1, [C]
+    "treecell_cifar10": _TREES,
+    "treecell_cifar10_cutout": changed(
+        _TREES,
+        run={"epochs": 600},  # [P]
+        regularization={"drop_path_keep": 0.9, "drop_path_version": "batch"},  # [P]
+        augmentation={"cutout": 16},  # [P]
+    ),
     "imagenet_mobile": _MOBILE,
     "imagenet_large": changed(
         _MOBILE,

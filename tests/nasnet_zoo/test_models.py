@@ -63,8 +63,14 @@ def test_costs_of_the_other_rows_are_near_the_published_ones(name):
         assert 100 * abs(cost.mult_adds / 1e6 / preset.mult_adds - 1) <= mult_adds
 
 
+def _and_slow_trees(names):
+    """Names of models as parameters; those of tree cells, of thousands of weights, take their time."""
+    trees = {n for n, p in PRESETS.items() if isinstance(p.architecture, zoo.TreeArchitecture)}
+    return [pytest.param(n, marks=pytest.mark.slow) if n in trees else n for n in names]
+
+
 @pytest.mark.tensorflow  # what is counted does not depend on the backend
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", _and_slow_trees(PRESETS))
 def test_models_have_the_parameters_that_are_counted(name):
     model = zoo.create_model(name)
     preset = PRESETS[name]
@@ -152,6 +158,8 @@ def test_an_architecture_is_read_off_its_model(name):
     a = PRESETS[name].architecture
     if isinstance(a, zoo.Architecture):
         a = dataclasses.replace(a, cells=2, filters=8, stem_filters=6)
+    if isinstance(a, zoo.TreeArchitecture):
+        a = a.replace(cells=1)
     with keras.StatelessScope(initialize_variables=False):
         model = from_architecture(a, name="mine")
     found = architecture_of(model)

@@ -355,6 +355,15 @@ TINY = Recipe(
 BUILT = {
     **SHARED,
     "model.image_size": {"model": {"image_size": 20}},
+    "model.width": {
+        "model": {
+            "preset": "densenet_bc_31_40_cifar",
+            "genotype": None,
+            "filters": None,
+            "stem_filters": None,
+            "width": 4,
+        }
+    },
     "run.epochs": {"run": {"epochs": 4}},
     "run.batch_size": {"run": {"batch_size": 5}},
     "run.steps_per_execution": {"run": {"steps_per_execution": 2}},
