@@ -11,6 +11,9 @@ import numpy as np
 from annotated_types import Ge
 from keras import layers
 
+from nasnet_zoo.cells.layers import SequenceLayer
+from nasnet_zoo.cells.operations import Primitives
+from nasnet_zoo.cells.primitives import TakeChannels
 from nasnet_zoo.checking import checked
 
 from .calls import Call, Calls, Copy, in_order, weights_of
@@ -95,7 +98,8 @@ def split_concat(model: keras.Model, layer: str | Sequence[str], branches: Branc
         A new model that computes the same.
 
     Raises:
-        ValueError: If there are no such layers, or the channels or groups cannot be split.
+        ValueError: If there are no such layers, their input is no image, or the channels or groups
+            cannot be split.
     """
     calls = Calls(model)
     row = _row(calls, layer)
@@ -110,7 +114,7 @@ def split_concat(model: keras.Model, layer: str | Sequence[str], branches: Branc
     copies: list[list[Callable[[Any], Any]]] = []
     for k, (part, written) in enumerate(zip(parts, made, strict=True)):
         name = calls.new_name(f"{row[0].layer.name}_split_{k + 1}")
-        take = TakeChannels(int(part[0]), int(part[-1]) + 1, name=name)
+        take = ChannelSlice(int(part[0]), int(part[-1]) + 1, name=name)
         copies.append([take, *_branch(calls, row, k, part, written)])
     return _replaced(calls, row, copies, layers.Concatenate)
 
@@ -211,22 +215,22 @@ def _replaced(
 
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
-class TakeChannels(keras.layers.Layer):
-    """Some of the channels, side by side.
+class ChannelSlice(SequenceLayer):
+    """Some of the channels of images, side by side.
 
     Args:
         start: The first of them.
         stop: The one after the last.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        **kwargs: Arguments of `nasnet_zoo.cells.GraphLayer`.
     """
 
     def __init__(self, start: int, stop: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.start, self.stop = start, stop
 
-    def call(self, inputs: Any) -> Any:
-        """Return the channels."""
-        return inputs[..., self.start : self.stop]
+    def primitives(self) -> Primitives:
+        """Return the slice."""
+        return (TakeChannels(self.start, self.stop),)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
