@@ -105,11 +105,18 @@ def by_group(layer: Any, index: Index, channels: int) -> list[Index]:
         ValueError: If a group would have channels of another one.
     """
     groups = getattr(layer, "groups", 1)
-    size = channels // groups
-    parts = np.array_split(index, groups)
-    if len(index) % groups or any((part // size != k).any() for k, part in enumerate(parts)):
+    if not groups_apart(index, channels, groups):
         raise refusal(layer, f", whose {groups} groups would read channels of each other")
-    return [part - k * size for k, part in enumerate(parts)]
+    size = channels // groups
+    return [part - k * size for k, part in enumerate(np.array_split(index, groups))]
+
+
+def groups_apart(index: Index, channels: int, groups: int) -> bool:
+    """Whether equal groups of channels become equal groups of copies of their own."""
+    parts = np.split(index, groups) if len(index) % groups == 0 else []
+    return bool(parts) and all(
+        (part // (channels // groups) == k).all() for k, part in enumerate(parts)
+    )
 
 
 def _depthwise(call: Call, weights: Weights, index: Index) -> tuple[Weights, Index]:

@@ -1,4 +1,4 @@
-"""Channels inside a layer that computes a graph of primitives: a stem, a cell, a layer of NAS."""
+"""Channels inside a layer that computes a graph of primitives: a stem, a cell, a layer, a block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_zoo.cells import Cell, GraphLayer, NASLayer, Operation
+from nasnet_zoo.cells import BlockLayer, Cell, GraphLayer, NASLayer, Operation
 from nasnet_zoo.cells.graph import Graph, Node
 from nasnet_zoo.cells.primitives import (
     BatchNorm,
@@ -22,6 +22,7 @@ from nasnet_zoo.cells.primitives import (
     Relu,
     Shape,
     Shift,
+    TakeChannels,
 )
 from nasnet_zoo.network import Stem
 
@@ -31,6 +32,7 @@ from .channels import (
     Noise,
     Rule,
     draw_copies,
+    groups_apart,
     joined,
     keep,
     read_convolution,
@@ -65,6 +67,8 @@ def filters_of(layer: GraphLayer) -> int:
             return layer.stem_filters
         case NASLayer() if layer.layer.filters:
             return layer.layer.filters
+        case BlockLayer() if hasattr(layer.block, "filters"):
+            return layer.block.filters
     raise refusal(layer, ", which has no filters")
 
 
@@ -75,6 +79,8 @@ def _with_filters(layer: GraphLayer, filters: int) -> dict[str, Any]:
             return {"stem_filters": filters}
         case NASLayer():
             return {"layer": {**layer.layer.to_dict(), "filters": filters}}
+        case BlockLayer():
+            return {"block": {**layer.block.to_dict(), "filters": filters}}
     return {"filters": filters}
 
 
@@ -82,16 +88,19 @@ def _with_filters(layer: GraphLayer, filters: int) -> dict[str, Any]:
 class Filters:
     """More filters of a layer.
 
-    What has all of them is copied half by half, since the halves of a factorized reduction are.
+    Halves are copied apart: of all filters, since the halves of a factorized reduction are; in a tree
+    those of halves too, by which nodes share out channels and convolutions group them.
 
     Args:
         before: Number of filters.
         after: Number of filters afterwards.
+        tree: Whether the layer is of tree cells.
         generator: Random number generator.
     """
 
     before: int
     after: int
+    tree: bool
     generator: np.random.Generator
 
     def __post_init__(self) -> None:
@@ -101,13 +110,19 @@ class Filters:
         """Return the index of channels, one for all that become more alike."""
         key = channels, units
         if key not in self._drawn:
-            if key == (self.before, self.after) and channels > 1:
-                half, wider = channels // 2, units // 2
-                second = half + self(channels - half, units - wider)
-                self._drawn[key] = np.append(self(half, wider), second)
-            else:
-                self._drawn[key] = draw_copies(channels, units, 1, self.generator)
+            apart = self.tree or key == (self.before, self.after)
+            self._drawn[key] = (self._halves if apart and channels > 1 else self._whole)(
+                channels, units
+            )
         return self._drawn[key]
+
+    def _halves(self, channels: int, units: int) -> Index:
+        # The first half is the larger one in a tree, the smaller one in a factorized reduction.
+        half, wider = ((n + self.tree) // 2 for n in (channels, units))
+        return np.append(self(half, wider), half + self(channels - half, units - wider))
+
+    def _whole(self, channels: int, units: int) -> Index:
+        return draw_copies(channels, units, 1, self.generator)
 
 
 def follow_graph(
@@ -171,9 +186,10 @@ class _Walk:
             return None
         channels = [shapes[name][2] for name in node.inputs]
         whole = [np.arange(n) if k is None else k for k, n in zip(found, channels, strict=True)]
-        if node.merge == "add" and any(not np.array_equal(whole[0], index) for index in whole):
+        adds = node.merge in ("add", "average")
+        if adds and any(not np.array_equal(whole[0], index) for index in whole):
             raise refusal(self.layer, f", which adds states with different copies in {node.name}")
-        return whole[0] if node.merge in ("add", None) else joined(whole, channels)
+        return whole[0] if adds or node.merge is None else joined(whole, channels)
 
     def through(
         self, node: Node, twin: Node, shape: Shape, wider: Shape, index: Index | None
@@ -191,12 +207,16 @@ class _Walk:
             named = primitive.weights(shape[2], node.filters)
             names = {weight.name: f"{node.name}-{position}-{weight.name}" for weight in named}
             own = {short: self.weights[name] for short, name in names.items()}
-            if index is not None:
+            after = twin.primitives[position]
+            if isinstance(primitive, TakeChannels) and isinstance(after, TakeChannels):
+                index = self._taken(primitive, after, index)
+            elif index is not None:
+                self._check_groups(primitive, index, shape[2])
                 own, index = self._rule(primitive)(Call(primitive, (), ()), own, index)
             shape = primitive.output_shape(shape, node.filters)
-            wider = twin.primitives[position].output_shape(wider, twin.filters)
+            wider = after.output_shape(wider, twin.filters)
             if index is None and wider[2] != shape[2]:
-                index = self._drawn(shape[2], wider[2])
+                index = self._drawn(primitive, shape[2], wider[2])
                 own = self._written(own, index)
             self.weights |= {names[short]: values for short, values in own.items()}
         return index
@@ -207,10 +227,27 @@ class _Walk:
             raise refusal(self.layer, f", in which is a {type(primitive).__name__}")
         return rule
 
-    def _drawn(self, channels: int, units: int) -> Index:
-        if self.filters is None:
+    def _taken(self, before: TakeChannels, after: TakeChannels, index: Index | None) -> Index | None:
+        """The index of some of the channels."""
+        if index is None:
+            return None
+        part = index[after.start : after.stop]
+        if set(part) != set(range(before.start, before.stop)):
+            raise refusal(self.layer, ", whose parts would have channels of each other")
+        return part - before.start
+
+    def _check_groups(self, primitive: Primitive, index: Index, channels: int) -> None:
+        groups = primitive.groups if isinstance(primitive, Conv) else 1
+        if not groups_apart(index, channels, groups):
+            raise refusal(self.layer, f", whose {groups} groups would have channels of each other")
+
+    def _drawn(self, primitive: Primitive, channels: int, units: int) -> Index:
+        """The index of what a primitive makes, one that has filters."""
+        if self.filters is None or not isinstance(primitive, Conv):
             raise refusal(self.layer, ", which would make other channels")
-        return self.filters(channels, units)
+        index = self.filters(channels, units)
+        self._check_groups(primitive, index, channels)
+        return index
 
     def _written(self, weights: Weights, index: Index) -> Weights:
         """The weights of a convolution with outputs of an index."""

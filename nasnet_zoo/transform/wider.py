@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from nasnet_zoo.cells import GraphLayer
+from nasnet_zoo.cells import BlockLayer, GraphLayer
 from nasnet_zoo.checking import NonNegativeFloat, PositiveInt, Seed, checked
 
 from .calls import Call, Calls, Copy, weights_of
@@ -52,7 +52,7 @@ def net2wider(
     Args:
         model: Functional or sequential model.
         layer: Name of a layer of class Conv2D, SeparableConv2D or Dense, or of a stem, a cell, an
-            operation or a layer of a layer-wise network.
+            operation, a layer of a layer-wise network or a block of a DenseNet of tree cells.
         units: Number of its filters or units afterwards, more than before.
         noise: Standard deviation of the noise on the copies' kernels, as a share of the kernel's.
             Without it copies stay equal in training, unless dropout parts them. [P] has 6e-3.
@@ -78,7 +78,7 @@ def net2wider(
         raise ValueError(
             f"Expected units: more than the {channels} of layer {layer!r}. Received: units={units}"
         )
-    written: Filters | Index = Filters(channels, units, generator)
+    written: Filters | Index = Filters(channels, units, isinstance(widened, BlockLayer), generator)
     if not of_ours:
         written = draw_copies(channels, units, _blocks(calls, layer, channels, units), generator)
     return calls.rebuilt(follow(calls, {layer: written}, noise=Noise(noise, generator)))
