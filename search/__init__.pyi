@@ -1,4 +1,4 @@
-from .controller import Controller
+from .controller import SequenceController
 from .evaluator import Evaluator, Result, Trial
 from .executors.executor import Executor, Outcome, Serial
 from .executors.processes import Processes
@@ -20,6 +20,9 @@ from .nasnet.settings import Budget, Settings
 from .nasnet.space import NASNetSpace
 from .nasnet.tabular import TabularBenchmark
 from .optuna_policy import OptunaPolicy
+from .path_level.controller import TreeController
+from .path_level.policy import TreeReinforce
+from .path_level.space import TreeCellSpace
 from .policies import (
     PPO,
     Experience,
@@ -45,7 +48,6 @@ __all__ = [
     "Asynchronous",
     "Budget",
     "Callback",
-    "Controller",
     "Evaluator",
     "Executor",
     "ExecutorSettings",
@@ -77,6 +79,7 @@ __all__ = [
     "Result",
     "Retraining",
     "SearchSettings",
+    "SequenceController",
     "SequenceSpace",
     "Serial",
     "Settings",
@@ -85,6 +88,9 @@ __all__ = [
     "SuccessiveHalving",
     "Synchronous",
     "TabularBenchmark",
+    "TreeCellSpace",
+    "TreeController",
+    "TreeReinforce",
     "Trial",
     "run_search",
     "search_cells",

@@ -1,9 +1,10 @@
-"""The controller: an LSTM that predicts a child choice by choice ([N] section 3.1, [Z] section 3)."""
+"""Controllers: an LSTM predicts a child choice by choice ([N] section 3.1, [Z] section 3)."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from nasnet_zoo.checking import NonNegativeFloat, PositiveInt, Seed, checked
 
-from .space import AnchorStep, SequenceSpace, Step
+from .space import Actions, AnchorStep, SequenceSpace, Space, Step
 
 #: Of an LSTM, in `BlockLSTM`'s order: input, new cell state, forget, output.
 _GATES = 4
@@ -21,7 +22,9 @@ States = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
 
 class Predictions(NamedTuple):
-    """What the controller says of a batch of children.
+    """What a controller says of a batch of children.
+
+    Where a child has fewer draws than others, log-probabilities and entropies are 0.
 
     Args:
         actions: int32 (batch, draws).
@@ -34,8 +37,56 @@ class Predictions(NamedTuple):
     entropies: tf.Tensor
 
 
+class Drawn(NamedTuple):
+    """A child that a controller drew.
+
+    Args:
+        actions: Its actions.
+        log_probabilities: Natural log-probability of each.
+    """
+
+    actions: Actions
+    log_probabilities: tuple[float, ...]
+
+
+class Controller(Protocol):
+    """Interface of controllers, which predict the children of a space draw by draw.
+
+    ``weights`` are what a policy trains, and ``generator`` is where random numbers come from: they
+    are all of its state.
+    """
+
+    weights: list[keras.Variable]
+    generator: tf.random.Generator
+
+    @property
+    def space(self) -> Space:
+        """Search space."""
+
+    @property
+    def grows(self) -> bool:
+        """Whether how many draws a child has depends on its number."""
+
+    def draw(self, first: int, count: int) -> list[Drawn]:
+        """Draw children, of which the first is the controller's sample of this number, from 0."""
+
+    def inputs(self, actions: Sequence[Actions]) -> dict[str, Any]:
+        """Return the arguments of `predict` for given children, tensors and constants."""
+
+    @property
+    def predict(self) -> Callable[..., Predictions]:
+        """Function of `inputs`: what the controller now says of children, differentiable."""
+
+
+def random_generator(seed: int) -> tf.random.Generator:
+    """Return a generator of random numbers."""
+    # Not from_seed, whose streams of neighbouring seeds are one stream, four numbers apart.
+    key = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    return tf.random.Generator.from_key_counter(key, [0, 0], "philox")
+
+
 class Categorical:
-    """The head of the controller that predicts a choice by a softmax.
+    """The head of a controller that predicts a choice by a softmax.
 
     Steps of one kind share embeddings and softmax weights; choices that a step does not have get
     probability 0.
@@ -176,7 +227,7 @@ def _segments(steps: Iterable[Step | AnchorStep], length: int) -> list[_Segment]
     return [*found, _Segment(first, start, stop, None)] if stop > start else found
 
 
-class Controller:
+class SequenceController:
     """An LSTM, and heads that predict the next action from those before it.
 
     A step reads the embedding of the last action, the first step a learned vector.
@@ -206,6 +257,7 @@ class Controller:
         layers: PositiveInt = 1,
     ) -> None:
         self.space, self.units, self.layers = space, units, layers
+        self.grows = len(space.lengths) > 1
         steps = [step for step in space.steps if isinstance(step, Step)]
         kinds, most = len(_kinds(steps)), max(step.choices for step in steps)
         self._most = most
@@ -231,9 +283,22 @@ class Controller:
             )
             self.weights += anchors
             self.anchors = self.anchor_class(*anchors)
-        # Not from_seed, whose streams of neighbouring seeds are one stream, four numbers apart.
-        key = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-        self.generator = tf.random.Generator.from_key_counter(key, [0, 0], "philox")
+        self.generator = random_generator(seed)
+
+    def draw(self, first: int, count: int) -> list[Drawn]:
+        """Draw children, of as many draws as the space says of each number."""
+        drawn = []
+        for length, some in itertools.groupby(range(first, first + count), self.space.length):
+            found = self.sample(tf.constant(len(list(some))), length)
+            actions, logs = (array.numpy().tolist() for array in found[:2])
+            drawn += [Drawn(tuple(a), tuple(log)) for a, log in zip(actions, logs, strict=True)]
+        return drawn
+
+    def inputs(self, actions: Sequence[Actions]) -> dict[str, Any]:
+        """The arguments of `predict` for given children."""
+        length = max(map(len, actions))
+        table = [[*some, *[-1] * (length - len(some))] for some in actions]
+        return {"actions": tf.constant(table, tf.int32), "length": length}
 
     @tf.function(reduce_retracing=True)
     def sample(self, batch: tf.Tensor, length: int | None = None) -> Predictions:
@@ -267,8 +332,7 @@ class Controller:
         """What the controller now says of given children.
 
         Args:
-            actions: int32 (batch, draws). Where a child has fewer, -1 stands for what it does not have,
-                whose log-probabilities and entropies are 0.
+            actions: int32 (batch, draws). Where a child has fewer, -1 stands for what it does not have.
             length: Number of draws. Default: all.
         """
         segments = _segments(self.space.steps, length or self.space.lengths[-1])
@@ -287,7 +351,7 @@ class Controller:
             return actions[segment.anchors]
 
         found = self._run(segments, tf.shape(actions)[1], choose, draw)
-        if len(self.space.lengths) == 1:
+        if not self.grows:
             return found
         logs, entropies = (tf.where(exist, values, 0.0) for values in found[1:])
         return Predictions(found.actions, logs, entropies)

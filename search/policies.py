@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
@@ -24,7 +23,7 @@ from nasnet_zoo.checking import (
 )
 
 from .blocks import packed, unpacked
-from .controller import Controller
+from .controller import Controller, SequenceController
 from .space import Actions, SequenceSpace, Space
 
 
@@ -262,13 +261,13 @@ class RegularizedEvolution(SeededPolicy):
         self._told, self._members = told, deque(read, maxlen=self.population)
 
 
-#: How an update treats a child that an earlier version of the policy drew (`_ControllerPolicy`).
+#: How an update treats a child that an earlier version of the policy drew (`ControllerPolicy`).
 Correction = Literal["naive", "ratio", "decoupled"]
 _LARGEST_WEIGHT = 2.0
 
 
-class _ControllerPolicy:
-    """What the policies that train a controller share.
+class ControllerPolicy:
+    """Base class of policies that train a controller.
 
     A subclass defines `_gain`, which `tell` maximises.
 
@@ -278,48 +277,42 @@ class _ControllerPolicy:
     does; "decoupled" is naive, but weights each draw by its probability now over that when it was
     drawn, at most 2 (Hilton et al., arXiv 2110.00641, section 3). The three are the same for
     children of the present version.
+
+    Args:
+        controller: Controller that draws the children.
+        optimizer: Optimizer of its weights.
+        entropy_weight: Weight of the entropy bonus.
+        baseline_weight: Decay of the moving average of rewards, in [0, 1].
+        correction: Treatment of children that an earlier version drew: "naive", "ratio" or "decoupled".
     """
 
     epochs = 1
-    #: Controller that draws the children.
-    controller_class: ClassVar[type[Controller]] = Controller
+    #: Whether the baseline of a minibatch is the moving average with its own rewards, not before them.
+    baseline_has_minibatch: ClassVar[bool] = False
+    #: Whether nothing is learned from a minibatch whose rewards are equal, not even from its entropy.
+    skips_equal: ClassVar[bool] = False
 
-    @checked
     def __init__(
         self,
-        space: SequenceSpace,
-        seed: Seed = 0,
-        units: PositiveInt = 100,
-        learning_rate: PositiveFloat = 0.00035,
-        entropy_weight: NonNegativeFloat = 0.00001,
-        baseline_weight: Share = 0.95,
-        correction: Correction = "ratio",
-        *,
-        layers: PositiveInt = 1,
-        initial: NonNegativeFloat = 0.1,
+        controller: Controller,
+        optimizer: keras.optimizers.Optimizer,
+        entropy_weight: float,
+        baseline_weight: float,
+        correction: Correction,
     ) -> None:
-        self.space, self.version, self.correction = space, 0, correction
-        self.controller = self.controller_class(space, units, initial, seed, layers)
+        self.space, self.version, self.correction = controller.space, 0, correction
+        self.controller, self.optimizer = controller, optimizer
         self.entropy_weight, self.baseline_weight = entropy_weight, baseline_weight
-        self.optimizer = keras.optimizers.Adam(learning_rate)
-        self.optimizer.build(self.controller.weights)
+        self.optimizer.build(controller.weights)
         self._baseline = np.nan
         self._drawn = 0
         self._learned: dict[str, np.ndarray] = {}
 
     def ask(self, count: int) -> list[Proposal]:
         """Return the next children to try."""
-        proposals = []
-        numbers = range(self._drawn, self._drawn + count)
-        for length, some in itertools.groupby(numbers, self.space.length):
-            drawn = self.controller.sample(tf.constant(len(list(some))), length)
-            logs = drawn.log_probabilities.numpy().tolist()
-            proposals += [
-                Proposal(tuple(actions), self.version, tuple(log))
-                for actions, log in zip(drawn.actions.numpy().tolist(), logs, strict=True)
-            ]
+        drawn = self.controller.draw(self._drawn, count)
         self._drawn += count
-        return proposals
+        return [Proposal(actions, self.version, logs) for actions, logs in drawn]
 
     def tell(self, minibatch: Sequence[Experience]) -> dict[str, float]:
         """Train the controller on a minibatch of children.
@@ -330,26 +323,30 @@ class _ControllerPolicy:
         """
         proposals = [experience.proposal for experience in minibatch]
         rewards = np.array([experience.reward for experience in minibatch], np.float64)
-        baseline = float(rewards.mean()) if np.isnan(self._baseline) else self._baseline
-        keep = self.baseline_weight
-        self._baseline = keep * baseline + (1 - keep) * float(rewards.mean())
+        baseline = self._follow(float(rewards.mean()))
         advantages = tf.constant(rewards - baseline, tf.float32)
-        length = max(len(proposal.actions) for proposal in proposals)
-        actions = tf.constant(_table([p.actions for p in proposals], length, -1), tf.int32)
         lags = np.array([self.version - proposal.version for proposal in proposals])
-        predictions = self.controller.predict(actions, length)
+        inputs = self.controller.inputs([proposal.actions for proposal in proposals])
+        predictions = self.controller.predict(**inputs)
         now = predictions.log_probabilities
-        logs = [proposal.log_probabilities or () for proposal in proposals]
-        drawn = tf.constant(_table(logs, length, 0.0), tf.float32)
+        drawn = np.zeros(now.shape, np.float32)
+        for row, proposal in zip(drawn, proposals, strict=True):
+            row[: len(proposal.actions)] = proposal.log_probabilities or 0.0
         # Sampled and predicted probabilities of one version differ by rounding alone.
-        drawn = tf.where((lags > 0)[:, None], drawn, now)
-        before, weights = self._corrected(now, drawn)
-        for _ in range(self.epochs):
-            self._update(actions, before, weights, advantages, length=length)
+        before, weights = self._corrected(now, tf.where((lags > 0)[:, None], drawn, now))
+        if not (self.skips_equal and np.ptp(rewards) == 0):
+            for _ in range(self.epochs):
+                self._update(before, weights, advantages, inputs)
         self.version += 1
         self._learned = {}
         entropy = float(tf.reduce_mean(tf.reduce_sum(predictions.entropies, -1)))
         return {"baseline": baseline, "entropy": entropy, "lag": float(lags.mean())}
+
+    def _follow(self, mean: float) -> float:
+        """Take the mean reward of a minibatch into the baseline, and return that of the minibatch."""
+        before, keep = mean if np.isnan(self._baseline) else self._baseline, self.baseline_weight
+        self._baseline = keep * before + (1 - keep) * mean
+        return self._baseline if self.baseline_has_minibatch else before
 
     def _corrected(self, now: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The log-probabilities that `_gain` compares with, and its weights, of each draw.
@@ -366,16 +363,11 @@ class _ControllerPolicy:
 
     @tf.function(reduce_retracing=True)
     def _update(
-        self,
-        actions: tf.Tensor,
-        before: tf.Tensor,
-        weights: tf.Tensor,
-        advantages: tf.Tensor,
-        length: int | None = None,
+        self, before: tf.Tensor, weights: tf.Tensor, advantages: tf.Tensor, inputs: Mapping[str, Any]
     ) -> None:
         variables = self.controller.weights
         with tf.GradientTape() as tape:
-            found = self.controller.predict(actions, length)
+            found = self.controller.predict(**inputs)
             gain = self._gain(found.log_probabilities, before, weights, advantages)
             entropy = tf.reduce_mean(tf.reduce_sum(found.entropies, -1))
             loss = -gain - self.entropy_weight * entropy
@@ -404,7 +396,7 @@ class _ControllerPolicy:
             for array in self._learned.values():
                 array.setflags(write=False)  # so that the journal need not compare them
         # How many children it drew says how many draws the next ones have.
-        drawn = {"drawn": np.array(self._drawn)} if len(self.space.lengths) > 1 else {}
+        drawn = {"drawn": np.array(self._drawn)} if self.controller.grows else {}
         return {
             **self._learned,
             "random": self.controller.generator.state.numpy(),
@@ -426,13 +418,22 @@ class _ControllerPolicy:
         self._drawn = count_of(state["drawn"], "drawn") if "drawn" in state else 0
 
 
-def _table(rows: Sequence[Sequence[float]], length: int, filling: float) -> list[list[float]]:
-    """Rows of one length, the shorter ones filled up."""
-    return [[*row, *[filling] * (length - len(row))] for row in rows]
+class PolicyGradient(ControllerPolicy):
+    """REINFORCE with a moving average of rewards as baseline, over any controller."""
+
+    def _corrected(self, now: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        before, weights = super()._corrected(now, drawn)
+        # The gradient of a ratio of probabilities is that of the log-probability times the ratio.
+        return before, weights * tf.exp(now - before)
+
+    def _gain(
+        self, now: tf.Tensor, before: tf.Tensor, weights: tf.Tensor, advantages: tf.Tensor
+    ) -> tf.Tensor:
+        return tf.reduce_mean(advantages * tf.reduce_sum(weights * now, -1))
 
 
-class Reinforce(_ControllerPolicy):
-    """REINFORCE with a moving average of rewards as baseline ([Z] section 3.2).
+class Reinforce(PolicyGradient):
+    """REINFORCE over sequences of choices ([Z] section 3.2).
 
     Args:
         space: Search space.
@@ -446,15 +447,30 @@ class Reinforce(_ControllerPolicy):
         initial: The controller's weights are drawn uniformly from [-initial, initial].
     """
 
-    def _corrected(self, now: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        before, weights = super()._corrected(now, drawn)
-        # The gradient of a ratio of probabilities is that of the log-probability times the ratio.
-        return before, weights * tf.exp(now - before)
+    #: Class of the controller.
+    controller_class: ClassVar[type[SequenceController]] = SequenceController
 
-    def _gain(
-        self, now: tf.Tensor, before: tf.Tensor, weights: tf.Tensor, advantages: tf.Tensor
-    ) -> tf.Tensor:
-        return tf.reduce_mean(advantages * tf.reduce_sum(weights * now, -1))
+    @checked
+    def __init__(
+        self,
+        space: SequenceSpace,
+        seed: Seed = 0,
+        units: PositiveInt = 100,
+        learning_rate: PositiveFloat = 0.00035,
+        entropy_weight: NonNegativeFloat = 0.00001,
+        baseline_weight: Share = 0.95,
+        correction: Correction = "ratio",
+        *,
+        layers: PositiveInt = 1,
+        initial: NonNegativeFloat = 0.1,
+    ) -> None:
+        super().__init__(
+            self.controller_class(space, units, initial, seed, layers),
+            keras.optimizers.Adam(learning_rate),
+            entropy_weight,
+            baseline_weight,
+            correction,
+        )
 
 
 #: The policy of [Z] section 4.1: `Reinforce` with other defaults. The decay of the baseline is not
@@ -464,7 +480,7 @@ nas_policy = functools.partial(
 )
 
 
-class PPO(_ControllerPolicy):
+class PPO(ControllerPolicy):
     """Proximal policy optimization ([N] section 4; Schulman et al., arXiv 1707.06347, equation 7).
 
     Args:
@@ -480,6 +496,9 @@ class PPO(_ControllerPolicy):
         layers: Number of layers of the controller's LSTM.
         initial: The controller's weights are drawn uniformly from [-initial, initial].
     """
+
+    #: Class of the controller.
+    controller_class: ClassVar[type[SequenceController]] = SequenceController
 
     @checked
     def __init__(
@@ -498,15 +517,11 @@ class PPO(_ControllerPolicy):
         initial: NonNegativeFloat = 0.1,
     ) -> None:
         super().__init__(
-            space,
-            seed,
-            units,
-            learning_rate,
+            self.controller_class(space, units, initial, seed, layers),
+            keras.optimizers.Adam(learning_rate),
             entropy_weight,
             baseline_weight,
             correction,
-            layers=layers,
-            initial=initial,
         )
         self.clip, self.epochs = clip, epochs
 

@@ -34,6 +34,7 @@ POLICIES = _Policies(
         "ppo": "policies.PPO",
         "reinforce": "policies.Reinforce",
         "nas": "policies.nas_policy",
+        "path-level": "path_level.policy.TreeReinforce",
         "random": "policies.RandomSearch",
         "evolution": "policies.RegularizedEvolution",
         "predictor": "predictor.Predictor",

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from strategies import examples
 from test_layerwise_space import spaces
 
-from nasnet_zoo.search import POLICIES, PPO, Controller, Journal, Reinforce, Result, Serial, run_search
+from nasnet_zoo.search import (
+    POLICIES,
+    PPO,
+    Journal,
+    Reinforce,
+    Result,
+    SequenceController,
+    Serial,
+    run_search,
+)
 from nasnet_zoo.search.controller import AnchorPoints
 from nasnet_zoo.search.nas.layerwise_space import LayerwiseSpace
 from nasnet_zoo.search.policies import nas_policy
@@ -29,7 +38,7 @@ GROWING = LayerwiseSpace(
 
 
 def controller(space, **arguments):
-    return Controller(space, **{"units": 7, "initial": 1.0, "layers": 2, **arguments})
+    return SequenceController(space, **{"units": 7, "initial": 1.0, "layers": 2, **arguments})
 
 
 def test_a_controller_at_rest_is_uniform():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples
 
-from nasnet_zoo.search import Controller, NASNetSpace
+from nasnet_zoo.search import NASNetSpace, SequenceController
 
 pytestmark = pytest.mark.tensorflow
 
@@ -16,7 +16,7 @@ SMALL = NASNetSpace(blocks=3, operations=("identity", "sep_3x3"), cells=1)
 
 
 def test_log_probabilities_of_given_children_are_those_at_sampling():
-    controller = Controller(NASNetSpace(), seed=1)
+    controller = SequenceController(NASNetSpace(), seed=1)
     drawn = controller.sample(tf.constant(20))
     again = controller.predict(drawn.actions)
     np.testing.assert_allclose(again.log_probabilities, drawn.log_probabilities, atol=1e-5)
@@ -25,7 +25,7 @@ def test_log_probabilities_of_given_children_are_those_at_sampling():
 
 
 def test_probabilities_over_a_tiny_space_sum_to_one():
-    controller = Controller(TINY, units=8, initial=1.5)
+    controller = SequenceController(TINY, units=8, initial=1.5)
     every = np.array(list(itertools.product(*map(range, TINY.choices))), np.int32)
     assert len(every) == TINY.size
     logs = controller.predict(tf.constant(every)).log_probabilities.numpy().sum(-1)
@@ -34,7 +34,7 @@ def test_probabilities_over_a_tiny_space_sum_to_one():
 
 
 def test_children_are_drawn_as_often_as_predicted():
-    controller = Controller(TINY, units=8, initial=1.5)
+    controller = SequenceController(TINY, units=8, initial=1.5)
     drawn = controller.sample(tf.constant(20_000)).actions.numpy()
     children, counts = np.unique(drawn, axis=0, return_counts=True)
     logs = controller.predict(tf.constant(children)).log_probabilities.numpy().sum(-1)
@@ -46,7 +46,7 @@ def test_children_are_drawn_as_often_as_predicted():
 @given(st.integers(0, 2**16), st.floats(0.1, 20))
 @examples(8)
 def test_only_what_exists_is_drawn_and_entropy_is_bounded(seed, initial):
-    controller = Controller(SMALL, units=8, initial=initial, seed=seed)
+    controller = SequenceController(SMALL, units=8, initial=initial, seed=seed)
     drawn = controller.sample(tf.constant(200))
     assert np.all(drawn.actions.numpy() < SMALL.choices)
     most = np.log(SMALL.choices)
@@ -57,7 +57,7 @@ def test_only_what_exists_is_drawn_and_entropy_is_bounded(seed, initial):
 
 
 def test_a_controller_at_rest_is_uniform():
-    controller = Controller(NASNetSpace(), initial=0.0)
+    controller = SequenceController(NASNetSpace(), initial=0.0)
     drawn = controller.sample(tf.constant(3))
     expected = np.broadcast_to(np.log(NASNetSpace().choices), (3, 50))
     np.testing.assert_allclose(drawn.entropies, expected, atol=1e-5)
@@ -65,7 +65,7 @@ def test_a_controller_at_rest_is_uniform():
 
 
 def test_gradients_are_the_numerical_ones():
-    controller = Controller(SMALL, units=5, initial=0.8)
+    controller = SequenceController(SMALL, units=5, initial=0.8)
     tokens = controller.sample(tf.constant(4)).actions
 
     def value():
@@ -96,13 +96,13 @@ def test_neighbouring_seeds_draw_other_children():
     assert space.size > 80e6
     drawn = []
     for seed in range(3):
-        controller = Controller(space, seed=seed)
+        controller = SequenceController(space, seed=seed)
         drawn.append(set(map(bytes, controller.sample(tf.constant(40)).actions.numpy())))
     assert all(a.isdisjoint(b) for a, b in itertools.combinations(drawn, 2))
 
 
 def test_each_function_is_traced_once():
-    controller = Controller(SMALL, units=8)
+    controller = SequenceController(SMALL, units=8)
     for batch in (20, 20, 20):
         controller.predict(controller.sample(tf.constant(batch)).actions)
     assert controller.sample.experimental_get_tracing_count() == 1

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nasnet_zoo import cli
-from nasnet_zoo.search import PPO, Controller, Evaluator, Journal, Result, Step
+from nasnet_zoo.search import PPO, Evaluator, Journal, Result, SequenceController, Step
 from nasnet_zoo.search.controller import Categorical
 
 pytestmark = pytest.mark.tensorflow
@@ -183,7 +183,7 @@ def test_a_head_of_ones_own(example):
         def logits(self, hidden, step):
             return super().logits(hidden, step) / 2
 
-    class TemperedController(Controller):
+    class TemperedController(SequenceController):
         head_class = Tempered
 
     class TemperedPPO(PPO):

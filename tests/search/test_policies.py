@@ -77,7 +77,7 @@ def test_every_weight_of_the_controller_follows_adam(make):
             entropy = tf.reduce_mean(tf.reduce_sum(now.entropies, -1))
             loss = -policy._gain(now.log_probabilities, before, ones, advantages) - 0.001 * entropy
         gradients = tape.gradient(loss, [weight.value for weight in weights])
-        policy._update(tokens, before, ones, advantages)
+        policy._update(before, ones, advantages, {"actions": tokens})
         for k, gradient in enumerate(gradients):
             g = np.array(tf.convert_to_tensor(gradient), np.float64)
             m, v = moments[k] = [0.9 * moments[k][0] + 0.1 * g, 0.999 * moments[k][1] + 0.001 * g * g]
@@ -138,10 +138,10 @@ def test_the_correction_of_stale_children_by_hand(make, correction, monkeypatch)
     assert ratios[:3].max() > 2
     found = []
     monkeypatch.setattr(
-        policy, "_update", lambda *tensors, **_: found.append([t.numpy() for t in tensors])
+        policy, "_update", lambda *tensors: found.append([t.numpy() for t in tensors[:2]])
     )
     assert policy.tell(experiences(minibatch, range(6)))["lag"] == 0.5
-    _, before, weights, _ = found[0]
+    before, weights = found[0]
     # What an update maximises first has the gradient of weights * ratios to ``before``.
     factors = weights * (1 if make is Reinforce else np.exp(now - before))
     expected = {"naive": 1, "ratio": ratios, "decoupled": np.minimum(ratios, 2)}[correction]
