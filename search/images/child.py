@@ -78,7 +78,7 @@ class Child:
             for weights in self.owned
         ]
         (outputs, updates) = run_graph(self.graph, [images], owned, training, self.hyper)
-        return tf.squeeze(outputs[0], [1, 2]), tf.concat(updates, 0) if training else self.statistics
+        return tf.squeeze(outputs[0], [1, 2]), tf.concat(updates, 0) if updates else self.statistics
 
     @tf.autograph.experimental.do_not_convert
     def step(
@@ -115,11 +115,12 @@ def _initial(weight: Weight, hyper: Hyperparameters, rng: np.random.Generator) -
 
 def _flat(values: list[np.ndarray], specs: list[Weight], trainable: bool) -> np.ndarray:
     pairs = zip(values, specs, strict=True)
-    return np.concatenate([v.ravel() for v, weight in pairs if weight.trainable == trainable])
+    empty = np.zeros(0, np.float32)  # a network of poolings has no statistics
+    return np.concatenate([empty, *(v.ravel() for v, w in pairs if w.trainable == trainable)])
 
 
 def _parts(vector: tf.Tensor, specs: list[Weight]) -> list[tf.Tensor]:
-    parts = tf.split(vector, [math.prod(weight.shape) for weight in specs])
+    parts = tf.split(vector, [math.prod(weight.shape) for weight in specs]) if specs else []
     # Most weights are vectors already, and every operation of the graph takes time to be traced.
     return [
         part if len(weight.shape) == 1 else tf.reshape(part, weight.shape)

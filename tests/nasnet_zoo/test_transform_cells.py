@@ -4,16 +4,25 @@ import re
 
 import keras
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import cells, examples
 from transforms import conv, difference, head, images, randomised, same
 
 import nasnet_zoo as zoo
-from nasnet_zoo.cells import Cell, Operation
+from nasnet_zoo.cells import Block, Cell, CellGenotype, Operation
 from nasnet_zoo.transform import net2deeper, net2wider
 
 pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _float64():
+    """In float32 an instance norm of a constant map divides a rounding error by almost nothing."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy(policy)
 
 
 @pytest.mark.parametrize("genotype", [zoo.NASNET_A, zoo.AMOEBANET_A, zoo.PNASNET_5])
@@ -59,6 +68,7 @@ def test_the_auxiliary_head_follows():
 
 @examples(15)
 @given(cells(max_blocks=3), st.integers(1, 5), st.integers(1, 4), st.sampled_from([1, 2]))
+@example(CellGenotype((Block((0, 0), ("1x3_3x1", "1x3_3x1"), "in_add"),), (2,)), 1, 1, 1)
 def test_any_cell_is_widened_or_named(cell, filters, more, stride):
     inputs = keras.Input((8, 8, 3))
     first, second = conv(filters + 1)(inputs), conv(filters + 2)(inputs)
@@ -73,7 +83,7 @@ def test_any_cell_is_widened_or_named(cell, filters, more, stride):
         if not layer_norm and not re.search("other parts|different copies", str(refused)):
             raise
     else:
-        assert difference(model, wider, images((8, 8, 3))) < 1e-5
+        assert difference(model, wider, images((8, 8, 3))) < 1e-9
 
 
 @pytest.mark.parametrize(

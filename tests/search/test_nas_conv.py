@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import examples, layerwise_genotypes
 
 import nasnet_zoo as zoo
-from nasnet_zoo.cells import CIFAR, LayerwiseGenotype
+from nasnet_zoo.cells import CIFAR, LayerGenotype, LayerwiseGenotype
 from nasnet_zoo.cli import main
 from nasnet_zoo.search import Trial
 from nasnet_zoo.search.images.child import Child, FastChild, Images
@@ -73,6 +73,9 @@ def test_a_budget_out_of_range_is_refused(fields):
 
 @examples(4)
 @given(genotype=layerwise_genotypes(layers=4), seed=st.integers(0, 100))
+@example(
+    genotype=LayerwiseGenotype("no statistics", (LayerGenotype((1, 1), 0, kind="max_pool"),)), seed=0
+)
 def test_a_fast_child_is_the_keras_model_with_its_weights(genotype, seed):
     data = images(32)
     child = FastChild(data, BUDGET)
