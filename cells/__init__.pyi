@@ -1,4 +1,12 @@
 from .base_blocks import BaseBlock, DenseLayer, PyramidBlock, TreeCell
+from .chain import (
+    EAS_PLAIN,
+    EAS_SMALL,
+    ChainGenotype,
+    ChainLayer,
+    DenseNetGenotype,
+    PlainGenotype,
+)
 from .cost import Cost, graph_cost
 from .drop_path import DropPathSchedule, ScheduledDropPath
 from .genotype import Block, CellGenotype, Genotype
@@ -35,6 +43,8 @@ __all__ = [
     "COMBINATIONS",
     "CONV_3X3",
     "DARTS_V2",
+    "EAS_PLAIN",
+    "EAS_SMALL",
     "EDGES",
     "ENAS",
     "GROUPED_CONV_3X3",
@@ -58,8 +68,11 @@ __all__ = [
     "BlockLayer",
     "Cell",
     "CellGenotype",
+    "ChainGenotype",
+    "ChainLayer",
     "Cost",
     "DenseLayer",
+    "DenseNetGenotype",
     "DropPathSchedule",
     "Genotype",
     "Graph",
@@ -73,6 +86,7 @@ __all__ = [
     "Node",
     "Operation",
     "PathNode",
+    "PlainGenotype",
     "PyramidBlock",
     "RecurrentCell",
     "RecurrentGenotype",

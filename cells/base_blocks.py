@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .graph import Graph, Node, sequence_graph
-from .primitives import BatchNorm, Conv, PadChannels, Pool, Relu
+from .primitives import BatchNorm, Conv, GlobalAveragePool, PadChannels, Pool, Relu
 from .tree import PathNode, TreeGenotype, tree_nodes
 
 #: Channels of a block's widest states as a multiple of those of its cell's output.
@@ -21,7 +21,7 @@ class BaseBlock:
 
     @property
     def factor(self) -> int:
-        """How many times smaller its output is than its input."""
+        """How many times smaller its output is than its input; 0 if it is one pixel of any input."""
         return 1
 
     def graph(self, channels: Sequence[int]) -> Graph:
@@ -167,7 +167,51 @@ class PyramidBlock(TreeCell):
         return Graph(("input_0",), tuple(nodes), ("output",))
 
 
+@dataclass(frozen=True)
+class ConvBlock(BaseBlock):
+    """A convolution without bias, batch norm, ReLU.
+
+    Args:
+        filters: Its filters.
+        kernel: Height and width of the kernel.
+    """
+
+    filters: int
+    kernel: int
+
+    def graph(self, channels):
+        return sequence_graph((Conv(self.kernel, filters=self.filters), BatchNorm(), Relu()), 0)
+
+
+@dataclass(frozen=True)
+class MaxPool(BaseBlock):
+    """Maximum over 2x2 pixels."""
+
+    @property
+    def factor(self):
+        return 2
+
+    def graph(self, channels):
+        return sequence_graph((Pool("max", 2, 2),), 0)
+
+
+@dataclass(frozen=True)
+class GlobalPool(BaseBlock):
+    """Mean over all pixels, kept as an image of one pixel."""
+
+    @property
+    def factor(self):
+        return 0
+
+    def graph(self, channels):
+        return sequence_graph((GlobalAveragePool(),), 0)
+
+
 #: The blocks by their names in configurations.
 KINDS: dict[str, type[BaseBlock]] = {
-    kind.__name__: kind for kind in (ConvStem, Transition, NormRelu, TreeCell, DenseLayer, PyramidBlock)
+    kind.__name__: kind
+    for kind in (
+        *(ConvStem, Transition, NormRelu, TreeCell, DenseLayer, PyramidBlock),
+        *(ConvBlock, MaxPool, GlobalPool),
+    )
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from .chain import ChainGenotype
 from .genotype import Genotype
 from .layerwise import LayerwiseGenotype
 from .tree import TreeGenotype
 
-NetworkGenotype = Genotype | LayerwiseGenotype | TreeGenotype
+NetworkGenotype = Genotype | LayerwiseGenotype | TreeGenotype | ChainGenotype
 
 
 def network_genotype(data: Any) -> NetworkGenotype:
@@ -20,4 +21,6 @@ def network_genotype(data: Any) -> NetworkGenotype:
     keys = data if isinstance(data, dict) else ()
     if "e" in keys:
         return TreeGenotype.from_dict(data)
+    if "chain" in keys:
+        return ChainGenotype.from_dict(data)
     return (LayerwiseGenotype if "layers" in keys else Genotype).from_dict(data)

@@ -618,6 +618,9 @@ class GlobalAveragePool(Primitive):
     def __call__(self, x, weights, training, hyper):
         return ops.mean(x, axis=(1, 2), keepdims=True), ()
 
+    def lower(self, build, x, weights, hyper):
+        return build.add("avg_pool", x, name="pool", window=build.shape(x)[:2])
+
 
 @dataclass(frozen=True)
 class Dense(Primitive):

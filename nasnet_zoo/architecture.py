@@ -2,7 +2,8 @@
 
 A plan is a network's parts in order, and the states that each of them reads: the stem and the cells of
 an `Architecture` ([N] section 3, Figure 2; conventions of [S]), the layers of a `LayerwiseArchitecture`
-([Z] section 3.3), or the blocks of a `nasnet_zoo.bases.TreeArchitecture`. The Keras model
+([Z] section 3.3), or the blocks of a `nasnet_zoo.bases.TreeArchitecture` or a
+`nasnet_zoo.chains.ChainArchitecture`. The Keras model
 (`nasnet_zoo.network.build_model`), the graph of primitives (`network_graph`) and the cost
 (`architecture_cost`) follow from it.
 """

@@ -10,7 +10,13 @@ from typing import Any, Concatenate, Literal, ParamSpec
 
 import keras
 
-from nasnet_zoo.cells import Genotype, Hyperparameters, LayerwiseGenotype, TreeGenotype
+from nasnet_zoo.cells import (
+    ChainGenotype,
+    Genotype,
+    Hyperparameters,
+    LayerwiseGenotype,
+    TreeGenotype,
+)
 from nasnet_zoo.cells.networks import NetworkGenotype
 from nasnet_zoo.cells.primitives import DropPathVersion, KeepProbability
 from nasnet_zoo.checking import PositiveInt, check, checked
@@ -18,6 +24,7 @@ from nasnet_zoo.weights import Background, load_weights
 
 from .architecture import Architecture, Dropout, LayerwiseArchitecture, Network, StemKind
 from .bases import Base, TreeArchitecture
+from .chains import ChainArchitecture
 from .network import build_model
 from .presets import find_preset
 
@@ -283,6 +290,33 @@ def TreeNet(
         genotype, base, cells, width, groups, root_norm, average, image_size, dropout
     )
     return from_architecture(architecture, name=name, **arguments)
+
+
+@checked
+def ChainNet(
+    genotype: ChainGenotype | str | os.PathLike[str],
+    *,
+    image_size: PositiveInt = 32,
+    dropout: Dropout = 0.0,
+    name: str = "chain",
+    **arguments: Any,
+) -> keras.Model:
+    """Build a plain network, or a DenseNet whose miniblocks may differ.
+
+    Args:
+        genotype: A `PlainGenotype` or `DenseNetGenotype`, or the path of its JSON file.
+        image_size: Height and width in pixels of the images that the network is meant for. Default: 32.
+        dropout: Dropout rate before the classifier, in [0, 1). Default: 0.
+        name: Name of the model. Default: "chain".
+        **arguments: Those of `NASNetMobile`.
+
+    Example::
+
+        model = ChainNet(DenseNetGenotype.parse("g12_g12_t_g12_g12_t_g12_g12"), classes=10)
+    """
+    if not isinstance(genotype, ChainGenotype):
+        genotype = ChainGenotype.load(genotype)
+    return from_architecture(ChainArchitecture(genotype, image_size, dropout), name=name, **arguments)
 
 
 def create_model(

@@ -55,6 +55,7 @@ from .architecture import (
     stem_stride,
 )
 from .bases import PlannedBlock, read_architecture
+from .chains import read_chain
 
 
 @keras.saving.register_keras_serializable(package="nasnet_zoo")
@@ -317,7 +318,13 @@ def architecture_of(model: keras.Model) -> Network:
     if layers := _layers(model):
         common = {"hyperparameters": layers[0].hyperparameters, "channels": model.input_shape[-1]}
         if blocks := [layer.block for layer in layers if isinstance(layer, BlockLayer)]:
-            return read_architecture(model.name, blocks, **common)
+            chain = read_chain(model.name, blocks, **common)
+            try:  # a DenseNet of equal layers is one of tree cells
+                return read_architecture(model.name, blocks, **common)
+            except ValueError:
+                if chain is None:
+                    raise
+                return chain
         nas = tuple(layer.layer for layer in layers if isinstance(layer, NASLayer))
         return LayerwiseArchitecture(LayerwiseGenotype(model.name, nas), **common)
     stem, names, found = stem_of(model), _names(model), []
@@ -390,7 +397,7 @@ def feature_extractor(model: keras.Model, at: Sequence[int | str]) -> keras.Mode
         model: Model of this package, new or loaded, with or without its classifier.
         at: For each output an end point's name, or a stride: the last state at that fraction of the
             image's size. ImageNet networks have 2, 4, 8, 16 and 32, CIFAR networks and those of tree
-            cells 1, 2 and 4, layer-wise networks none.
+            cells 1, 2 and 4, plain ones 1, 2, 4, ..., layer-wise networks none.
 
     Returns:
         A model with the same input and a list of feature maps (batch, height, width, channels) in
@@ -412,7 +419,8 @@ def feature_extractor(model: keras.Model, at: Sequence[int | str]) -> keras.Mode
         states[name] = layer.output
         if isinstance(layer, (Stem, Cell, BlockLayer)):
             stride *= layer.block.factor if isinstance(layer, BlockLayer) else layer.stride
-            strides[stride] = layer.output
+            if stride:
+                strides[stride] = layer.output
     outputs = []
     for key in at:
         known: dict[Any, Any] = strides if isinstance(key, int) else states

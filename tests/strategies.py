@@ -13,10 +13,13 @@ from nasnet_zoo.cells import (
     TREE_COMBINATIONS,
     Block,
     CellGenotype,
+    ChainLayer,
+    DenseNetGenotype,
     Genotype,
     LayerGenotype,
     LayerwiseGenotype,
     PathNode,
+    PlainGenotype,
     RecurrentGenotype,
     TreeGenotype,
     TreeNode,
@@ -110,3 +113,21 @@ def tree_genotypes(draw):
         return PathNode(tuple(edges), merge, allocation)
 
     return TreeGenotype(draw(NAMES), node(0))
+
+
+@st.composite
+def chain_genotypes(draw):
+    """Any valid plain network or DenseNet of up to three blocks."""
+    name, widths = draw(NAMES), st.integers(1, 6)
+    blocks = draw(st.lists(st.lists(widths, min_size=1, max_size=3), min_size=1, max_size=3))
+    layers = []
+    if draw(st.booleans()):
+        for block in blocks:
+            layers += [ChainLayer("g", growth) for growth in block] + [ChainLayer("t")]
+        numbers = st.lists(widths, min_size=len(blocks) - 1, max_size=len(blocks) - 1)
+        return DenseNetGenotype(name, tuple(layers[:-1]), draw(widths), tuple(draw(numbers)))
+    for block in blocks:
+        layers += [ChainLayer("conv", filters, draw(st.integers(1, 5))) for filters in block]
+        layers.append(ChainLayer("pool"))
+    dense = draw(st.lists(widths, max_size=2))
+    return PlainGenotype(name, (*layers, *(ChainLayer("fc", units) for units in dense)))
