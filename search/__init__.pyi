@@ -1,4 +1,5 @@
 from .controller import SequenceController
+from .eas.space import EASSpace
 from .evaluator import Evaluator, Result, Trial
 from .executors.executor import Executor, Outcome, Serial
 from .executors.processes import Processes
@@ -48,6 +49,7 @@ __all__ = [
     "Asynchronous",
     "Budget",
     "Callback",
+    "EASSpace",
     "Evaluator",
     "Executor",
     "ExecutorSettings",

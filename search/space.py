@@ -91,6 +91,55 @@ class Space(Generic[A]):
         return None
 
 
+class GivenActions:
+    """Given actions of an architecture whose draws depend on those before them.
+
+    Args:
+        actions: The actions.
+
+    Raises:
+        ValueError: If they are no sequence of ints.
+    """
+
+    def __init__(self, actions: Sequence[int]) -> None:
+        array = np.asarray(actions if isinstance(actions, (tuple, list, np.ndarray)) else None)
+        if array.ndim != 1 or not (array.size == 0 or np.issubdtype(array.dtype, np.integer)):
+            raise ValueError(f"Expected actions: a sequence of ints. Received: {actions!r:.200}")
+        self._actions, self._number = [int(action) for action in array], 0
+
+    def next(self, place: str, choices: int) -> int:
+        """Return the next action.
+
+        Args:
+            place: What it is, for messages.
+            choices: Number of choices.
+
+        Raises:
+            ValueError: If there are no more, or it is none of the choices.
+        """
+        more = self._number < len(self._actions)
+        action = self._actions[self._number] if more else "no more actions"
+        if not isinstance(action, int) or not 0 <= action < choices:
+            raise ValueError(
+                f"action {self._number}, {place}: expected an int from 0 to below {choices}. "
+                f"Received: {action}"
+            )
+        self._number += 1
+        return action
+
+    def check_end(self) -> None:
+        """Check that there are no more actions.
+
+        Raises:
+            ValueError: If there are.
+        """
+        if self._number < len(self._actions):
+            raise ValueError(
+                f"Expected {self._number} actions, with which the architecture is complete. "
+                f"Received: {len(self._actions)}"
+            )
+
+
 class Step(NamedTuple):
     """One choice of a `SequenceSpace`.
 
