@@ -9,8 +9,10 @@ import keras
 import numpy as np
 from keras import layers
 
+from nasnet_zoo.cells import BlockLayer
 from nasnet_zoo.checking import NonNegativeFloat, PositiveInt, Seed, checked
 
+from .blocks import deeper_block
 from .calls import Call, Calls, Copy, in_order
 from .channels import Noise, activation_of, check_layout
 from .identities import IDENTITIES, Pair, Ranges, identity_layer, identity_norm, measure
@@ -40,7 +42,8 @@ def net2deeper(
 
     Args:
         model: Functional or sequential model.
-        layer: Name of a layer of class Conv2D, SeparableConv2D, DepthwiseConv2D or Dense.
+        layer: Name of a layer of class Conv2D, SeparableConv2D, DepthwiseConv2D or Dense, or of a
+            convolution or dense layer of a plain network of this package (`nasnet_zoo.ChainNet`).
         kernel_size: Height and width of the new kernel; unused for Dense. Default: those of ``layer``.
         images: Sample images, whose statistics a new batch norm has, so that the model computes nearly
             the same in training too. Needed where ReLU comes before ``layer``. Default: none, with
@@ -59,8 +62,11 @@ def net2deeper(
 
         deeper = net2deeper(model, "conv_2", kernel_size=3)
     """
-    calls = Calls(model)
-    block = _block(calls, calls.find(layer))
+    calls, generator = Calls(model), np.random.default_rng(seed)
+    call = calls.find(layer)
+    if isinstance(call.layer, BlockLayer):
+        return deeper_block(calls, call, kernel_size, images, Noise(noise, generator))
+    block = _block(calls, call)
     _check(block)
     behind = block.call if block.preactivation else block.activation or block.norm or block.call
     read = calls.find(behind.layer.name).outputs[0]
@@ -72,7 +78,7 @@ def net2deeper(
     measured = images is not None and (block.norm or block.preactivation)
     ranges = measure(calls, read, images) if measured else None
     size = None if kernel_size is None else (kernel_size, kernel_size)
-    parts = _identities(calls, block, ranges, size, Noise(noise, np.random.default_rng(seed)))
+    parts = _identities(calls, block, ranges, size, Noise(noise, generator))
     kept = Copy(behind.layer)
     return calls.rebuilt(
         {behind.layer.name: lambda *args, **kwargs: in_order(parts, kept(*args, **kwargs))}

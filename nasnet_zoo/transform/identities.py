@@ -26,9 +26,13 @@ def _delta(size: Pair, channels: int) -> np.ndarray:
     return kernel
 
 
+def convolution_kernel(channels: int, size: Pair, groups: int = 1) -> np.ndarray:
+    """Return the kernel of a convolution that computes the identity."""
+    return _delta(size, 1) * np.tile(np.eye(channels // groups), groups)
+
+
 def _convolution(channels: int, size: Pair, groups: int) -> Weights:
-    taps = np.tile(np.eye(channels // groups), groups)
-    return {"kernel": _delta(size, 1) * taps}
+    return {"kernel": convolution_kernel(channels, size, groups)}
 
 
 def _depthwise(channels: int, size: Pair, groups: int) -> Weights:

@@ -9,8 +9,10 @@ import keras
 import numpy as np
 from keras import layers
 
+from nasnet_zoo.cells import BlockLayer
 from nasnet_zoo.checking import Seed, checked
 
+from .blocks import copied_block
 from .calls import Call, Calls, Copy, Weights, in_order, weights_of
 from .channels import WRITES, Index, by_group, check_layout, keeps_channels, read, refusal, write
 from .wider import follow
@@ -27,7 +29,7 @@ def copy_miniblock(model: keras.Model, layer: str, *, seed: Seed | None = None) 
 
     Args:
         model: Functional model.
-        layer: Name of the Concatenate.
+        layer: Name of the Concatenate, or of a miniblock of a DenseNet of this package.
         seed: Seed of the choice of channels. Default: another one at each call.
 
     Returns:
@@ -38,6 +40,8 @@ def copy_miniblock(model: keras.Model, layer: str, *, seed: Seed | None = None) 
     """
     calls, generator = Calls(model), np.random.default_rng(seed)
     join = calls.find(layer)
+    if isinstance(join.layer, BlockLayer):
+        return copied_block(calls, join, generator)
     row = _miniblock(calls, join)
     start, width = (tensor.shape[-1] for tensor in join.inputs)
     drawn = generator.integers(width, size=width)
