@@ -1,4 +1,6 @@
 from .controller import SequenceController
+from .eas.controller import EASController
+from .eas.policy import EASReinforce
 from .eas.space import EASSpace
 from .evaluator import Evaluator, Result, Trial
 from .executors.executor import Executor, Outcome, Serial
@@ -49,6 +51,8 @@ __all__ = [
     "Asynchronous",
     "Budget",
     "Callback",
+    "EASController",
+    "EASReinforce",
     "EASSpace",
     "Evaluator",
     "Executor",

@@ -35,6 +35,7 @@ POLICIES = _Policies(
         "reinforce": "policies.Reinforce",
         "nas": "policies.nas_policy",
         "path-level": "path_level.policy.TreeReinforce",
+        "eas": "eas.policy.EASReinforce",
         "random": "policies.RandomSearch",
         "evolution": "policies.RegularizedEvolution",
         "predictor": "predictor.Predictor",

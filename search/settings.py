@@ -37,9 +37,10 @@ class SearchSettings:
 
     Args:
         policy: Policy that samples the children: "ppo", "reinforce", "nas" (REINFORCE with the
-            controller of Zoph and Le, 2017), "path-level" (that of Cai et al., 2018, for tree cells),
-            "random", "evolution", "predictor"; or a sampler of Optuna: "optuna:TPESampler",
-            "optuna:GPSampler", "optuna:NSGAIISampler" or "optuna:NSGAIIISampler".
+            controller of Zoph and Le, 2017), "path-level" and "eas" (those of Cai et al., 2018, for
+            tree cells and for networks that grow), "random", "evolution", "predictor"; or a sampler of
+            Optuna: "optuna:TPESampler", "optuna:GPSampler", "optuna:NSGAIISampler" or
+            "optuna:NSGAIIISampler".
         options: Arguments of the policy or sampler, such as ``learning_rate``. Default: its own.
         reward: Expression of the reward over objectives: accuracy and costs, such as
             "accuracy * (latency / 12ms) ** -0.07". A child fails where it is below 0. Default: the

@@ -212,7 +212,7 @@ def test_an_asynchronous_search(tmp_path):
 
 
 def test_every_policy_has_a_name():
-    own = {"ppo", "reinforce", "nas", "path-level", "random", "evolution", "predictor"}
+    own = {"ppo", "reinforce", "nas", "path-level", "eas", "random", "evolution", "predictor"}
     assert set(POLICIES) == own | {f"optuna:{sampler}" for sampler in OPTIONS}
     for name in OPTIONS:
         assert issubclass(getattr(optuna.samplers, name), optuna.samplers.BaseSampler)
