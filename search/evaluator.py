@@ -32,6 +32,8 @@ class Trial(NamedTuple):
             Default: it does not.
         checkpoint: `Result.checkpoint` of the child's last pause. Default: there was none, or it is no
             longer there, and the child is trained from the start.
+        weights: `Result.weights` of the child's parent, for an evaluator that `Evaluator.inherits`.
+            Default: it has no parent.
     """
 
     number: int
@@ -40,6 +42,7 @@ class Trial(NamedTuple):
     thresholds: tuple[float, ...] = ()
     pause_at: int | None = None
     checkpoint: Mapping[str, np.ndarray] | None = None
+    weights: Mapping[str, np.ndarray] | None = None
 
     def pauses(self, curve: Sequence[float]) -> bool:
         """Whether the child pauses after the evaluations so far, which had these rewards."""
@@ -64,6 +67,8 @@ class Result:
         metrics: Further results, as JSON. Arrays become lists.
         checkpoint: Of a child that paused, all that it goes on from, as arrays by name. Default:
             nothing needs to be kept.
+        weights: What children of this child begin with, as arrays by name, from an evaluator that
+            `Evaluator.inherits`. Default: it can be no parent.
 
     Raises:
         ValueError: If a value has the wrong type, or a number is not finite.
@@ -76,6 +81,7 @@ class Result:
     message: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Mapping[str, np.ndarray] | None = field(default=None, compare=False, repr=False)
+    weights: Mapping[str, np.ndarray] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         # Numbers of NumPy and of backends are none of JSON and of the journal.
@@ -103,6 +109,9 @@ class Evaluator(Generic[A]):
 
     #: Whether it can only run in the process of the search, as its state is there.
     serial_only: ClassVar[bool] = False
+    #: Whether a child begins with the weights of its parent, the child that the policy names
+    #: (`Proposal.parent`). One whose parent's weights are gone fails.
+    inherits: ClassVar[bool] = False
     #: What its reward is, by name, for expressions of rewards and reports.
     objective: ClassVar[str] = "reward"
 

@@ -110,9 +110,9 @@ def search_folder(
 
     The folder contains ``settings.json``, ``journal.sqlite`` (all children and the policy's state),
     ``best.json`` (the best architecture so far) and ``report.html``; ``retrained.sqlite``,
-    ``references.sqlite`` and ``front.sqlite``, the journals of what is evaluated after the search; and
+    ``references.sqlite`` and ``front.sqlite``, the journals of what is evaluated after the search;
     ``checkpoints`` if children pause, which may be deleted: a child whose checkpoint is missing is
-    trained from the start.
+    trained from the start; and ``weights`` if children inherit them from their parents.
 
     Args:
         space: Search space.
@@ -232,6 +232,7 @@ class _Run:
                 callbacks,
                 remember=not evaluator.serial_only,
                 retries=self.executor.retries,
+                keep_weights=settings.keep_weights,
             )
             best, again = ranked(records), ranked_retrained(records, retrained)
             self._save(again or best, records)

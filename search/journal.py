@@ -85,7 +85,7 @@ class Record:
         architecture: The architecture as JSON.
         version: Number of minibatches that the policy had learned from when it drew the child.
         seed: Seed of its evaluation.
-        parent: Number of the child that it is a mutation of, or None.
+        parent: Number of the child that it is a mutation of, or begins with the weights of; or None.
         log_probabilities: Natural log-probability of each draw, or None.
         costs: Costs that are known before its evaluation, such as its parameters.
         state: "asked" until it has a reward; then the status of its `Result`.
@@ -120,6 +120,11 @@ class Record:
     def name(self) -> str:
         """Name of the child, such as "child 17"."""
         return f"child {self.number}"
+
+    @property
+    def source(self) -> int:
+        """Number of the child that was evaluated: this one, or the earlier one whose reward it has."""
+        return self.number if self.same_as is None else self.same_as
 
     @property
     def named_architecture(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import keras
@@ -34,7 +34,8 @@ class Proposal(NamedTuple):
         actions: Its actions.
         version: Number of minibatches that the policy had learned from when it drew the child.
         log_probabilities: Natural log-probability of each draw, or None if the policy has none.
-        parent: Number of the child that it is a mutation of, or None.
+        parent: Number of the child that it is a mutation of and, where children inherit weights, begins
+            with; or None.
     """
 
     actions: Actions
@@ -73,6 +74,13 @@ class Policy(Protocol):
 
     def tell(self, minibatch: Sequence[Experience]) -> dict[str, float]:
         """Learn from children and their rewards; return metrics."""
+
+    def parents(self) -> Collection[int]:
+        """Return the numbers of the children that may be parents of later ones.
+
+        A search whose children inherit weights asks after every change; it keeps theirs, and those of
+        children that the policy has not been told of.
+        """
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything that the next steps depend on, as arrays."""
@@ -137,6 +145,10 @@ class SeededPolicy:
         """Return the seed of the draws when it is asked once more."""
         self._asked += 1
         return [self._seed, self._asked]
+
+    def parents(self) -> Collection[int]:
+        """No child, unless a subclass changes that."""
+        return ()
 
     def state(self) -> dict[str, np.ndarray]:
         """How often it was asked and told."""
@@ -233,6 +245,10 @@ class RegularizedEvolution(SeededPolicy):
             self._told += 1
         self.version += 1
         return {"population": float(np.mean([member.reward for member in self._members]))}
+
+    def parents(self) -> Collection[int]:
+        """The population."""
+        return [member.number for member in self._members]
 
     def state(self) -> dict[str, np.ndarray]:
         """The population in the order of its age, as JSON, and the counts."""
@@ -387,6 +403,10 @@ class ControllerPolicy:
             advantages: (children,).
         """
         raise NotImplementedError
+
+    def parents(self) -> Collection[int]:
+        """No child: each is drawn by itself."""
+        return ()
 
     def state(self) -> dict[str, np.ndarray]:
         """Weights, optimizer, random state, baseline and version."""

@@ -95,8 +95,7 @@ class Predictor(SeededPolicy):
 
     def _candidates(self, rng: np.random.Generator, count: int) -> list[Proposal]:
         """New children to choose from, each once; in the beginning just as many as are asked for."""
-        rated = sorted(self._told, key=lambda number: -self._reward(number))
-        predicts, parents = len(rated) >= self.startup, rated[:_PARENTS]
+        predicts, parents = len(self._told) >= self.startup, self.parents()
         most = max(self.candidates, count) if predicts else count
         found: dict[str, Proposal] = {}
         for draw in range(max(self.candidates, 10 * count)):
@@ -113,6 +112,10 @@ class Predictor(SeededPolicy):
             if len(found) == most:
                 break
         return list(found.values())
+
+    def parents(self) -> list[int]:
+        """The best children, whose mutations are candidates."""
+        return sorted(self._told, key=lambda number: -self._reward(number))[:_PARENTS]
 
     def _reward(self, number: int) -> float:
         reward = self._children[number].reward

@@ -99,6 +99,7 @@ def report_values(
         "averages_chart": _averages_chart(searches),
         "retrained_table": _retrained_table(retrained, best),
         "ranking_table": ranking_table(best),
+        **_family(family((retrained or best)[0], records), records, space),
         "minibatches_charts": _minibatches_charts(searches, journal.minibatches()),
         "objective": objective,
         "front_table": _front_table(of_front, objective, files),
@@ -116,6 +117,21 @@ def report_values(
         "settings": [(name, str(value)) for name, value in journal.settings.items()],
         "winner": json.dumps(top[0].named_architecture, indent=2),
     }
+
+
+def family(record: Record, records: Sequence[Record]) -> list[Record]:
+    """A child and its ancestors, the oldest first.
+
+    Args:
+        record: The child.
+        records: All children, itself among them. Of a parent with the reward of an earlier child that
+            one, which was evaluated, is the ancestor.
+    """
+    by_number = {one.number: one for one in records}
+    found = [by_number[record.number]]
+    while (parent := found[-1].parent) is not None:
+        found.append(by_number[by_number[parent].source])
+    return found[::-1]
 
 
 #: What `nasnet_zoo.reports` shows as a table: columns, rows, and the shares of the third column.
@@ -215,6 +231,41 @@ def _retrained_table(retrained: Sequence[Record], best: Sequence[Record]) -> Tab
     ]
     columns = ("child", "reward in the search", "reward retrained", *map(title, names))
     return columns, rows, None
+
+
+def _family(line: Sequence[Record], records: Sequence[Record], space: Space) -> dict[str, Any]:
+    """The table of a child and its ancestors, and the chart; None if it has none."""
+    if len(line) == 1:
+        return {"family_table": None}
+    rows, described = [], _described(line, space)
+    for record, before in zip(line, [None, *line], strict=False):
+        gain = "" if before is None else f"{_reward(record) - _reward(before):+.4f}"
+        what = described[record.number].replace("\n", "; ")
+        rows.append((record.name, f"{_reward(record):.4f}", gain, what))
+    ancestors = {record.number: record for record in line}
+    x: list[float] = []
+    y: list[float] = []
+    for record in records:
+        if record.same_as is None and (parent := ancestors.get(record.parent)):  # type: ignore[arg-type]
+            x += [parent.number, record.number, math.nan]
+            y += [_reward(parent), _reward(record), math.nan]
+    numbers, rewards = [record.number for record in line], [_reward(record) for record in line]
+    names = [row[0] for row in rows]
+    series = [
+        Series("children of ancestors", x, y, "#8888"),
+        Series("line of the best", numbers, rewards, _COLOURS[0]),
+        Series("ancestors", numbers, rewards, _COLOURS[0], names=names),
+    ]
+    columns = ("child", "reward", "more than its parent", "what it is")
+    return {
+        "family_table": (columns, rows, None),
+        "family_chart": chart(series, "number of the child", "reward"),
+    }
+
+
+def _reward(record: Record) -> float:
+    assert record.reward is not None
+    return record.reward
 
 
 def _average_name(count: int) -> str:

@@ -22,6 +22,7 @@ from .policies import Experience, Policy, Proposal
 from .schedulers import Load, Scheduler, Synchronous
 from .space import Space
 from .stopping import QuantileStopping, Rungs, SuccessiveHalving
+from .weights import Weights
 
 #: How often a child is tried again whose worker was lost, which is not the child's fault.
 RETRIES = 2
@@ -58,6 +59,7 @@ def run_search(
     callbacks: Sequence[Callback] = (),
     remember: bool = True,
     retries: NonNegativeInt = RETRIES,
+    keep_weights: PositiveInt | None = None,
 ) -> list[Record]:
     """Search, or continue the search of the same journal.
 
@@ -77,6 +79,9 @@ def run_search(
         remember: Whether a child that equals one with a reward gets that reward and is not evaluated.
             Children that equal one which is being evaluated share its result in any case.
         retries: How often a child is tried again whose worker was lost.
+        keep_weights: Where children inherit weights, the number of possible parents, the best ones,
+            whose weights are kept in the folder ``weights`` beside the journal. Those that a child
+            under way needs are kept besides. Default: all that the policy can name.
 
     Returns:
         All children, by number.
@@ -92,7 +97,17 @@ def run_search(
             "Received: remember=False"
         )
     search = _Search(
-        policy, space, executor, journal, seed, stopping, objectives, callbacks, remember, retries
+        policy,
+        space,
+        executor,
+        journal,
+        seed,
+        stopping,
+        objectives,
+        callbacks,
+        remember,
+        retries,
+        keep_weights,
     )
     while True:
         load = search.load(children)
@@ -149,6 +164,7 @@ class _Search:
         callbacks: Sequence[Callback],
         remember: bool,
         retries: int,
+        keep_weights: int | None,
     ) -> None:
         self.policy, self.space, self.executor, self.journal = policy, space, executor, journal
         self.seed, self.stopping, self.callbacks, self.remember = seed, stopping, callbacks, remember
@@ -157,7 +173,11 @@ class _Search:
         if isinstance(stopping, SuccessiveHalving):
             self.rungs = Rungs(stopping, executor.evaluator.evaluations)
         pauses = self.rungs.ends[:-1] if self.rungs else ()
-        self.evaluation = Evaluation(space, executor, journal, retries, objectives, pauses)
+        self.weights = Weights(journal.path) if executor.evaluator.inherits else None
+        self.keep_weights = keep_weights
+        self.evaluation = Evaluation(
+            space, executor, journal, retries, objectives, pauses, self.weights
+        )
         #: Of each key the first child that was evaluated, to give others its reward.
         self.known: dict[str, _Known] = {}
         #: The costs of each different child by its key, and why they exclude it or None.
@@ -206,6 +226,7 @@ class _Search:
             if self.rungs:
                 paused = (record for record in [*learned, *self.untold] if record.state == "stopped")
                 Checkpoints(self.journal.path).sweep(paused)
+        self._keep_weights()
 
     def _take_curves(self, records: Sequence[Record]) -> None:
         """Take the curves of children that the policy has learned from into the thresholds."""
@@ -283,7 +304,7 @@ class _Search:
             record, architecture = self._sampled(proposal, number)
             costs, problem = self._costs(record.key, architecture)
             record = dataclasses.replace(record, costs=costs)
-            if first := self.known.get(record.key):
+            if first := self._first(record):
                 record = _as(record, first)
             elif problem:
                 record = _with(record, Result.failed(problem), 0.0)
@@ -336,10 +357,33 @@ class _Search:
                 assert record.reward is not None
                 self._know(record.key, _Known(record.number, record.reward, record.state))
             self._rewarded(record)
+        self._keep_weights()
+
+    def _keep_weights(self) -> None:
+        """Remove weights that no child will inherit; called when the journal has what follows from it.
+
+        What is kept follows from the children and the policy alone, not from when it was asked.
+        """
+        if self.weights is None:
+            return
+        able = {*self.policy.parents(), *(record.number for record in self.untold)}
+        best = sorted(self.evaluation.trained(able), key=_rank)[: self.keep_weights]
+        self.weights.keep([*best, *self.evaluation.parents()])
+
+    def _first(self, record: Record) -> _Known | None:
+        """The earlier child whose reward a new one gets, if there is one.
+
+        One with a parent may be a parent, too: it is evaluated if the earlier one's weights are gone.
+        """
+        first = self.known.get(record.key)
+        if first and self.weights and record.parent is not None and first.state == "finished":
+            trained = self.journal.child(first.number)
+            return first if self.weights.path(trained).exists() else None
+        return first
 
     def _know(self, key: str, first: _Known) -> None:
         if self.remember and first.state != "lost":
-            self.known.setdefault(key, first)
+            self.known[key] = first
 
     def _rewarded(self, record: Record) -> None:
         self._rest(record)
@@ -350,7 +394,6 @@ class _Search:
         """Take the reward of a child that had paused, which later equal ones share."""
         assert record.reward is not None
         self.climbing.remove(record.number)
-        self.known.pop(record.key, None)
         self._know(record.key, _Known(record.number, record.reward, record.state))
         self._rest(record)
         for callback in self.callbacks:
@@ -366,6 +409,7 @@ class _Search:
         records = [dataclasses.replace(record, learned=number) for record in batch]
         self.journal.commit_tell(records, self._state(), metrics)
         del self.untold[:count]
+        self._keep_weights()
         self._take_curves(records)
         for callback in self.callbacks:
             callback.learned(records, metrics)
@@ -416,6 +460,10 @@ def _costs(
     return costs, objectives.above(costs)
 
 
+class _OrphanError(ValueError):
+    """The weights of a child's parent are gone."""
+
+
 class Evaluation:
     """Evaluates children of a journal, equal ones once, and records their results.
 
@@ -428,6 +476,7 @@ class Evaluation:
         retries: How often a child is tried again whose worker was lost.
         objectives: What is looked for.
         pauses: Numbers of evaluations after which children pause. Default: they do not.
+        weights: Weights of children, which later ones begin with. Default: they begin without.
     """
 
     def __init__(
@@ -438,15 +487,19 @@ class Evaluation:
         retries: int = RETRIES,
         objectives: Objectives = Objectives(),
         pauses: Sequence[int] = (),
+        weights: Weights | None = None,
     ) -> None:
         self._space, self._executor, self._journal = space, executor, journal
         self._retries, self._objectives = retries, objectives
         self._pauses, self._checkpoints = pauses, Checkpoints(journal.path)
+        self._weights = weights
         self._waiting: deque[Record] = deque()
         self._running: dict[int, Record] = {}
         #: Children that wait for the result of an equal one, by key.
         self._equal: dict[str, list[Record]] = {}
         self._failures: Counter[int] = Counter()
+        #: Outcomes of children that could not begin.
+        self._unbegun: list[Outcome] = []
         #: Children as they paused, whose next results are not yet in the journal.
         self._passed: list[Record] = []
         #: Number of children without a result, equal ones included: a policy that draws one child
@@ -469,7 +522,8 @@ class Evaluation:
             thresholds: See `Trial`.
         """
         self._begin(thresholds)
-        records = [r for outcome in self._executor.completed() for r in self._finished(outcome)]
+        outcomes, self._unbegun = self._unbegun or self._executor.completed(), []
+        records = [record for outcome in outcomes for record in self._finished(outcome)]
         # A worker that is free now need not wait for the journal and the policy.
         self._begin(thresholds)
         if records:
@@ -481,14 +535,48 @@ class Evaluation:
     def _begin(self, thresholds: tuple[float, ...]) -> None:
         while self._waiting and self._has_room():
             record = self._waiting.popleft()
-            self._executor.submit(self._trial(record, thresholds))
             self._running[record.number] = record
+            try:
+                trial = self._trial(record, thresholds)
+            except _OrphanError as error:
+                self._unbegun.append(Outcome(record.number, Result.failed(str(error)), 0.0))
+            else:
+                self._executor.submit(trial)
 
     def _trial(self, record: Record, thresholds: tuple[float, ...]) -> Trial:
         child = self._executor.evaluator.prepare(self._space.from_json(record.architecture))
         pause_at = next((pause for pause in self._pauses if pause > len(record.curve)), None)
         checkpoint = self._checkpoints.load(record) if record.curve else None
-        return Trial(record.number, child, record.seed, thresholds, pause_at, checkpoint)
+        weights = self._inherited(record) if checkpoint is None else None
+        return Trial(record.number, child, record.seed, thresholds, pause_at, checkpoint, weights)
+
+    def _inherited(self, record: Record) -> dict[str, np.ndarray] | None:
+        """The weights of a child's parent; None if it has no parent.
+
+        Raises:
+            _OrphanError: If they are gone.
+        """
+        if self._weights is None or record.parent is None:
+            return None
+        (parent,) = self.trained([record.parent])
+        found = self._weights.load(parent)
+        if found is None:
+            raise _OrphanError(
+                f"Expected the weights of its parent, {parent.name}, in "
+                f"weights/{self._weights.path(parent).name}. Received: no such file, or a damaged one"
+            )
+        return found
+
+    def trained(self, numbers: Iterable[int]) -> list[Record]:
+        """The different children whose evaluation gave children of these numbers their rewards."""
+        child = self._journal.child
+        return [child(source) for source in {child(number).source for number in numbers}]
+
+    def parents(self) -> list[Record]:
+        """The parents of the children without a result, as `trained` says."""
+        equal = (record for some in self._equal.values() for record in some)
+        records = (*self._waiting, *self._running.values(), *equal)
+        return self.trained(record.parent for record in records if record.parent is not None)
 
     def _has_room(self) -> bool:
         """A child that failed for want of memory, or was killed for it, is tried again by itself."""
@@ -513,6 +601,8 @@ class Evaluation:
             self._passed.append(record)
         if result.checkpoint is not None:
             self._checkpoints.save(first, result.checkpoint)
+        if self._weights is not None and result.weights is not None:
+            self._weights.save(first, result.weights)
         known = _Known(first.number, first.reward or 0.0, first.state)
         records = [first, *(_as(other, known) for other in self._equal.pop(record.key))]
         self.under_way -= len(records)
@@ -548,10 +638,15 @@ def _with(record: Record, result: Result, seconds: float) -> Record:
 Ranked = TypeVar("Ranked", Record, Outline)
 
 
+def _rank(record: Record | Outline) -> tuple[float, int]:
+    """What children are sorted by, the best first."""
+    return -(record.reward or 0.0), record.number
+
+
 def ranked(records: Iterable[Ranked]) -> list[Ranked]:
     """The different children that were evaluated to the end, best first; of equal ones the last."""
     whole = {r.key: r for r in records if r.state == "finished" and r.same_as is None}
-    return sorted(whole.values(), key=lambda record: (-(record.reward or 0.0), record.number))
+    return sorted(whole.values(), key=_rank)
 
 
 def evaluate_all(

@@ -59,6 +59,8 @@ class SearchSettings:
             evaluation, and the best one of so many goes on to so many times as many evaluations.
             Default: no child pauses.
         halving_first: Number of evaluations after which children first pause. Default: 1.
+        keep_weights: Where children inherit weights, the number of possible parents, the best ones,
+            whose weights are kept. Default: all that the policy can name.
         seed: Seed of all random draws.
 
     Raises:
@@ -75,6 +77,7 @@ class SearchSettings:
     early_stop_quantile: Annotated[float, Interval(gt=0, lt=1)] | None = None
     halving_factor: Annotated[int, Ge(2)] | None = None
     halving_first: PositiveInt | None = None
+    keep_weights: PositiveInt | None = None
     seed: Seed = 0
 
     def __post_init__(self) -> None:

@@ -113,6 +113,26 @@ def ignored(*_):
     pass
 
 
+class Heir(Evaluator):
+    """Evaluates a number; what its children inherit is the line of numbers that leads to it.
+
+    Args:
+        note: Called with each trial.
+    """
+
+    inherits = True
+
+    def __init__(self, note=ignored):
+        self.note = note
+
+    def evaluate(self, trial):
+        self.note(trial)
+        before = [] if trial.weights is None else trial.weights["line"].tolist()
+        line = [*before, trial.child]
+        weights = {"line": np.array(line), "shaped": np.full((2, len(line)), 0.5, np.float32).T}
+        return Result(trial.child / 100 + len(line), metrics={"line": line}, weights=weights)
+
+
 class Climbing(Evaluator):
     """Evaluates a number eight times; what it goes on from after a pause is what it saw so far.
 

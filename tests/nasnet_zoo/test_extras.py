@@ -166,6 +166,24 @@ Cifar10().download_and_prepare()
         f"nasnet-zoo train digits --data cifar10 --out out --tensorboard {_DIGITS}",
         "nasnet-zoo evaluate out/model.keras --data cifar10 --picture confusion.svg",
     ],
+    "inheritance": [
+        """
+import numpy as np
+from nasnet_zoo.search import (
+    Evaluator, Journal, NASNetSpace, RegularizedEvolution, Result, Serial, run_search
+)
+class Heir(Evaluator):
+    inherits = True
+    def evaluate(self, trial):
+        weights = trial.weights or {"generation": np.zeros(())}
+        return Result(0.5, weights={"generation": weights["generation"] + 1})
+space = NASNetSpace()
+with Serial(Heir()) as executor, Journal("journal.sqlite", {}) as journal:
+    policy = RegularizedEvolution(space, population=4, sample=2)
+    records = run_search(policy, space, executor, journal, 40)
+assert {record.state for record in records} == {"finished"}
+""",
+    ],
     "timm": [
         _TINY + "from nasnet_zoo.weights import load_weights\n"
         "from safetensors.numpy import save_file\n"

@@ -13,13 +13,13 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from deeds import Deeds, Doer, Listed
-from evaluators import Climbing, Number
+from evaluators import Climbing, Heir, Number
 
 from nasnet_zoo.cli import main
 from nasnet_zoo.search.evaluator import Result
 from nasnet_zoo.search.executors.ray import Ray
 from nasnet_zoo.search.journal import Journal
-from nasnet_zoo.search.policies import PPO, RandomSearch
+from nasnet_zoo.search.policies import PPO, RandomSearch, RegularizedEvolution
 from nasnet_zoo.search.schedulers import Asynchronous, Synchronous
 from nasnet_zoo.search.search import Callback, run_search
 from nasnet_zoo.search.settings import ExecutorSettings
@@ -77,6 +77,21 @@ def test_children_that_pause_are_the_same_on_every_executor(tmp_path):
         found[name] = [vars(record) | {"seconds": None} for record in records]
     assert found["ray"] == found["serial"]
     assert {len(record["curve"]) for record in found["ray"]} >= {1, 2, 4, 8}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_children_that_inherit_are_the_same_on_every_executor(tmp_path):
+    found = {}
+    for name in ("serial", "ray"):
+        path, space = tmp_path / name / "journal.sqlite", Number()
+        path.parent.mkdir()
+        with ExecutorSettings(name).make(Heir()) as executor, Journal(path, {}) as journal:
+            policy = RegularizedEvolution(space, population=5, sample=2, seed=2)
+            records = run_search(policy, space, executor, journal, 25, Synchronous(5))
+        found[name] = [vars(record) | {"seconds": None} for record in records]
+        found[name] += sorted(file.read_bytes() for file in path.with_name("weights").glob("*"))
+    assert found["ray"] == found["serial"]
+    assert max(len(record.metrics.get("line", ())) for record in records) > 2
 
 
 class Lingering(Doer):

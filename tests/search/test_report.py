@@ -22,6 +22,7 @@ from nasnet_zoo.search import (
 )
 from nasnet_zoo.search.report import (
     averages,
+    family,
     mean_features,
     ranking_table,
     report_values,
@@ -176,6 +177,23 @@ def test_the_report_shows_what_the_journal_holds(tmp_path):
     assert html.count("entropy in nats against children") == 1
     # The same journal, the same bytes.
     assert written(tmp_path / "again.html", journal, random)[0] == html
+
+
+def test_the_family_of_the_winner_by_hand(tmp_path):
+    journal = searched(tmp_path / "j.sqlite", policy="evolution")
+    assert "Family tree" not in written(tmp_path / "alone.html", journal)[0]
+    # Child 3, the winner, is a mutation of child 4, which has the reward of child 2, that of child 0.
+    parents = {3: 4, 2: 0, 5: 0, 4: 1}
+    records = [replace(record, parent=parents.get(record.number)) for record in journal.children()]
+    assert [record.number for record in family(records[3], records)] == [0, 2, 3]
+    journal.commit_results(records)
+    html, _ = written(tmp_path / "report.html", journal)
+    assert "<h2>Family tree</h2>" in html
+    table = html[html.index("<h2>Family tree</h2>") :]
+    assert row(table, "child 0")[:3] == ["child 0", "0.5000", ""]
+    assert row(table, "child 2")[:3] == ["child 2", "0.6000", "+0.1000"]
+    assert row(table, "child 3")[:3] == ["child 3", "0.9000", "+0.3000"]
+    assert "sep_3x3" in row(table, "child 3")[3]
 
 
 def test_the_winner_is_the_best_of_those_that_were_retrained(tmp_path):
