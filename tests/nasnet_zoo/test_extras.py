@@ -258,6 +258,7 @@ def test_every_extra_is_used():
 
 
 @pytest.mark.slow
+@pytest.mark.tensorflow  # each use says its backend itself: once is enough
 @pytest.mark.parametrize("extra", USES, ids=lambda extra: extra or "none")
 def test_an_extra_by_itself_has_all_that_it_needs(extra, tmp_path):
     environment = tmp_path / "environment"
