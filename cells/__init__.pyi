@@ -1,4 +1,4 @@
-from .base_blocks import BaseBlock, DenseLayer, PyramidBlock, TreeCell
+from .base_blocks import BaseBlock, CondenseHead, CondenseLayer, DenseLayer, PyramidBlock, TreeCell
 from .chain import (
     EAS_PLAIN,
     EAS_SMALL,
@@ -70,6 +70,8 @@ __all__ = [
     "CellGenotype",
     "ChainGenotype",
     "ChainLayer",
+    "CondenseHead",
+    "CondenseLayer",
     "Cost",
     "DenseLayer",
     "DenseNetGenotype",

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from .graph import Graph, Node, sequence_graph
-from .primitives import BatchNorm, Conv, GlobalAveragePool, PadChannels, Pool, Relu
+from .operations import Primitives
+from .primitives import (
+    BatchNorm,
+    Conv,
+    GlobalAveragePool,
+    LearnedGroupConv,
+    MaskChannels,
+    PadChannels,
+    Pool,
+    Relu,
+    SelectChannels,
+    Shuffle,
+)
 from .tree import PathNode, TreeGenotype, tree_nodes
 
 #: Channels of a block's widest states as a multiple of those of its cell's output.
@@ -51,14 +63,20 @@ class ConvStem(BaseBlock):
     Args:
         filters: Its filters.
         norm: Whether batch norm follows.
+        stride: Its stride. Default: 1.
     """
 
     filters: int
     norm: bool
+    stride: int = 1
+
+    @property
+    def factor(self):
+        return self.stride
 
     def graph(self, channels):
         norm = (BatchNorm(),) if self.norm else ()
-        return sequence_graph((Conv(3, filters=self.filters), *norm), 0)
+        return sequence_graph((Conv(3, self.stride, filters=self.filters), *norm), 0)
 
 
 @dataclass(frozen=True)
@@ -66,17 +84,17 @@ class Transition(BaseBlock):
     """Between two stages of a DenseNet: batch norm, ReLU, 1x1 convolution, 2x2 average.
 
     Args:
-        filters: Channels of the output.
+        filters: Channels of the output. Default: None, the average alone.
     """
 
-    filters: int
+    filters: int | None = None
 
     @property
     def factor(self):
         return 2
 
     def graph(self, channels):
-        squeeze = BatchNorm(), Relu(), Conv(1, filters=self.filters)
+        squeeze = (BatchNorm(), Relu(), Conv(1, filters=self.filters)) if self.filters else ()
         return sequence_graph((*squeeze, Pool("avg", 2, 2)), 0)
 
 
@@ -135,15 +153,62 @@ class TreeCell(BaseBlock):
 class DenseLayer(TreeCell):
     """A layer of a DenseNet: a 1x1 convolution, and a cell whose output is joined to the input."""
 
+    def bottleneck(self, channels: int, wide: int) -> Primitives:
+        """Return the 1x1 convolution of so many channels to ``wide``."""
+        return (Conv(1, filters=wide),)
+
     def graph(self, channels):
         wide = BOTTLENECK * self.filters
-        steps = BatchNorm(), Relu(), Conv(1, filters=wide)
+        steps = BatchNorm(), Relu(), *self.bottleneck(channels[0], wide)
         nodes = (
             Node("bottleneck", ("input_0",), None, steps),
             *self.nodes("bottleneck", wide),
         )
         output = Node("output", ("input_0", nodes[-1].name), "concat")
         return Graph(("input_0",), (*nodes, output), ("output",))
+
+
+@dataclass(frozen=True)
+class CondenseLayer(DenseLayer):
+    """A layer of a CondenseNet: its 1x1 convolution is a `LearnedGroupConv` ([CN]).
+
+    Args:
+        learned_groups: Groups of the 1x1 convolution. Default: 4.
+        condense: Of how many channels a group reads one at the end. Default: 4.
+        condensed: Whether the 1x1 convolution is what is left of it at the end: an index and a grouped
+            convolution. Default: False.
+    """
+
+    learned_groups: int = 4
+    condense: int = 4
+    condensed: bool = False
+
+    @property
+    def learned(self) -> LearnedGroupConv:
+        """The 1x1 convolution before it is condensed."""
+        return LearnedGroupConv(BOTTLENECK * self.filters, self.learned_groups, self.condense)
+
+    def bottleneck(self, channels, wide):
+        groups = self.learned_groups
+        if not self.condensed:
+            return (self.learned,)
+        read = SelectChannels(groups * (channels // self.condense))
+        return read, Conv(1, filters=wide, groups=groups), Shuffle(groups)
+
+
+@dataclass(frozen=True)
+class CondenseHead(BaseBlock):
+    """Batch norm, ReLU, and a choice of half the channels for the classifier ([CN]).
+
+    Args:
+        condensed: Whether only that half is left. Default: False.
+    """
+
+    condensed: bool = False
+
+    def graph(self, channels):
+        choice = SelectChannels(channels[0] // 2) if self.condensed else MaskChannels()
+        return sequence_graph((BatchNorm(), Relu(), choice), 0)
 
 
 @dataclass(frozen=True)
@@ -211,7 +276,8 @@ class GlobalPool(BaseBlock):
 KINDS: dict[str, type[BaseBlock]] = {
     kind.__name__: kind
     for kind in (
-        *(ConvStem, Transition, NormRelu, TreeCell, DenseLayer, PyramidBlock),
+        *(ConvStem, Transition, NormRelu, CondenseHead),
+        *(TreeCell, DenseLayer, CondenseLayer, PyramidBlock),
         *(ConvBlock, MaxPool, GlobalPool),
     )
 }

@@ -23,7 +23,15 @@ from .genotype import CellGenotype
 from .graph import Graph, cell_graph, join_graph, operation_graph, sequence_graph
 from .layerwise import LayerGenotype, layer_graph
 from .operations import OPERATIONS, Primitives
-from .primitives import IMAGENET, MERGES, Hyperparameters, Shape, Weight
+from .primitives import (
+    IMAGENET,
+    MERGES,
+    Hyperparameters,
+    LearnedGroupConv,
+    Primitive,
+    Shape,
+    Weight,
+)
 
 
 def _image_shapes(input_shape: Any) -> list[Shape]:
@@ -61,6 +69,25 @@ class _Draws:
         start = self._taken
         self._taken = stop = start + math.prod(shape)
         return lambda shape, dtype: (self._values[start:stop].reshape(shape) * stddev).astype(dtype)
+
+
+class _Lasso(keras.Regularizer):
+    """Regularizer of the kernel of a `LearnedGroupConv`.
+
+    Args:
+        hyper: Constants of the network.
+        primitive: The convolution.
+        mask: Its mask.
+    """
+
+    def __init__(self, hyper: Hyperparameters, primitive: LearnedGroupConv, mask: Any) -> None:
+        self._hyper, self._primitive, self._mask = hyper, primitive, mask
+
+    def __call__(self, x: Any) -> Any:
+        mask = ops.convert_to_tensor(self._mask)
+        lasso = self._hyper.group_lasso * self._primitive.group_lasso(x, mask)
+        decay = self._hyper.regularizer()
+        return lasso + decay(x) if decay else lasso
 
 
 def run_graph(
@@ -149,9 +176,17 @@ class GraphLayer(keras.layers.Layer):
         self._primitive_weights = [
             [self._add(prefix, weight, draws) for weight in weights] for prefix, weights in owned
         ]
+        for primitive, weights in self.primitives_with_weights():
+            if isinstance(primitive, LearnedGroupConv) and self.hyperparameters.group_lasso:
+                weights[0].regularizer = _Lasso(self.hyperparameters, primitive, weights[1])
         variables = (v for vs in self._primitive_weights for v in vs)
         roles = (w for _, ws in owned for w in ws)
         self._statistics = [v for v, w in zip(variables, roles, strict=True) if not w.trainable]
+
+    def primitives_with_weights(self) -> Iterator[tuple[Primitive, list[keras.Variable]]]:
+        """Yield the primitives in order, each with its weights."""
+        primitives = (primitive for node in self.graph.nodes for primitive in node.primitives)
+        yield from zip(primitives, self._primitive_weights, strict=True)
 
     def _add(self, prefix: str, weight: Weight, draws: _Draws) -> keras.Variable:
         is_kernel = weight.role == "kernel"

@@ -49,6 +49,7 @@ class Hyperparameters:
         bn_momentum: Decay of the moving statistics of batch norm, in [0, 1].
         bn_epsilon: Number that batch norm adds to the variance, above 0.
         l2: L2 penalty of every convolution and dense kernel in the loss, at least 0.
+        group_lasso: Penalty of the groups of every `LearnedGroupConv` in the loss, at least 0.
         initializer_scale: Kernels are drawn from a truncated normal of variance
             ``initializer_scale / fan_out`` (TF-Slim's variance scaling). Above 0.
 
@@ -59,6 +60,7 @@ class Hyperparameters:
     bn_momentum: Share = 0.9997
     bn_epsilon: PositiveFloat = 1e-3
     l2: NonNegativeFloat = 0.0
+    group_lasso: NonNegativeFloat = 0.0
     initializer_scale: PositiveFloat = 2.0
 
     def __post_init__(self) -> None:
@@ -86,17 +88,17 @@ class Weight(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    role: str  # "kernel", "scale", "offset", "mean" or "variance"
+    role: str  # "kernel", "scale", "offset", "mean", "variance", "mask" or "index"
     groups: int = 1
 
     @property
     def trainable(self) -> bool:
-        return self.role not in ("mean", "variance")
+        return self.role not in ("mean", "variance", "mask", "index")
 
     @property
     def initial(self) -> float | None:
         """Initial value, or None for a kernel, which is drawn at random."""
-        return None if self.role == "kernel" else float(self.role in ("scale", "variance"))
+        return None if self.role == "kernel" else float(self.role in ("scale", "variance", "mask"))
 
 
 class GraphBuilder(Protocol):
@@ -606,6 +608,152 @@ class PadChannels(Primitive):
     def lower(self, build, x, weights, hyper):
         zeros = 0, self.channels - build.shape(x)[2]
         return build.add("pad", x, name="channels", channels=zeros)
+
+
+@dataclass(frozen=True)
+class SelectChannels(Primitive):
+    """Channels by an index, which is a weight: in any order, any number of times.
+
+    Args:
+        channels: Number of channels of the output.
+    """
+
+    channels: int
+
+    def output_shape(self, shape, filters):
+        return shape[0], shape[1], self.channels
+
+    def weights(self, channels, filters):
+        return (Weight("index", (self.channels,), "index"),)
+
+    def __call__(self, x, weights, training, hyper):
+        index = ops.cast(weights[0], "int32")
+        return ops.take(x, index, axis=-1), tuple(weights) if training else ()
+
+    def lower(self, build, x, weights, hyper):
+        return build.add("select", x, index=weights[0].astype(np.int32))
+
+
+@dataclass(frozen=True)
+class MaskChannels(Primitive):
+    """Channels of which training finds the ones that are kept (`nasnet_zoo.training.Condensing`)."""
+
+    def weights(self, channels, filters):
+        return (Weight("mask", (channels,), "mask"),)
+
+    def __call__(self, x, weights, training, hyper):
+        return x * ops.cast(weights[0], x.dtype), tuple(weights) if training else ()
+
+    def lower(self, build, x, weights, hyper):
+        return build.add("scale", x, name="mask", kernel=weights[0], bias=0 * weights[0])
+
+
+@dataclass(frozen=True)
+class Shuffle(Primitive):
+    """Channels in turn from each of several equal groups (ShuffleNet's channel shuffle).
+
+    Args:
+        groups: Number of groups. It divides the channels.
+    """
+
+    groups: int
+
+    def order(self, channels: int) -> np.ndarray:
+        """Return the index of the output."""
+        return np.arange(channels).reshape(self.groups, -1).T.reshape(-1)
+
+    def __call__(self, x, weights, training, hyper):
+        shape = ops.shape(x)
+        x = ops.reshape(x, (*shape[:-1], self.groups, shape[-1] // self.groups))
+        return ops.reshape(ops.swapaxes(x, -1, -2), shape), ()
+
+    def lower(self, build, x, weights, hyper):
+        return build.add("select", x, name="shuffle", index=self.order(build.shape(x)[2]))
+
+
+@dataclass(frozen=True)
+class LearnedGroupConv(Primitive):
+    """1x1 convolution whose groups find the channels that they read in training ([CN]).
+
+    Filter o is of group o % groups. A mask says which channels a group reads: at first all; at the end
+    one of ``condense``, when the convolution equals `SelectChannels`, a grouped `Conv` and `Shuffle`.
+
+    Args:
+        filters: Number of output channels.
+        groups: Number of groups of filters. It divides the filters.
+        condense: Of how many channels a group reads one at the end. It divides the channels.
+    """
+
+    filters: int
+    groups: int
+    condense: int
+
+    def output_shape(self, shape, filters):
+        return shape[0], shape[1], self.filters
+
+    def weights(self, channels, filters):
+        if channels % self.condense or self.filters % self.groups:
+            raise ValueError(
+                f"Expected channels that {self.condense} divides and filters that {self.groups} groups "
+                f"divide. Received: {channels=}, filters={self.filters}"
+            )
+        return (
+            Weight("kernel", (1, 1, channels, self.filters), "kernel"),
+            Weight("mask", (channels, self.groups), "mask"),
+        )
+
+    def mult_adds(self, shape, filters):
+        """Return the multiply-adds at the end."""
+        return shape[2] // self.condense * self.filters * _area(shape)
+
+    def __call__(self, x, weights, training, hyper):
+        kernel, mask = weights
+        mask = ops.tile(ops.cast(mask, kernel.dtype), (1, self.filters // self.groups))
+        x, _ = Conv(1, filters=self.filters)(x, (kernel * mask,), training, hyper)
+        return x, (weights[1],) if training else ()
+
+    def group_lasso(self, kernel: Tensor, mask: Tensor) -> Tensor:
+        """Return the sum over groups and the channels that they read of the norms of their weights.
+
+        It is 0 at the end.
+        """
+        kernel = ops.reshape(kernel, (kernel.shape[2], -1, self.groups))
+        squares = ops.sum(ops.square(kernel), axis=1) * mask
+        norms = ops.sqrt(ops.maximum(squares, 1e-6))
+        searches = ops.mean(mask) > 1.5 / self.condense
+        return ops.sum(norms) * ops.cast(searches, norms.dtype)
+
+    def masked(self, kernel: np.ndarray, mask: np.ndarray, dropped: int) -> np.ndarray:
+        """Return the mask of which each group drops the channels of the least weights.
+
+        Args:
+            kernel: Kernel.
+            mask: Mask so far.
+            dropped: Number of channels that a group does not read, those dropped before included.
+        """
+        sums = np.abs(kernel).reshape(len(mask), -1, self.groups).sum(1) * mask
+        least = np.argsort(sums, axis=0, kind="stable")[:dropped]
+        mask = mask.copy()
+        np.put_along_axis(mask, least, 0, axis=0)
+        return mask
+
+    def condensed(self, kernel: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the index and the kernel of an equal grouped convolution, None before the end."""
+        channels, groups = mask.shape
+        if (mask.sum(0) * self.condense != channels).any():
+            return None
+        indices = [np.flatnonzero(column) for column in mask.T]
+        parts = [kernel[:, :, index, k::groups] for k, index in enumerate(indices)]
+        return np.concatenate(indices).astype(np.int32), np.concatenate(parts, axis=-1)
+
+    def lower(self, build, x, weights, hyper):
+        if (found := self.condensed(*weights)) is None:
+            whole = weights[0] * np.tile(weights[1], (1, self.filters // self.groups))
+            return Conv(1, filters=self.filters).lower(build, x, (whole,), hyper)
+        index, kernel = found
+        x = build.add("select", x, index=index)
+        x = Conv(1, filters=self.filters, groups=self.groups).lower(build, x, (kernel,), hyper)
+        return Shuffle(self.groups).lower(build, x, (), hyper)
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ _KINDS: dict[str, Callable[..., Any]] = {
     "max_pool": _pool("MAX"),
     "avg_pool": _pool("AVG"),
     "pad": _pad,
+    "select": lambda op, x: tf.gather(x, op.index, axis=-1),
     "scale": lambda op, x: x * op.kernel + op.bias,
     "norm": _norm,
     "maximum_map": lambda op, x: tf.maximum(x, op.kernel),

@@ -29,6 +29,7 @@ KINDS = {
     "max_pool": "window, stride, pads, which take no part in the maximum; relu",
     "avg_pool": "window, stride, pads, which take no part in the mean",
     "pad": "pads, channels: zeros around the image and channels of zeros; negative numbers crop",
+    "select": "index, int32: channels in that order",
     "scale": "kernel (channels,), bias: x * kernel + bias",
     "norm": "axes, epsilon, kernel (channels,), bias: each image by its own statistics",
     "maximum_map": "kernel (height, width, 1): the maximum of each pixel and its number",
@@ -59,6 +60,7 @@ class Op:
         pads: Pixels added on each side.
         groups: Equal groups of channels that are convolved apart.
         channels: Channels added before and after the others.
+        index: Numbers of the channels that "select" keeps.
         relu: Whether a ReLU follows.
         axes: Axes of the statistics of "norm", the batch being axis 0.
         epsilon: Number that "norm" adds to the variance.
@@ -75,6 +77,7 @@ class Op:
     pads: Pads = NO_PADS
     groups: int = 1
     channels: Pair = (0, 0)
+    index: np.ndarray | None = None
     relu: bool = False
     axes: tuple[int, ...] = ()
     epsilon: float = 0.0
@@ -108,6 +111,8 @@ class Op:
             return (*shape[:-1], sum(s[-1] for s in shapes))
         if self.kind in ("mean", "max"):
             return shape[-1:]
+        if self.index is not None:
+            return (*shape[:-1], len(self.index))
         return shape
 
 

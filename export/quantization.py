@@ -18,7 +18,7 @@ from .graph import InferenceGraph, Op
 #: conversions.
 INTEGER_KINDS = (
     *("conv", "depthwise", "dense", "max_pool", "avg_pool", "pad"),
-    *("multiply_map", "add", "concat", "relu", "mean"),
+    *("select", "multiply_map", "add", "concat", "relu", "mean"),
 )
 #: The least and the greatest number of a value.
 Range = tuple[float, float]

@@ -31,7 +31,7 @@ def share_equal(graph: InferenceGraph) -> InferenceGraph:
     ops = []
     for op in graph.ops:
         op = op.with_(inputs=tuple(renamed.get(name, name) for name in op.inputs))
-        arrays = tuple(None if a is None else id(a) for a in (op.kernel, op.bias))
+        arrays = tuple(None if a is None else id(a) for a in (op.kernel, op.bias, op.index))
         sizes = (op.window, op.stride, op.dilation, op.pads, op.channels)
         key = (op.kind, op.inputs, arrays, sizes, op.relu, op.axes)
         if op.output in graph.outputs:

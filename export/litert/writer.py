@@ -33,17 +33,19 @@ from .rewrites import REWRITES
 
 # The operations that give values on the scale of what they read, by the type of the values.
 _KEEPING = {
-    "int8": ("max_pool", "pad", "concat"),
-    "int16": ("max_pool", "pad", "concat", "avg_pool"),
+    "int8": ("max_pool", "pad", "select", "concat"),
+    "int16": ("max_pool", "pad", "select", "concat", "avg_pool"),
 }
 # The first versions of operators that take these types.
 _VERSIONS = {
     "int8": {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "DEQUANTIZE": 2},
     "int16": {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 5, "FULLY_CONNECTED": 7, "DEQUANTIZE": 3}
     | dict.fromkeys(("MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "ADD", "MEAN"), 3)
-    | {"MUL": 4, "RELU": 3},
+    | {"MUL": 4, "RELU": 3, "GATHER": 4},
 }
-_LATER_INT8 = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "ADD", "MEAN", "MUL", "RELU")
+_LATER_INT8 = (
+    *("MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "ADD", "MEAN", "MUL", "RELU", "GATHER"),
+)
 
 
 def write(
@@ -426,6 +428,12 @@ class _Writer:
             if not grows:
                 return value
         return self.zeros_around(op.output, value, shape, op.pads, op.output, op.channels)
+
+    def _select(self, op: Op, inputs: list[int]) -> int:
+        assert op.index is not None
+        inputs = [*inputs, self.constant(f"{op.output}/index", op.index)]
+        made = self.made(op.output, self.shapes[op.output])
+        return self.operator("GATHER", inputs, made, self.schema.GatherOptionsT(axis=3))
 
     def combine(self, kind: str, name: str, inputs: list[int], shape: ValueShape, relu: int = 0) -> int:
         """An element-wise operator on two tensors."""

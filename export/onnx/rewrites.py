@@ -69,7 +69,7 @@ def pad_channels(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
     """Fill channels up to multiples of ``block`` with zeros, which every operation keeps at zero.
 
     ONNX Runtime's convolutions work on blocks of channels and change the layout of all others.
-    Left alone: the image, what the graph gives, what grouped convolutions and slices of channels read
+    Left alone: the image, what the graph gives, what grouped convolutions and choices of channels read
     and make, and graphs with layer norm, whose statistics the zeros would enter.
     """
     if any(op.kind == "norm" and 3 in op.axes for op in graph.ops):
@@ -93,7 +93,7 @@ def pad_channels(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
                 [places[name] + start for name, start in zip(op.inputs, starts, strict=False)]
             )
             total = int(starts[-1])
-        elif any(op.channels):
+        elif _counts_channels(op):
             total, place = channels, np.arange(channels)
         else:
             place, total = places[source], width[source]
@@ -111,11 +111,16 @@ def pad_channels(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
     return graph.with_ops(ops)
 
 
+def _counts_channels(op: Op) -> bool:
+    """Whether an operation goes by the numbers of channels."""
+    return any(op.channels) or op.index is not None
+
+
 def _unpadded(graph: InferenceGraph, shapes: dict[str, ValueShape]) -> set[str]:
     """The values whose channels count, and those that become such by operations that keep channels."""
     fixed = set(graph.outputs)
     for op in graph.ops:
-        if op.groups > 1 or any(op.channels):
+        if op.groups > 1 or _counts_channels(op):
             fixed.update((op.output, *op.inputs))
     for op in reversed(graph.ops):
         if (op.output in fixed and op.kind not in ("conv", "dense")) or op.kind == "softmax":

@@ -30,7 +30,7 @@ OLDEST_OPSET, DEFAULT_OPSET = 13, 17
 _IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
 
 # The operations that give values on the scale of what they read.
-_KEEPING = ("max_pool", "pad", "concat")
+_KEEPING = ("max_pool", "pad", "select", "concat")
 
 
 def check_opset(opset: int) -> None:
@@ -247,6 +247,11 @@ class _Writer:
         (above, below, left, right), (before, after) = op.pads, op.channels
         pads = np.array([0, before, above, left, 0, after, below, right], np.int64)
         return self.node("Pad", [*inputs, self.constant(f"{name}/pads", pads)], name)
+
+    def _select(self, op: Op, inputs: list[str], name: str) -> str:
+        assert op.index is not None
+        index = self.constant(f"{name}/index", op.index.astype(np.int64))
+        return self.node("Gather", [*inputs, index], name, axis=1)
 
     def _affine(self, op: Op, value: str, name: str) -> str:
         factor = self.channels(f"{name}/factor", op, op.kernel)  # type: ignore[arg-type]
