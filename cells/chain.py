@@ -341,7 +341,7 @@ def read_blocks(name: str, blocks: Sequence[BaseBlock]) -> ChainGenotype | None:
             case MaxPool() | GlobalPool():
                 layers.append(ChainLayer("pool"))
                 convolution = "fc" if isinstance(block, GlobalPool) else "conv"
-            case Transition(filters):
+            case Transition(int(filters)):
                 layers.append(ChainLayer("t"))
                 widths.append(filters)
             case ConvStem(filters):

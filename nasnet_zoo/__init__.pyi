@@ -1,6 +1,6 @@
 from . import cells, models, network, transform, weights
 from .architecture import Architecture, LayerwiseArchitecture, architecture_cost
-from .bases import TreeArchitecture
+from .bases import CondenseArchitecture, TreeArchitecture
 from .cells import (
     AMOEBANET_A,
     CIFAR,
@@ -49,6 +49,7 @@ from .models import (
     AmoebaNetA_6_36_CIFAR,
     AmoebaNetA_6_190,
     ChainNet,
+    CondenseNet,
     DenseNetBC_31_40_CIFAR,
     NASNet,
     NASNetA_1_384_FashionMNIST,
@@ -65,10 +66,12 @@ from .models import (
     NASv1_CIFAR,
     PNASNet5Large,
     PNASNet5Mobile,
+    TreeCellA_CondenseNetMobile,
     TreeCellA_DenseNet_6_48_CIFAR,
     TreeCellA_DenseNet_16_48_CIFAR,
     TreeCellA_PyramidNet_18_84_CIFAR,
     TreeCellA_PyramidNet_18_150_CIFAR,
+    TreeCellB_CondenseNetMobile,
     TreeCellB_DenseNet_6_48_CIFAR,
     TreeCellB_PyramidNet_18_84_CIFAR,
     TreeNet,
@@ -111,6 +114,8 @@ __all__ = [
     "ChainArchitecture",
     "ChainGenotype",
     "ChainNet",
+    "CondenseArchitecture",
+    "CondenseNet",
     "DenseNetBC_31_40_CIFAR",
     "DenseNetGenotype",
     "DropPathSchedule",
@@ -142,10 +147,12 @@ __all__ = [
     "ScheduledDropPath",
     "TreeArchitecture",
     "TreeCell",
+    "TreeCellA_CondenseNetMobile",
     "TreeCellA_DenseNet_6_48_CIFAR",
     "TreeCellA_DenseNet_16_48_CIFAR",
     "TreeCellA_PyramidNet_18_84_CIFAR",
     "TreeCellA_PyramidNet_18_150_CIFAR",
+    "TreeCellB_CondenseNetMobile",
     "TreeCellB_DenseNet_6_48_CIFAR",
     "TreeCellB_PyramidNet_18_84_CIFAR",
     "TreeGenotype",

@@ -23,7 +23,7 @@ from nasnet_zoo.checking import PositiveInt, check, checked
 from nasnet_zoo.weights import Background, load_weights
 
 from .architecture import Architecture, Dropout, LayerwiseArchitecture, Network, StemKind
-from .bases import Base, TreeArchitecture
+from .bases import Base, CondenseArchitecture, StageCells, Stages, TreeArchitecture
 from .chains import ChainArchitecture
 from .network import build_model
 from .presets import find_preset
@@ -319,6 +319,64 @@ def ChainNet(
     return from_architecture(ChainArchitecture(genotype, image_size, dropout), name=name, **arguments)
 
 
+@checked
+def CondenseNet(
+    genotype: TreeGenotype | str | os.PathLike[str],
+    stages: Stages = (4, 6, 8, 10, 8),
+    growth: Stages = (8, 16, 32, 64, 128),
+    cell_layers: StageCells = (0, 0, 6, 7, 6),
+    *,
+    groups: PositiveInt = 8,
+    learned_groups: PositiveInt = 4,
+    condense: PositiveInt = 4,
+    stem_stride: PositiveInt = 2,
+    image_size: PositiveInt = 224,
+    dropout: Dropout = 0.0,
+    name: str = "condensenet",
+    **arguments: Any,
+) -> keras.Model:
+    """Build a CondenseNet whose last layers have tree cells, as it is before training.
+
+    `nasnet_zoo.training.Condensing` condenses it in training, and `nasnet_zoo.transform.condense` makes
+    a network of what is left.
+
+    Args:
+        genotype: A `TreeGenotype`, or the path of its JSON file.
+        stages: Number of layers in each stage. Default: those of the ImageNet network.
+        growth: Channels that a layer of each stage adds. Default: likewise.
+        cell_layers: How many layers of each stage, the last ones, have cells. Default: those of the
+            released network.
+        groups: Groups of grouped convolutions. Default: 8.
+        learned_groups: Groups of the 1x1 convolutions. Default: 4.
+        condense: Of how many channels these groups read one at the end of training. Default: 4.
+        stem_stride: Stride of the first convolution. Default: 2.
+        image_size: Height and width in pixels of the images that the network is meant for.
+            Default: 224.
+        dropout: Dropout rate before the classifier, in [0, 1). Default: 0.
+        name: Name of the model. Default: "condensenet".
+        **arguments: Those of `NASNetMobile`.
+
+    Example::
+
+        model = CondenseNet(TREECELL_A, (2, 2, 2), (8, 16, 32), (0, 2, 2), stem_stride=1, classes=10)
+    """
+    if not isinstance(genotype, TreeGenotype):
+        genotype = TreeGenotype.load(genotype)
+    architecture = CondenseArchitecture(
+        genotype,
+        tuple(stages),
+        tuple(growth),
+        tuple(cell_layers),
+        groups,
+        learned_groups,
+        condense,
+        stem_stride=stem_stride,
+        image_size=image_size,
+        dropout=dropout,
+    )
+    return from_architecture(architecture, name=name, **arguments)
+
+
 def create_model(
     model: str,
     genotype: NetworkGenotype | str | os.PathLike[str] | None = None,
@@ -370,6 +428,8 @@ def _named(
     published = f"{preset.accuracy} as measured"
     if preset.parameters:
         published = f"{preset.parameters} M parameters, {preset.accuracy} as published"
+    elif preset.mult_adds:
+        published = f"{preset.mult_adds} M multiply-adds, {preset.accuracy} as published"
     reading = f"\n\n    {preset.reading}" if preset.reading else ""
     _, first, arguments = (build.__doc__ or "").partition("        input_shape:")
     summary = f"{preset.title}: {published} ({preset.paper}).{reading}"
@@ -416,6 +476,12 @@ TreeCellA_PyramidNet_18_150_CIFAR = _named(
     from_architecture, "TreeCellA_PyramidNet_18_150_CIFAR", "treecell_a_pyramidnet_18_150_cifar"
 )
 DenseNetBC_31_40_CIFAR = _named(from_architecture, "DenseNetBC_31_40_CIFAR", "densenet_bc_31_40_cifar")
+TreeCellA_CondenseNetMobile = _named(
+    from_architecture, "TreeCellA_CondenseNetMobile", "treecell_a_condensenet_mobile"
+)
+TreeCellB_CondenseNetMobile = _named(
+    from_architecture, "TreeCellB_CondenseNetMobile", "treecell_b_condensenet_mobile"
+)
 NASNetA_1_384_FashionMNIST = _named(
     from_architecture, "NASNetA_1_384_FashionMNIST", "nasnet_a_1_384_fashion_mnist"
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasnet_zoo.architecture import Architecture, LayerwiseArchitecture, Network, architecture_cost
-from nasnet_zoo.bases import TreeArchitecture
+from nasnet_zoo.bases import CondenseArchitecture, TreeArchitecture
 from nasnet_zoo.cells import (
     AMOEBANET_A,
     CIFAR,
@@ -93,6 +93,12 @@ _AMOEBANET_READING = (
 _TREE_READING = (
     "The paper does not say whether the branches of a DenseNet's cells have the batch norm that those "
     "of the released PyramidNets have before their sum: here they have."
+)
+
+_CONDENSED = (
+    "Multiply-adds are those after training, but for the classifier, which `transform.condense` halves "
+    "(1.0 M fewer); parameters are those before. The released cells shuffle channels behind grouped "
+    "convolutions, which only numbers them otherwise."
 )
 
 #: The rows of the papers' tables, by model name.
@@ -325,6 +331,27 @@ PRESETS: dict[str, Preset] = {
         accuracy="3.46 % error",
         reading="The paper's control, the network of 190 layers of Huang et al. (arXiv 1608.06993).",
     ),
+    "treecell_a_condensenet_mobile": Preset(
+        "TreeCell-A CondenseNet (G1 = 4, G3 = 8), ImageNet",
+        CondenseArchitecture(TREECELL_A, cell_layers=(0, 0, 5, 7, 6)),
+        classes=1000,
+        parameters=None,
+        mult_adds=588,
+        accuracy="25.5 % / 8.0 % error (top-1, top-5)",
+        reading="How many layers have cells is published for TreeCell-B alone; as many as there would "
+        f"be 600.7 M multiply-adds, with one fewer in the third stage there are 588.1 M. {_CONDENSED}",
+        paper="arXiv 1806.02639",
+    ),
+    "treecell_b_condensenet_mobile": Preset(
+        "TreeCell-B CondenseNet (G1 = 4, G3 = 8), ImageNet",
+        CondenseArchitecture(TREECELL_B),
+        classes=1000,
+        parameters=None,
+        mult_adds=594,
+        accuracy="25.4 % / 8.1 % error (top-1, top-5)",
+        reading=_CONDENSED,
+        paper="arXiv 1806.02639",
+    ),
     "nasnet_a_1_384_fashion_mnist": Preset(
         title="NASNet-A (1 @ 384), Fashion-MNIST",
         architecture=_cifar(NASNET_A, 1, 16, 32, image_size=28, channels=1),
@@ -364,7 +391,8 @@ def model_name(architecture: Network) -> str:
     Returns:
         The name in `list_models()` of the same network. If there is none: genotype, N and channels of
         the last features, as in the papers' "NASNet-A (6 @ 768)": "nasnet_a_6_768"; of a layer-wise
-        network genotype and number of layers; of one of tree cells genotype, base, N and width.
+        network genotype and number of layers; of one of tree cells genotype, base, N and width, of a
+        CondenseNet genotype and number of layers.
     """
 
     def network(a: Network) -> Network:
@@ -384,6 +412,8 @@ def model_name(architecture: Network) -> str:
     genotype = re.sub(r"\W+", "_", architecture.genotype.name.lower()).strip("_") or "network"
     if isinstance(architecture, TreeArchitecture):
         return f"{genotype}_{architecture.base}_{architecture.cells}_{architecture.width}"
+    if isinstance(architecture, CondenseArchitecture):
+        return f"{genotype}_condensenet_{sum(architecture.stages)}"
     if not isinstance(architecture, Architecture):
         return f"{genotype}_{len(architecture.genotype.layers)}"
     # The classifier has a kernel and a bias for every class.

@@ -247,7 +247,7 @@ _RECIPE_SHARES = (
     *_of("regularization", "drop_path_keep label_smoothing"),
 )
 _RECIPE_MORE = (
-    *("optimizer.warmup_epochs", "model.l2", "regularization.auxiliary_weight"),
+    *("optimizer.warmup_epochs", "model.l2", "model.group_lasso", "regularization.auxiliary_weight"),
     *("augmentation.pad", "augmentation.cutout", "run.steps_per_execution"),
 )
 _DETECTION = _of("detector", "candidates proposals box_samples crop_size rpn_filters anchor_size")

@@ -69,7 +69,13 @@ def models() -> Digests:
     """Every model with few cells: seeded weights, what it computes, its features' names and shapes."""
     import keras
 
-    from nasnet_zoo import Architecture, TreeArchitecture, end_points, list_models
+    from nasnet_zoo import (
+        Architecture,
+        CondenseArchitecture,
+        TreeArchitecture,
+        end_points,
+        list_models,
+    )
     from nasnet_zoo.models import from_architecture
     from nasnet_zoo.presets import find_preset
 
@@ -80,6 +86,8 @@ def models() -> Digests:
             architecture = dataclasses.replace(architecture, cells=2, filters=8, stem_filters=8)
         if isinstance(architecture, TreeArchitecture):
             architecture = dataclasses.replace(architecture, cells=2, width=8)
+        if isinstance(architecture, CondenseArchitecture):
+            architecture = architecture.replace(stages=(1, 2), growth=(8, 16), cell_layers=(0, 1))
         size = 64 if architecture.least_size > 1 else 16
         shape = (size, size, architecture.channels)
         keras.utils.set_random_seed(3)

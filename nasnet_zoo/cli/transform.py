@@ -18,6 +18,7 @@ def transform(
     out: str,
     wider: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="LAYER=N")] = (),
     deeper: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="LAYER")] = (),
+    condense: bool = False,
     kernel_size: PositiveInt | None = None,
     images: Annotated[
         str | None,
@@ -31,29 +32,31 @@ def transform(
     noise: NonNegativeFloat = 0.0,
     seed: Seed = 0,
 ) -> None:
-    """Make a trained model wider and deeper, so that it computes the same.
+    """Make a trained model wider, deeper or condensed, so that it computes the same.
 
-    All layers of --wider are widened first, in order, then those of --deeper follow.
+    All layers of --wider are widened first, in order, then those of --deeper follow, then --condense.
 
     Args:
         model: A .keras file.
         out: The .keras file to write.
         wider: A layer, and the number of its filters or units afterwards.
         deeper: A layer behind which one that computes the identity is inserted.
+        condense: Leave of a CondenseNet the channels that its groups read at the end of its training.
         kernel_size: Height and width of the kernels of --deeper. Default: those of the layers.
         noise: Standard deviation of the noise on new kernels, as a share of the kernels'. 0 keeps what
             the model computes.
         seed: Seed of the choice of channels and of the noise.
     """
     widths = [_width(text) for text in wider]
-    if not widths and not deeper:
-        raise ValueError("Expected --wider or --deeper. Received: neither")
+    if not widths and not deeper and not condense:
+        raise ValueError("Expected --wider, --deeper or --condense. Received: none of them")
     if not out.endswith(".keras"):
         raise ValueError(f"{out}: expected the name of a .keras file to write. Received: another one")
 
     from nasnet_zoo.files import check_writable, replacing
     from nasnet_zoo.quiet import start_backend
     from nasnet_zoo.saving import load_model
+    from nasnet_zoo.transform import condense as condensed
     from nasnet_zoo.transform import net2deeper, net2wider
 
     check_writable(out, [model])
@@ -67,6 +70,8 @@ def transform(
         network = net2deeper(
             network, layer, kernel_size=kernel_size, images=sample, noise=noise, seed=seed
         )
+    if condense:
+        network = condensed(network)
     with replacing(out) as temporary:
         network.save(temporary)
     print(f"{out}: {network.count_params():,} parameters, {before:,} before")

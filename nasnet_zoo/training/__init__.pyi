@@ -1,3 +1,4 @@
+from .condensing import Condensing
 from .recipes import (
     RECIPES,
     AugmentationSettings,
@@ -15,6 +16,7 @@ from .training import train
 __all__ = [
     "RECIPES",
     "AugmentationSettings",
+    "Condensing",
     "EvaluationSettings",
     "ModelSettings",
     "OptimizerSettings",

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import Interval
 
 from nasnet_zoo.architecture import Network, auxiliary_kernel
+from nasnet_zoo.bases import CondenseArchitecture
 from nasnet_zoo.cells import RecurrentGenotype
 from nasnet_zoo.cells.networks import NetworkGenotype, network_genotype
 from nasnet_zoo.cells.primitives import DropPathVersion, KeepProbability
@@ -66,6 +67,8 @@ class ModelSettings:
         image_size: Height and width of the images in pixels. Default: the preset's.
         bn_momentum: Decay of batch norm's moving statistics, in [0, 1]. Default: the preset's.
         l2: Factor of the sum of squares of all kernels in the loss.
+        group_lasso: Factor, in the loss of a CondenseNet, of the sum of the norms of the weights with
+            which a group of a 1x1 convolution reads a channel.
 
     Raises:
         ValueError: If a value is out of range or of another type.
@@ -81,6 +84,7 @@ class ModelSettings:
     image_size: PositiveInt | None = None
     bn_momentum: Share | None = None
     l2: NonNegativeFloat = 0.0
+    group_lasso: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -93,13 +97,17 @@ class ModelSettings:
         hyper = architecture.hyperparameters
         assert hyper is not None
         momentum = hyper.bn_momentum if self.bn_momentum is None else self.bn_momentum
-        hyper = dataclasses.replace(hyper, l2=self.l2, bn_momentum=momentum)
+        losses = {"l2": self.l2, "group_lasso": self.group_lasso}
+        hyper = dataclasses.replace(hyper, bn_momentum=momentum, **losses)
         names = "genotype", "cells", "filters", "stem_filters", "width", "image_size"
         changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if unknown := [name for name in changes if not hasattr(architecture, name)]:
+        unknown = [name for name in changes if not hasattr(architecture, name)]
+        if self.group_lasso and not isinstance(architecture, CondenseArchitecture):
+            unknown.append("group_lasso")
+        if unknown:
             raise ValueError(
                 f"Expected no {unknown[0]} with the preset {self.preset}, whose network has none. "
-                f"Received: {unknown[0]}={changes[unknown[0]]}"
+                f"Received: {unknown[0]}={getattr(self, unknown[0])}"
             )
         return architecture.replace(hyperparameters=hyper, **changes)
 
@@ -532,6 +540,27 @@ RECIPES: dict[str, Recipe] = {
         run={"epochs": 600},  # [P]
         regularization={"drop_path_keep": 0.9, "drop_path_version": "batch"},  # [P]
         augmentation={"cutout": 16},  # [P]
+    ),
+    "treecell_imagenet": Recipe(
+        ModelSettings(
+            preset="treecell_b_condensenet_mobile",
+            l2=0.5 * 1e-4,  # [P]
+            group_lasso=1e-5,  # [P]
+        ),
+        OptimizerSettings(
+            learning_rate=0.1,  # [P]
+            momentum=0.9,  # [P]
+            nesterov=True,  # [P]
+            schedule="cosine",  # [P]
+        ),
+        RunSettings(
+            epochs=120,  # [P]
+            batch_size=128,  # [P]
+        ),
+        augmentation=AugmentationSettings(
+            crop="distorted",  # [P] torchvision's random sized crops, which follow Inception's
+            flip=True,  # [P]
+        ),
     ),
     "imagenet_mobile": _MOBILE,
     "imagenet_large": changed(

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from nasnet_zoo.bases import CondenseArchitecture
 from nasnet_zoo.checking import PositiveInt, Seed, checked
 from nasnet_zoo.data import ImageData, ImageSource, open_dataset
 from nasnet_zoo.data.streams import broken_images_named
@@ -24,6 +25,7 @@ from nasnet_zoo.presets import model_name
 
 from .best import BestRound, accuracy_name
 from .checkpoint import Checkpoint, NotFiniteError, restore_checkpoint
+from .condensing import Condensing
 from .history import History, truncate_history
 from .input import evaluation_batches, training_batches
 from .recipes import OptimizerSettings, Recipe, RunSettings, StrategyName, flat, from_dict, to_dict
@@ -139,7 +141,7 @@ def train(
                 batches,
                 steps,
                 rounds,
-                [keras.callbacks.SwapEMAWeights()] if recipe.optimizer.ema is not None else [],
+                _callbacks(recipe),
                 validation_data=evaluated(fitted),
                 best=best,
                 tensorboard=tensorboard,
@@ -151,6 +153,16 @@ def train(
         trained = for_inference(model, recipe, source)
         _save(trained, out)
     return trained
+
+
+def _callbacks(recipe: Recipe) -> list[keras.callbacks.Callback]:
+    """The callbacks that change weights."""
+    callbacks: list[keras.callbacks.Callback] = []
+    if isinstance(recipe.model.architecture, CondenseArchitecture):
+        callbacks.append(Condensing())
+    if recipe.optimizer.ema is not None:
+        callbacks.append(keras.callbacks.SwapEMAWeights())
+    return callbacks
 
 
 def fit_resumable(

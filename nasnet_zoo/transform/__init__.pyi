@@ -1,3 +1,4 @@
+from .condensing import condense
 from .deeper import net2deeper
 from .distillation import distill
 from .edges import insert_identity, replace_identity
@@ -7,6 +8,7 @@ from .paths import replicate_add, replicate_concat, split_concat
 from .wider import net2wider
 
 __all__ = [
+    "condense",
     "copy_miniblock",
     "distill",
     "grow",

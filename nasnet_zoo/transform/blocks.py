@@ -55,7 +55,8 @@ def copied_block(calls: Calls, call: Call, generator: np.random.Generator) -> ke
         ValueError: If the layer is no such block.
     """
     layer, block = call.layer, call.layer.block
-    if not isinstance(block, DenseLayer) or block.tree != CONV_3X3.root:
+    # Not those of a CondenseNet, which are dense layers too.
+    if type(block) is not DenseLayer or block.tree != CONV_3X3.root:
         raise refusal(layer, ", which is no miniblock of convolutions")
     before, width = call.inputs[0].shape[-1], block.filters
     drawn = generator.integers(width, size=width)

@@ -203,7 +203,7 @@ BUILT = {
 LOOP = {"model.weights", "model.image_size", "flip"}
 LOOP |= {"run.epochs", "run.batch_size", "run.steps_per_execution"}
 #: Fields of networks that detectors are not built on.
-OTHERS = {"model.width"}
+OTHERS = {"model.width", "model.group_lasso"}
 
 
 def test_every_field_of_a_recipe_is_one_of_these():

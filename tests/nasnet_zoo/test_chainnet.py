@@ -66,7 +66,9 @@ def test_an_architecture_is_read_off_its_model(genotype):
     assert zoo.ChainArchitecture.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert model_name(found) == f"mine_{len(genotype.layers)}"
     cut = keras.Model(model.input, model.layers[2].output)
-    with pytest.raises(ValueError, match="that a TreeArchitecture describes. Received: "):
+    with pytest.raises(
+        ValueError, match="that a TreeArchitecture or a CondenseArchitecture describes. Received: "
+    ):
         architecture_of(cut)
 
 

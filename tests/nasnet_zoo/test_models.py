@@ -65,7 +65,8 @@ def test_costs_of_the_other_rows_are_near_the_published_ones(name):
 
 def _and_slow_trees(names):
     """Names of models as parameters; those of tree cells, of thousands of weights, take their time."""
-    trees = {n for n, p in PRESETS.items() if isinstance(p.architecture, zoo.TreeArchitecture)}
+    kinds = zoo.TreeArchitecture, zoo.CondenseArchitecture
+    trees = {n for n, p in PRESETS.items() if isinstance(p.architecture, kinds)}
     return [pytest.param(n, marks=pytest.mark.slow) if n in trees else n for n in names]
 
 
@@ -160,6 +161,8 @@ def test_an_architecture_is_read_off_its_model(name):
         a = dataclasses.replace(a, cells=2, filters=8, stem_filters=6)
     if isinstance(a, zoo.TreeArchitecture):
         a = a.replace(cells=1)
+    if isinstance(a, zoo.CondenseArchitecture):
+        a = a.replace(stages=(1, 2), growth=(8, 16), cell_layers=(0, 1))
     with keras.StatelessScope(initialize_variables=False):
         model = from_architecture(a, name="mine")
     found = architecture_of(model)

@@ -364,6 +364,13 @@ BUILT = {
             "width": 4,
         }
     },
+    "model.group_lasso": {
+        "model": {
+            "preset": "treecell_b_condensenet_mobile",
+            **dict.fromkeys(("genotype", "cells", "filters", "stem_filters")),
+            "group_lasso": 0.1,
+        }
+    },
     "run.epochs": {"run": {"epochs": 4}},
     "run.batch_size": {"run": {"batch_size": 5}},
     "run.steps_per_execution": {"run": {"steps_per_execution": 2}},
@@ -415,7 +422,12 @@ def test_equal_recipes_build_the_same():
     assert built_by(TINY) == built_by.__wrapped__(TINY)
 
 
-@pytest.mark.parametrize("field", BUILT)
+def _and_slow(field):
+    # The network is the whole one for ImageNet.
+    return pytest.param(field, marks=pytest.mark.slow) if field == "model.group_lasso" else field
+
+
+@pytest.mark.parametrize("field", map(_and_slow, BUILT))
 def test_a_field_has_an_effect(field):
     changes = BUILT[field]
     assert built_by(changed(TINY, **changes)) != built_by(changed(TINY, **without(changes, field)))

@@ -145,7 +145,9 @@ def test_an_architecture_is_read_off_its_model(changes):
     assert found.genotype == dataclasses.replace(a.genotype, name="mine")
     assert TreeArchitecture.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     cut = keras.Model(model.input, model.get_layer("Block_2").output)
-    with pytest.raises(ValueError, match="a network that a TreeArchitecture describes. Received: "):
+    with pytest.raises(
+        ValueError, match="a TreeArchitecture or a CondenseArchitecture describes. Received: "
+    ):
         architecture_of(cut)
 
 
