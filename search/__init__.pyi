@@ -1,6 +1,8 @@
 from .controller import SequenceController
 from .eas.controller import EASController
 from .eas.policy import EASReinforce
+from .eas.search import search_grown
+from .eas.settings import EASBudget, EASSettings
 from .eas.space import EASSpace
 from .evaluator import Evaluator, Result, Trial
 from .executors.executor import Executor, Outcome, Serial
@@ -51,8 +53,10 @@ __all__ = [
     "Asynchronous",
     "Budget",
     "Callback",
+    "EASBudget",
     "EASController",
     "EASReinforce",
+    "EASSettings",
     "EASSpace",
     "Evaluator",
     "Executor",
@@ -101,6 +105,7 @@ __all__ = [
     "run_search",
     "search_cells",
     "search_folder",
+    "search_grown",
     "search_layers",
     "search_recurrent_cells",
 ]

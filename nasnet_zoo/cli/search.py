@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from tyro.conf import arg
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt
+from nasnet_zoo.search.eas.settings import EASSettings
 from nasnet_zoo.search.images.settings import LatencySettings
 from nasnet_zoo.search.nas.language_settings import RecurrentSettings
 from nasnet_zoo.search.nas.layerwise_settings import LayerwiseSettings
@@ -52,6 +53,17 @@ class TextOptions:
     references: bool = False
 
 
+@dataclass(frozen=True)
+class GrowthOptions:
+    """Options of searches for networks that grow from one.
+
+    Args:
+        latency: How the latency of children is measured.
+    """
+
+    latency: Annotated[LatencySettings, arg(name="")] = LatencySettings()
+
+
 class SearchedSpace(NamedTuple):
     """A space that the command searches.
 
@@ -66,7 +78,7 @@ class SearchedSpace(NamedTuple):
     function: str
 
 
-SpaceName = Literal["nasnet", "nas-conv", "nas-rnn"]
+SpaceName = Literal["nasnet", "nas-conv", "nas-rnn", "eas"]
 #: The spaces by name.
 SPACES: dict[SpaceName, SearchedSpace] = {
     "nasnet": SearchedSpace(Settings, ImageOptions, "nasnet_zoo.search.nasnet.search.search_cells"),
@@ -78,6 +90,7 @@ SPACES: dict[SpaceName, SearchedSpace] = {
         TextOptions,
         "nasnet_zoo.search.nas.language_search.search_recurrent_cells",
     ),
+    "eas": SearchedSpace(EASSettings, GrowthOptions, "nasnet_zoo.search.eas.search.search_grown"),
 }
 
 
@@ -122,8 +135,9 @@ def search(
     Args:
         out: Folder for the journal, the settings, best.json and the report.
         children: Number of children to sample in all.
-        space: "nasnet", cells; "nas-conv", layer-wise networks (Zoph and Le, 2017); or "nas-rnn",
-            recurrent cells, on a text. The other options are those of the space that is chosen.
+        space: "nasnet", cells; "nas-conv", layer-wise networks (Zoph and Le, 2017); "nas-rnn",
+            recurrent cells, on a text; or "eas", networks that grow from one (Cai et al., 2018). The
+            other options are those of the space that is chosen.
         settings: Settings of the search.
         space_options: Other options of the space.
         executor: What trains the children.

@@ -46,6 +46,7 @@ def search_networks(
     export_front: bool = False,
     compare: str | os.PathLike[str] | None = None,
     tensorboard: bool = False,
+    about: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> list[Record]:
     """Search networks that classify images, or continue an earlier search in the same folder.
@@ -69,6 +70,8 @@ def search_networks(
             ``benchmark.json``, their times. They are trained once more, as in the search.
         compare: Folder of a random search, to compare with in the report.
         tensorboard: Whether to write events for TensorBoard to ``out/tensorboard``.
+        about: What else the children's training depends on, as JSON. A search goes on only with the
+            same. Default: nothing.
         console: Console to show progress on. Default: standard output.
 
     Returns:
@@ -85,6 +88,7 @@ def search_networks(
     data = open_dataset(data, settings.image_size, settings.images).in_memory()
     images = search_images(data, settings.held_out)
     seen: dict[str, Any] = {
+        **(about or {}),
         "data": data.name,
         "train_images": len(images.train_labels),
         "held_out_images": len(images.held_out_labels),
