@@ -1,7 +1,6 @@
 from .controller import SequenceController
 from .eas.controller import EASController
 from .eas.policy import EASReinforce
-from .eas.search import search_grown
 from .eas.settings import EASBudget, EASSettings
 from .eas.space import EASSpace
 from .evaluator import Evaluator, Result, Trial
@@ -9,6 +8,7 @@ from .executors.executor import Executor, Outcome, Serial
 from .executors.processes import Processes
 from .executors.ray import Ray
 from .folder import Retraining, search_folder
+from .images.grown import search_grown
 from .images.latency import LatencyMeter
 from .images.settings import LatencySettings
 from .journal import Journal, Record

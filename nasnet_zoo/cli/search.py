@@ -90,7 +90,7 @@ SPACES: dict[SpaceName, SearchedSpace] = {
         TextOptions,
         "nasnet_zoo.search.nas.language_search.search_recurrent_cells",
     ),
-    "eas": SearchedSpace(EASSettings, GrowthOptions, "nasnet_zoo.search.eas.search.search_grown"),
+    "eas": SearchedSpace(EASSettings, GrowthOptions, "nasnet_zoo.search.images.grown.search_grown"),
 }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from nasnet_zoo.cells.chain import ChainGenotype
 from nasnet_zoo.chains import ChainArchitecture
-from nasnet_zoo.checking import NonNegativeFloat, PositiveFloat, PositiveInt
-from nasnet_zoo.search.images.settings import ChildBudget, ImageSettings
+from nasnet_zoo.checking import NonNegativeFloat, PositiveFloat
+from nasnet_zoo.search.images.settings import ChildBudget, GrownSettings
 
 from .space import EASSpace
 
@@ -38,23 +39,29 @@ class EASBudget(ChildBudget):
 
 
 @dataclass(frozen=True)
-class EASSettings(ImageSettings):
+class EASSettings(GrownSettings):
     """The settings of a search for networks that grow from one, by default those of [E].
 
     Args:
-        space: Space of the children.
+        space: Space of the children, and their base.
         budget: Training of a child.
-        base_weights: Trained model of the space's base, a .keras file. Default: the base is trained
-            when the search starts, as long as a child.
 
     Raises:
         ValueError: If a value is out of range, or two settings exclude each other.
     """
 
     policy: str = "eas"
-    reward: str | None = "tan(1.5707963 * accuracy)"
-    minibatch: PositiveInt = 10
 
     space: EASSpace = field(default_factory=EASSpace)
     budget: EASBudget = field(default_factory=EASBudget)
-    base_weights: str | None = None
+
+    @property
+    def start(self) -> ChainGenotype:
+        """The genotype of the base."""
+        return self.space.start
+
+    def make_child(self, images: Any, latency: Any = None, file: Any = None) -> Any:
+        """The evaluator of a search; for the arguments see `GrownChild`."""
+        from .child import GrownChain
+
+        return GrownChain(images, self, latency, file)

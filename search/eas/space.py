@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from tyro.conf import arg
 
 from nasnet_zoo.cells import EAS_SMALL, ChainGenotype, DenseNetGenotype
 from nasnet_zoo.cells.draw_chain import chain_svg
@@ -50,7 +51,7 @@ class EASSpace(Space[ChainGenotype]):
 
     legend: ClassVar[str] = "Layers of blocks are yellow, what parts the blocks is green."
 
-    base: str = "plain"
+    base: Annotated[str, arg(aliases=("--base",))] = "plain"
     wider: NonNegativeInt | None = None
     deeper: NonNegativeInt = 5
     filters: Levels = tuple(range(4, 41, 4))

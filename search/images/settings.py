@@ -160,3 +160,30 @@ class ImageSettings(TrainingSettings):
     images: PositiveInt | None = None
     held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     image_size: Annotated[int, Interval(ge=1, le=1024)] | None = None
+
+
+@dataclass(frozen=True)
+class GrownSettings(ImageSettings):
+    """The settings of a search for networks that grow from one. Subclasses have a base.
+
+    Args:
+        base_weights: Trained model of the base, a .keras file. Default: the base is trained before the
+            first child, as long as a child.
+
+    Raises:
+        ValueError: If a value is out of range, or two settings exclude each other.
+    """
+
+    policy: str = "random"
+    reward: str | None = "tan(1.5707963 * accuracy)"
+    minibatch: PositiveInt = 10
+    base_weights: str | None = None
+
+    @property
+    def start(self) -> Any:
+        """The genotype of the base."""
+        raise NotImplementedError
+
+    def make_child(self, images: Any, latency: Any = None, file: Any = None) -> Any:
+        """The evaluator of a search; for the arguments see `GrownChild`."""
+        raise NotImplementedError
