@@ -27,6 +27,7 @@ from .nasnet.tabular import TabularBenchmark
 from .optuna_policy import OptunaPolicy
 from .path_level.controller import TreeController
 from .path_level.policy import TreeReinforce
+from .path_level.settings import PathLevelBudget, PathLevelSettings
 from .path_level.space import TreeCellSpace
 from .policies import (
     PPO,
@@ -74,6 +75,8 @@ __all__ = [
     "NASNetSpace",
     "OptunaPolicy",
     "Outcome",
+    "PathLevelBudget",
+    "PathLevelSettings",
     "Policy",
     "Predictor",
     "Processes",

@@ -20,6 +20,7 @@ from nasnet_zoo.search.images.settings import LatencySettings
 from nasnet_zoo.search.nas.language_settings import RecurrentSettings
 from nasnet_zoo.search.nas.layerwise_settings import LayerwiseSettings
 from nasnet_zoo.search.nasnet.settings import Settings
+from nasnet_zoo.search.path_level.settings import PathLevelSettings
 from nasnet_zoo.search.settings import ExecutorSettings, SearchSettings
 
 from .options import defaults_from, read_some
@@ -78,7 +79,7 @@ class SearchedSpace(NamedTuple):
     function: str
 
 
-SpaceName = Literal["nasnet", "nas-conv", "nas-rnn", "eas"]
+SpaceName = Literal["nasnet", "nas-conv", "nas-rnn", "eas", "path-level"]
 #: The spaces by name.
 SPACES: dict[SpaceName, SearchedSpace] = {
     "nasnet": SearchedSpace(Settings, ImageOptions, "nasnet_zoo.search.nasnet.search.search_cells"),
@@ -91,6 +92,9 @@ SPACES: dict[SpaceName, SearchedSpace] = {
         "nasnet_zoo.search.nas.language_search.search_recurrent_cells",
     ),
     "eas": SearchedSpace(EASSettings, GrowthOptions, "nasnet_zoo.search.images.grown.search_grown"),
+    "path-level": SearchedSpace(
+        PathLevelSettings, GrowthOptions, "nasnet_zoo.search.images.grown.search_grown"
+    ),
 }
 
 
@@ -136,8 +140,9 @@ def search(
         out: Folder for the journal, the settings, best.json and the report.
         children: Number of children to sample in all.
         space: "nasnet", cells; "nas-conv", layer-wise networks (Zoph and Le, 2017); "nas-rnn",
-            recurrent cells, on a text; or "eas", networks that grow from one (Cai et al., 2018). The
-            other options are those of the space that is chosen.
+            recurrent cells, on a text; "eas", networks that grow from one, or "path-level", tree cells
+            that grow from its convolutions (Cai et al., 2018). The other options are those of the
+            space that is chosen.
         settings: Settings of the search.
         space_options: Other options of the space.
         executor: What trains the children.
