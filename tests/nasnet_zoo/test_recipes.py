@@ -208,7 +208,7 @@ RANGES = {
         ({"bn_momentum": 2}, "bn_momentum: a finite number of at least 0 and of at most 1 or none"),
         ({"l2": -1}, "l2: a finite number of at least 0"),
         ({"image_size": 0}, "image_size: an int of at least 1 or none"),
-        ({"genotype": "darts"}, "genotype: Genotype or LayerwiseGenotype or none"),
+        ({"genotype": "darts"}, "genotype: Genotype or LayerwiseGenotype or .* or none"),
         ({"preset": "resnet"}, "one of nasnet_mobile"),
         ({"filters": 2, "preset": "nasnet_mobile"}, "filters: an int of at least 4 with the ImageNet"),
     ],
