@@ -127,17 +127,17 @@ class GivenActions:
         self._number += 1
         return action
 
-    def check_end(self) -> None:
+    def check_end(self, end: str = "with which the architecture is complete") -> None:
         """Check that there are no more actions.
+
+        Args:
+            end: What the expected actions lead to, for the message.
 
         Raises:
             ValueError: If there are.
         """
         if self._number < len(self._actions):
-            raise ValueError(
-                f"Expected {self._number} actions, with which the architecture is complete. "
-                f"Received: {len(self._actions)}"
-            )
+            raise ValueError(f"Expected {self._number} actions, {end}. Received: {len(self._actions)}")
 
 
 class Step(NamedTuple):

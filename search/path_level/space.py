@@ -14,10 +14,9 @@ from annotated_types import Interval
 
 from nasnet_zoo.cells import EDGES, PathNode, TreeGenotype
 from nasnet_zoo.cells.draw_tree import tree_svg
-from nasnet_zoo.cells.serialization import is_int
 from nasnet_zoo.cells.tree import MAX_DEPTH
 from nasnet_zoo.checking import check_fields
-from nasnet_zoo.search.space import Actions, Space
+from nasnet_zoo.search.space import Actions, GivenActions, Space
 
 from .growth import BRANCHES, MERGES, Decision, Growth, Kind
 
@@ -113,7 +112,7 @@ class TreeCellSpace(Space[TreeGenotype]):
 
         Decisions that there were before are kept, those that there were not are drawn uniformly.
         """
-        made, _ = self._grown(_Given(self, actions))
+        made, _ = self._grown(self._chosen(GivenActions(actions)))
         changeable = [decision for decision in made if self.choices[decision.kind] > 1]
         while True:
             changed = changeable[rng.integers(len(changeable))]
@@ -122,6 +121,9 @@ class TreeCellSpace(Space[TreeGenotype]):
             grown, growth = self._grown(functools.partial(self._keep, kept, rng))
             if growth.expanded:
                 return tuple(grown.values())
+
+    def _chosen(self, given: GivenActions) -> Callable[[Decision], int]:
+        return lambda decision: given.next(decision.place, self.choices[decision.kind])
 
     def _keep(self, kept: Mapping[Decision, int], rng: np.random.Generator, decision: Decision) -> int:
         return kept[decision] if decision in kept else int(rng.integers(self.choices[decision.kind]))
@@ -132,9 +134,9 @@ class TreeCellSpace(Space[TreeGenotype]):
         Raises:
             ValueError: If these are not the actions of a cell. The message names the place.
         """
-        given = _Given(self, actions)
-        _, growth = self._grown(given)
-        given.check_end()
+        given = GivenActions(actions)
+        _, growth = self._grown(self._chosen(given))
+        given.check_end("after which the cell has grown")
         if not growth.expanded:
             raise ValueError(
                 f"Expected the actions of a cell with a child that expands. Received: {actions}"
@@ -212,38 +214,6 @@ class TreeCellSpace(Space[TreeGenotype]):
     def draw(self, architecture: TreeGenotype) -> str:
         """Return a picture of the tree."""
         return tree_svg(architecture)
-
-
-class _Given:
-    """Chooses given actions, in their order."""
-
-    def __init__(self, space: TreeCellSpace, actions: Sequence[int]) -> None:
-        self._space, self._number = space, 0
-        is_sequence = isinstance(actions, (tuple, list, np.ndarray))
-        self._actions = list(np.asarray(actions).tolist()) if is_sequence else []
-        if not is_sequence or not all(map(is_int, self._actions)):
-            raise ValueError(f"Expected actions: a sequence of ints. Received: {actions!r:.200}")
-
-    def __call__(self, decision: Decision) -> int:
-        place = f"action {self._number}, {decision.place}"
-        choices = self._space.choices[decision.kind]
-        if self._number == len(self._actions):
-            raise ValueError(
-                f"{place}: expected an int from 0 to below {choices}. Received: no more actions"
-            )
-        action = self._actions[self._number]
-        if not 0 <= action < choices:
-            raise ValueError(f"{place}: expected an int from 0 to below {choices}. Received: {action}")
-        self._number += 1
-        return action
-
-    def check_end(self) -> None:
-        """Check that there are no more actions."""
-        if self._number < len(self._actions):
-            raise ValueError(
-                f"Expected {self._number} actions, after which the cell has grown. "
-                f"Received: {len(self._actions)}"
-            )
 
 
 def canonical(genotype: TreeGenotype) -> TreeGenotype:
