@@ -12,6 +12,7 @@ from nasnet_zoo.cells import (
     CIFAR,
     GROUPED_CONV_3X3,
     BaseBlock,
+    ChainGenotype,
     CondenseHead,
     CondenseLayer,
     DenseLayer,
@@ -22,6 +23,7 @@ from nasnet_zoo.cells import (
     TreeGenotype,
 )
 from nasnet_zoo.cells.base_blocks import BOTTLENECK, ConvStem, NormRelu, Transition
+from nasnet_zoo.cells.networks import network_genotype
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt, check_fields
 
 from .architecture import IMAGE, STACKS, STEM, Dropout, Network, Plan, Source
@@ -41,7 +43,7 @@ class BlockArchitecture(Network):
     Subclasses have these fields and others, and define `blocks`.
     """
 
-    genotype: TreeGenotype
+    genotype: TreeGenotype | ChainGenotype
 
     def blocks(self) -> Iterator[tuple[str, BaseBlock]]:
         """Yield the end points and the blocks of the network, in order."""
@@ -66,7 +68,7 @@ class BlockArchitecture(Network):
             **{
                 **data,
                 **lists,
-                "genotype": TreeGenotype.from_dict(data["genotype"]),
+                "genotype": network_genotype(data["genotype"]),
                 "hyperparameters": Hyperparameters(**data["hyperparameters"]),
             }
         )

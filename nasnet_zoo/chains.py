@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,12 @@ from nasnet_zoo.cells import CIFAR, BaseBlock, ChainGenotype, Hyperparameters
 from nasnet_zoo.cells.chain import read_blocks
 from nasnet_zoo.checking import PositiveInt, check_fields
 
-from .architecture import IMAGE, Dropout, Network, Plan
-from .bases import PlannedBlock
+from .architecture import Dropout
+from .bases import BlockArchitecture
 
 
 @dataclass(frozen=True)
-class ChainArchitecture(Network):
+class ChainArchitecture(BlockArchitecture):
     """A chain of layers as data: everything but its classifier.
 
     Args:
@@ -41,24 +41,9 @@ class ChainArchitecture(Network):
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def plan(self) -> Plan:
-        """Lay out the blocks, each of which reads the one before it."""
-        parts: list[PlannedBlock] = []
-        for name, block in self.genotype.blocks():
-            source = (parts[-1].name, 0) if parts else IMAGE
-            parts.append(PlannedBlock(name, source, block, None))
-        return Plan(tuple(parts), (parts[-1].name, 0))
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ChainArchitecture:
-        """Create an architecture from the result of `to_dict`."""
-        return cls(
-            **{
-                **data,
-                "genotype": ChainGenotype.from_dict(data["genotype"]),
-                "hyperparameters": Hyperparameters(**data["hyperparameters"]),
-            }
-        )
+    def blocks(self) -> Iterator[tuple[str, BaseBlock]]:
+        """Yield the end points and the blocks of the network, in order."""
+        return iter(self.genotype.blocks())
 
 
 def read_chain(name: str, blocks: Sequence[BaseBlock], **fields: Any) -> ChainArchitecture | None:
