@@ -155,18 +155,25 @@ def measure_speed(arguments: argparse.Namespace) -> None:
     child = LanguageChild(text, settings.budget)
     rng = np.random.default_rng(0)
     ways = {
-        "search": lambda cell, k: child.evaluate(Trial(k, cell, k)).metrics["perplexity"],
+        "search": lambda cell, k: child.evaluate(Trial(k, cell, k)).metrics.get("perplexity", np.nan),
         "compile and fit": lambda cell, k: fitted(cell, text, settings.budget, k),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(-1, arguments.speed):
+    number = -1  # what the first child of a process pays for does not count
+    while number < arguments.speed:
         cell = settings.space.genotype(settings.space.sample(rng))
+        found, took = [], []
         for way, train in ways.items():
             start = time.perf_counter()
-            found = train(cell, number + 1)
-            if number >= 0:  # what the first child of a process pays for does not count
-                seconds[way].append(time.perf_counter() - start)
-            print(f"{way}, child {number}: perplexity {found:.1f}", flush=True)
+            found.append(train(cell, number + 1))
+            took.append(time.perf_counter() - start)
+            print(f"{way}, child {number}: perplexity {found[-1]:.1f}", flush=True)
+        if not np.isfinite(found).all():  # the search ends such a child at once
+            continue
+        if number >= 0:
+            for times, second in zip(seconds.values(), took, strict=True):
+                times.append(second)
+        number += 1
     for way, times in seconds.items():
         print(f"{way}: {3600 / statistics.mean(times):.0f} children/h")
     ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
