@@ -3,8 +3,9 @@
     python benchmarks/path_level.py inheritance --data FOLDER --out runs/paths
     python benchmarks/path_level.py search --data FOLDER --out runs/paths --processes 2
 
-``inheritance`` trains a base and random cells, each with the weights of the base and from scratch, for
-as many steps, and compares their accuracies before and during the training. ``search`` searches with
+``inheritance`` trains a base and random cells, each from scratch, with the weights of the base, and
+distilled besides if that was not exact, for as many steps, and compares their accuracies before and
+during the training. ``search`` searches with
 the policy path-level and at random, at equal budget, from several seeds. Both print a Markdown table
 and write a picture, can be stopped at any moment, and go on where they were.
 """
@@ -26,7 +27,7 @@ from nasnet_zoo.reports.charts import Series, chart
 from nasnet_zoo.search import ExecutorSettings, Journal, Trial
 from nasnet_zoo.search.images.child import FastChild, Images
 from nasnet_zoo.search.images.grown import search_grown
-from nasnet_zoo.search.path_level.child import GrownTree
+from nasnet_zoo.search.path_level.child import GrownTree, exact
 from nasnet_zoo.search.path_level.settings import PathLevelBudget, PathLevelSettings
 
 SIZE = 14
@@ -39,6 +40,8 @@ SETTINGS = PathLevelSettings(
 #: Shares of the steps after which children are evaluated.
 SHARES = (0.0, 0.25, 0.5, 1.0)
 FIRST = 20
+#: By the name of an arm, which of its children are distilled.
+ARMS = {"scratch": "none", "inherited": "none", "distilled": "inexact"}
 
 
 def images(folder: str, count: int) -> Images:
@@ -49,12 +52,12 @@ def images(folder: str, count: int) -> Images:
     return Images(train, labels[0], test, labels[1], len(part.class_names))
 
 
-def accuracies(child: FastChild, trial: Trial, inherits: bool) -> list[float]:
+def accuracies(child: FastChild, trial: Trial, arm: str) -> list[float]:
     """The accuracies of a child after each share of its steps."""
-    if inherits:
-        training = child.start(trial)
-    else:
+    if arm == "scratch":
         training = FastChild.start(child, trial._replace(child=trial.child[0]))
+    else:
+        training = child.start(trial)
     steps, found, done = child.budget.steps, [], 0
     for share in SHARES:
         stop = round(share * steps)
@@ -70,28 +73,40 @@ def inheritance(arguments: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "inheritance.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    child = GrownTree(images(arguments.data, arguments.images), SETTINGS, file=out / "base.npz")
-    rng = np.random.default_rng(0)
+    data = images(arguments.data, arguments.images)
+    settings = {
+        arm: dataclasses.replace(
+            SETTINGS, budget=dataclasses.replace(SETTINGS.budget, distillation=distillation)
+        )
+        for arm, distillation in ARMS.items()
+    }
+    evaluators = {arm: GrownTree(data, some, file=out / "base.npz") for arm, some in settings.items()}
+    rng, inexact = np.random.default_rng(0), 0
     for number in range(arguments.children):
         genotype = SETTINGS.space.decode(SETTINGS.space.sample(rng))
-        for arm in ("inherited", "scratch"):
+        alike = exact(genotype)
+        inexact += not alike
+        for arm, child in evaluators.items():
             key = f"{arm}, cell {number}"
+            if key not in found and arm == "distilled" and alike:
+                found[key] = found[f"inherited, cell {number}"]
             if key not in found:
                 trial = Trial(number, child.prepare(genotype), number)
-                found[key] = accuracies(child, trial, arm == "inherited")
+                found[key] = accuracies(child, trial, arm)
                 write_text(path, json.dumps(found, indent=2) + "\n")
                 print(f"{key}: {' '.join(f'{a:.1%}' for a in found[key])}", flush=True)
     arms = {
-        arm: np.array([found[f"{arm}, cell {k}"] for k in range(arguments.children)])
-        for arm in ("inherited", "scratch")
+        arm: np.array([found[f"{arm}, cell {k}"] for k in range(arguments.children)]) for arm in ARMS
     }
+    print(f"{arguments.children} cells, {inexact} of which do not compute what the base does")
     print(f"| weights | {' | '.join(f'{share:.0%} of the steps' for share in SHARES)} |")
     print(f"| --- |{' ---: |' * len(SHARES)}")
     for arm, values in arms.items():
         cells = (f"{column.mean():.2%} ± {column.std(ddof=1):.2%}" for column in values.T)
         print(f"| {arm} | {' | '.join(cells)} |")
-    ahead = (arms["inherited"] > arms["scratch"]).mean(0)
-    print(f"| cells that are better inherited | {' | '.join(f'{share:.0%}' for share in ahead)} |")
+    for arm in ("inherited", "distilled"):
+        ahead = (arms[arm] > arms["scratch"]).mean(0)
+        print(f"| cells that are better {arm} | {' | '.join(f'{share:.0%}' for share in ahead)} |")
     steps = [share * SETTINGS.budget.steps for share in SHARES]
     series = [
         Series(arm, steps, values.mean(0).tolist(), f"C{k}")

@@ -84,16 +84,26 @@ class Child:
     def step(
         self,
         images: tf.Tensor,
-        labels: tf.Tensor,
+        targets: tf.Tensor,
         learning_rate: tf.Tensor,
         budget: ChildBudget,
     ) -> tf.Tensor:
-        """One step of SGD; the loss before it."""
+        """One step of SGD; the loss before it.
+
+        Args:
+            images: Batch of images.
+            targets: Labels (batch,), or the logits (batch, classes) that those of the child should be.
+            learning_rate: Learning rate of the step.
+            budget: Training of the child.
+        """
         weights = self.weights.value()
         with tf.GradientTape() as tape:
             tape.watch(weights)
             logits, statistics = self.logits(images, True, weights)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            if targets.dtype.is_floating:
+                losses = tf.math.squared_difference(targets, logits)
+            else:
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
             loss = tf.reduce_mean(losses)
         gradient = tape.gradient(loss, weights) + 2 * budget.l2 * self._kernels * weights
         gradient = tf.clip_by_norm(gradient, budget.clip_norm)
@@ -132,7 +142,8 @@ def _parts(vector: tf.Tensor, specs: list[Weight]) -> list[tf.Tensor]:
 class Images:
     """Images that children are trained and evaluated on, with int32 labels.
 
-    They are uint8 pixels, or float32 in [-1, 1]: resized images, whose pixels are no integers.
+    They are uint8 pixels, or float32 in [-1, 1]: resized images, whose pixels are no integers. Logits
+    (images, classes) in the place of the training labels are what those of a child should be.
     """
 
     train_images: np.ndarray
@@ -239,7 +250,7 @@ class ImageTraining(Training):
     """
 
     def __init__(self, child: Child, images: Images, budget: ChildBudget, seed: int) -> None:
-        self._child, self._budget = child, budget
+        self.child, self._budget = child, budget
         rng, count = np.random.default_rng(seed), len(images.train_labels)
         epochs = -(-budget.steps * budget.batch_size // count)
         order = np.concatenate([rng.permutation(count) for _ in range(epochs)])
@@ -252,12 +263,12 @@ class ImageTraining(Training):
         some = tf.TensorSpec((None, *images.held_out_images.shape[1:]), tf.float32)
         self._name = tf.function(self._named, input_signature=(some,), autograph=False)
         self._images = tf.constant(images.train_images)
-        self._labels = tf.constant(images.train_labels, tf.int32)
+        self._labels = tf.constant(images.train_labels)
         self._held_out = images.held_out_images, images.held_out_labels
 
     def variables(self) -> dict[str, tf.Variable]:
         """Those of the child."""
-        return self._child.variables()
+        return self.child.variables()
 
     def train(self, start: int, stop: int) -> float:
         """Take the steps from ``start`` to below ``stop``; return their mean loss."""
@@ -272,7 +283,7 @@ class ImageTraining(Training):
             done = tf.cast(first + k, tf.float32) / self._budget.steps
             rate = self._budget.learning_rate * SCHEDULES[self._budget.schedule](done)
             pixels, labels = tf.gather(self._images, batches[k]), tf.gather(self._labels, batches[k])
-            loss = self._child.step(network_inputs(pixels), labels, rate, self._budget)
+            loss = self.child.step(network_inputs(pixels), labels, rate, self._budget)
             return k + 1, total + loss
 
         _, total = tf.while_loop(lambda k, _: k < steps, step, (0, 0.0))
@@ -280,7 +291,7 @@ class ImageTraining(Training):
 
     def reward(self) -> float:
         """Return the accuracy on the held-out images; NaN if a weight or statistic is not finite."""
-        vectors = self._child.weights, self._child.statistics
+        vectors = self.child.weights, self.child.statistics
         if not all(np.isfinite(vector).all() for vector in vectors):
             return math.nan
         images, labels = self._held_out
@@ -291,4 +302,4 @@ class ImageTraining(Training):
         return float(np.mean(np.concatenate(named) == labels))
 
     def _named(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.argmax(self._child.logits(images, False)[0], -1)
+        return tf.argmax(self.child.logits(images, False)[0], -1)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 from nasnet_zoo.architecture import network_graph
-from nasnet_zoo.cells import Graph, PathNode, TreeGenotype
+from nasnet_zoo.cells import CIFAR, Graph, PathNode, TreeGenotype
 from nasnet_zoo.cells.graph import Node
 from nasnet_zoo.cells.primitives import Conv, Depthwise, Primitive, Shape, TakeChannels, Weight
 from nasnet_zoo.cells.tree import segments
+from nasnet_zoo.search.evaluator import Trial
+from nasnet_zoo.search.images.child import Child, ImageTraining, network_inputs
 from nasnet_zoo.search.images.grown import GrownChild, Vectors
 from nasnet_zoo.transform.identities import convolution_kernel
 
@@ -21,6 +26,33 @@ if TYPE_CHECKING:
     from .settings import PathLevelBudget
 
 Arrays = list[np.ndarray]
+
+
+#: Training images by which children are distilled ([P]: 1,000 validation images).
+_DISTILLED = 1000
+_BATCH = 50
+#: How they are distilled, and not trained ([P]).
+_DISTILLATION: Mapping[str, Any] = {
+    "batch_size": 100,
+    "learning_rate": 0.02,
+    "momentum": 0.0,
+    "l2": 0.0,
+    "evaluations": 1,
+}
+
+
+def exact(genotype: TreeGenotype) -> bool:
+    """Whether a child computes what its base does before it is trained."""
+    root = genotype.root
+    return root.merge == "add" or all(_passes_on(child) for _, child in root.edges)
+
+
+def _passes_on(node: PathNode | None) -> bool:
+    """Whether what is below an edge passes on what it reads."""
+    if node is None:
+        return True
+    edges = (edge == "identity" and _passes_on(child) for edge, child in node.edges)
+    return node.merge != "add" and all(edges)
 
 
 class GrownTree(GrownChild):
@@ -31,9 +63,44 @@ class GrownTree(GrownChild):
     - Edges below are convolutions that pass on what is above 0, and poolings.
     - Where branches are added at the root, ``e + BN(N(e))``, the scale of BN is 0: the child computes
       what the base does, and learns what else its branches are good for.
+    - Another child does not, if it has more than identities below the root. It is trained first
+      towards the logits of the base on the first 1,000 training images.
     """
 
     budget: PathLevelBudget
+
+    def prepare(self, architecture: TreeGenotype) -> Any:
+        """Return the graph of a child, its genotype, the weights of the base and its logits."""
+        return *super().prepare(architecture), self._logits
+
+    def start(self, trial: Trial) -> ImageTraining:
+        """Return the training of a child; for errors see `GrownChild`."""
+        *child, logits = trial.child
+        training = super().start(trial._replace(child=child))
+        distilled = {"all": True, "inexact": not exact(child[1]), "none": False}
+        if trial.checkpoint is None and distilled[self.budget.distillation]:
+            self._distil(training.child, logits, trial.seed)
+        return training
+
+    @functools.cached_property
+    def _logits(self) -> np.ndarray:
+        """The logits of the base on the images by which children are distilled."""
+        assert self._weights is not None
+        child = Child(self._graph(self.base), self._shape, CIFAR)
+        for name, vector in self._weights.items():
+            child.variables()[name].assign(vector)
+        images = network_inputs(self.images.train_images[:_DISTILLED])
+        parts = np.array_split(images, -(-len(images) // _BATCH))
+        return np.concatenate([child.logits(part, False)[0] for part in parts])
+
+    def _distil(self, child: Child, logits: np.ndarray, seed: int) -> None:
+        """Train a child towards the logits of the base."""
+        part = self.images.train_images[: len(logits)]
+        images = dataclasses.replace(self.images, train_images=part, train_labels=logits)
+        steps = self.budget.distillation_steps
+        budget = dataclasses.replace(self.budget, steps=steps, **_DISTILLATION)
+        ImageTraining(child, images, budget, seed).train(0, steps)
+        child.momenta.assign(tf.zeros_like(child.momenta))
 
     def first(self, genotype: TreeGenotype, base: Vectors, seed: int) -> Vectors:
         """Return the weights that a child begins with."""

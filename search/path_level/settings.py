@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
@@ -28,6 +28,10 @@ class TreeBudget(ChildBudget):
         groups: Groups of grouped convolutions.
         noise: Standard deviation of the noise on the kernels that cells begin with, as a share of
             these kernels' standard deviation, which parts the copies of a layer.
+        distillation: Children that are trained towards the logits of the base before their training:
+            "inexact", those that do not compute what the base does whatever their noise is, "all" or
+            "none".
+        distillation_steps: Steps of this training, SGD with learning rate 0.02 in a cosine.
 
     Raises:
         ValueError: If a value is out of range.
@@ -40,6 +44,8 @@ class TreeBudget(ChildBudget):
     width: PositiveInt = 16
     groups: PositiveInt = 2
     noise: NonNegativeFloat = 6e-3
+    distillation: Literal["inexact", "all", "none"] = "inexact"
+    distillation_steps: PositiveInt = 50
 
     def architecture(self, genotype: TreeGenotype, image_size: int, channels: int) -> TreeArchitecture:
         """The network of a cell."""

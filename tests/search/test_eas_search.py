@@ -53,7 +53,7 @@ def test_a_child_begins_with_what_its_base_computes(evaluator, base):
     assert child.text == "conv-8-3_conv-8-5_pool_fc-16"
     training = evaluator.start(Trial(0, evaluator.prepare(child), 7))
     pixels = np.random.default_rng(0).uniform(-1, 1, (5, 6, 6, 1)).astype(np.float32)
-    logits, _ = training._child.logits(pixels, False)
+    logits, _ = training.child.logits(pixels, False)
     found = np.asarray(keras.ops.softmax(logits))
     np.testing.assert_allclose(found, base(pixels, training=False), atol=1e-5)
     # The same seed, the same child.

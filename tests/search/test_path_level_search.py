@@ -1,5 +1,6 @@
 """Searches for tree cells that grow from a layer: the weights of children, the command."""
 
+import dataclasses
 import json
 
 import keras
@@ -11,6 +12,7 @@ from nasnet_zoo.cells import GROUPED_CONV_3X3, TREECELL_A, TREECELL_B, TreeGenot
 from nasnet_zoo.cli import main
 from nasnet_zoo.data import open_dataset
 from nasnet_zoo.search import PathLevelBudget, PathLevelSettings, TreeCellSpace, Trial
+from nasnet_zoo.search.images.child import network_inputs
 from nasnet_zoo.search.images.search import search_images
 
 pytestmark = pytest.mark.tensorflow
@@ -57,6 +59,7 @@ def test_the_defaults_are_the_paper_s():
     assert (budget.base, budget.cells, budget.width, budget.groups) == ("densenet", 2, 16, 2)
     assert (budget.learning_rate, budget.batch_size, 2 * budget.l2) == (0.035, 64, 1e-4)
     assert budget.noise == 6e-3
+    assert budget.distillation == "inexact"
     assert defaults.start == GROUPED_CONV_3X3
 
 
@@ -70,7 +73,7 @@ def test_children_compute_what_their_base_does(base, digits, tmp_path):
     # Additions at the root whatever is below them; a concatenation of identities.
     for cell in (TREECELL_A, TREECELL_B, TreeGenotype.from_json(_SPLIT), GROUPED_CONV_3X3):
         training = evaluator.start(Trial(0, evaluator.prepare(cell), 7))
-        logits, _ = training._child.logits(pixels, False)
+        logits, _ = training.child.logits(pixels, False)
         found = np.asarray(keras.ops.softmax(logits))
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=cell.name)
 
@@ -81,7 +84,7 @@ def test_every_cell_of_the_space_begins(base, digits, tmp_path):
     evaluator = settings(base, tmp_path).make_child(digits)
     space, rng = TreeCellSpace(), np.random.default_rng(0)
     for seed in range(30):
-        graph, cell, weights = evaluator.prepare(space.decode(space.sample(rng)))
+        graph, cell, weights, _ = evaluator.prepare(space.decode(space.sample(rng)))
         first = evaluator.first(cell, weights, seed)
         shapes = [
             w
@@ -92,6 +95,38 @@ def test_every_cell_of_the_space_begins(base, digits, tmp_path):
             size = sum(int(np.prod(w.shape)) for w in shapes if w.trainable == trainable)
             assert first[kind].shape == (size,)
             assert np.isfinite(first[kind]).all()
+
+
+_POOLS = (
+    '{"m": "concat", "a": "split", "e": [["gconv3", {"m": null, "a": null, "e": [["avg3", null]]}], '
+    '["gconv3", {"m": null, "a": null, "e": [["sep3", null]]}]]}'
+)
+
+
+def test_a_child_that_is_not_exact_is_distilled_by_logits_alone(digits, tmp_path):
+    pixels = network_inputs(digits.train_images)
+    other_labels = dataclasses.replace(digits, train_labels=digits.train_labels[::-1].copy())
+
+    def logits(distillation, cell, images=digits):
+        chosen = settings("densenet")
+        budget = dataclasses.replace(chosen.budget, distillation=distillation, steps=60)
+        evaluator = dataclasses.replace(chosen, budget=budget).make_child(images, None, base)
+        child = evaluator.prepare(cell)
+        training = evaluator.start(Trial(0, child, 7))
+        assert not training.child.momenta.numpy().any()
+        return training.child.logits(pixels, False)[0].numpy()
+
+    base = tmp_path / "base.npz"
+    expected = logits("none", GROUPED_CONV_3X3)
+    pools = TreeGenotype.from_json(_POOLS)
+    apart = {kind: np.square(logits(kind, pools) - expected).mean() for kind in ("none", "inexact")}
+    assert 0 < apart["inexact"] < 0.3 * apart["none"]
+    assert apart["inexact"] < 0.3 * expected.var()
+    np.testing.assert_array_equal(logits("inexact", pools), logits("inexact", pools, other_labels))
+    np.testing.assert_array_equal(logits("inexact", pools), logits("all", pools))
+    for exact in (TREECELL_A, TreeGenotype.from_json(_SPLIT)):
+        np.testing.assert_array_equal(logits("inexact", exact), logits("none", exact))
+    assert (logits("all", TREECELL_A) != logits("none", TREECELL_A)).any()
 
 
 @pytest.mark.slow
