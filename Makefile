@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup demo test test-all test-lowest lint format docs benchmark clean
+.PHONY: help setup demo test test-all test-lowest lint format docs pictures benchmark clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,7 +24,7 @@ test: setup ## Run the tests, on the TensorFlow and the JAX backend
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not slow and not tensorflow' tests/cells
 
 test-all: setup ## Run the slow tests too, and those of the PyTorch backend
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hub,torch]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs,hub,torch]'
 	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n 2 -m ''
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not tensorflow' tests/cells tests/nasnet_zoo
 
@@ -45,8 +45,15 @@ format: setup ## Put the code into the house's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## Rewrite the tables of the docs
+docs: setup ## Rewrite the table of models and build the site, build/site
 	$(BIN)/nasnet-zoo models --markdown docs/models.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	rm -rf build/package
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/package .
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pictures: setup ## Draw the pictures of README and docs
+	$(BIN)/python docs/pictures.py
 
 benchmark: setup ## Compare with Keras's own NASNet
 	$(BIN)/python benchmarks/build.py
