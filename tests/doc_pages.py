@@ -7,6 +7,7 @@ reader has, such as arrays of images, is made by a hidden block, from ``<!-- pyt
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -27,7 +28,8 @@ _SMALL = (
     (r"nasnet-zoo train", "--run.epochs 1 --run.batch-size 8"),
     (r"nasnet-zoo train (cifar10|fashion_mnist(?!.*nas_v1))", "--model.cells 1 --model.filters 4"),
     (r"nasnet-zoo train treecell", "--model.cells 1 --model.width 8 --model.image-size 16"),
-    (r"nasnet-zoo search --", "--children 4 --minibatch 2 --executor serial --budget.steps 2"),
+    (r"nasnet-zoo search --", "--children 4 --minibatch 2 --budget.steps 10"),
+    (r"nasnet-zoo search --(?!.*ray)", "--executor serial"),
     (r"nasnet-zoo search --(?!.*nas-rnn)", "--budget.batch-size 8 --images 40 --image-size 8"),
     (r"nasnet-zoo search --.*nas-rnn", "--budget.model.units 8"),
     (r"nasnet-zoo search --.*--latency-target", "--latency-target child"),
@@ -74,6 +76,16 @@ def blocks_of(page):
         yield Block(page, text.count("\n", 0, start), language, code, match["reason"], hidden)
 
 
+def commands_of(page):
+    """The words of each of our commands in a page's shell blocks, run or not."""
+    for block in blocks_of(page):
+        if block.language == "sh":
+            for line in block.code.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["nasnet-zoo"]:
+                    yield words[1:]
+
+
 def run_page(page, folder, monkeypatch):
     """Run the blocks of a page in a folder: those of Python here, in one module, as one script."""
     script = folder / f"{page.stem.replace('-', '_')}_page.py"
@@ -114,7 +126,11 @@ def _commands(folder):
 
 def run_small(name, words):
     """Become the command, with the options that make it short."""
-    line = " ".join([name, *words])
-    small = " ".join(options for pattern, options in _SMALL if re.match(pattern, line)).split()
     module = ["-m", "nasnet_zoo"] if name == "nasnet-zoo" else []
-    os.execv(sys.executable, [sys.executable, *module, *words, *small])
+    os.execv(sys.executable, [sys.executable, *module, *words, *small_options(name, words)])
+
+
+def small_options(name, words):
+    """The options that make a command short."""
+    line = " ".join([name, *words])
+    return " ".join(options for pattern, options in _SMALL if re.match(pattern, line)).split()

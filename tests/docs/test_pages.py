@@ -4,15 +4,18 @@ import re
 import runpy
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from doc_pages import PAGES, ROOT, blocks_of, run_page
+from doc_pages import PAGES, ROOT, blocks_of, commands_of, run_page, small_options
 from PIL import Image
 
 import nasnet_zoo
 from nasnet_zoo import weights
+from nasnet_zoo.cli import COMMANDS, command_function
+from nasnet_zoo.cli.options import UsageError, read
 from nasnet_zoo.data import open_dataset
 
 pytestmark = pytest.mark.tensorflow
@@ -53,6 +56,27 @@ def test_the_extras_of_the_pages_exist():
             named |= set(extras.split(","))
     assert named
     assert named <= declared
+
+
+COMMANDS_OF_PAGES = [(page.stem, words) for page in PAGES for words in commands_of(page)]
+
+
+def test_commands_have_the_options_that_the_pages_give_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nasnet_zoo.NAS_V1.save("mine.json")
+    for search in ("search", "first"):
+        Path(f"runs/{search}").mkdir(parents=True)
+        nasnet_zoo.NASNET_A.save(f"runs/{search}/best.json")
+    refused = []
+    for page, words in COMMANDS_OF_PAGES:
+        length = 2 if " ".join(words[:2]) in COMMANDS else 1
+        name = " ".join(words[:length])
+        for small in ([], small_options("nasnet-zoo", words)):
+            try:
+                read(command_function(name), [*words[length:], *small], f"nasnet-zoo {name}")
+            except UsageError as error:
+                refused.append((page, str(error)))
+    assert refused == []
 
 
 def test_the_list_of_benchmarks_is_whole():
