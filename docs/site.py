@@ -4,6 +4,7 @@ MkDocs calls `on_files` and `on_page_markdown`.
 """
 
 import ast
+import json
 import os.path
 import re
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,8 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "nasnet_zoo/weights/fashion_mnist.md": "cards/fashion_mnist.md",
+    "examples/finetune_and_export.ipynb": "notebooks/finetune_and_export.md",
+    "examples/search_and_front.ipynb": "notebooks/search_and_front.md",
 }
 # Files of examples/, with the language that each is highlighted as.
 EXAMPLES = {
@@ -52,7 +55,7 @@ REFERENCE = (
 
 def on_files(files, config):
     """Add the pages that are not in docs/."""
-    made = {page: (ROOT / source).read_text(encoding="utf-8") for source, page in PAGES.items()}
+    made = {page: _text(ROOT / source) for source, page in PAGES.items()}
     made["examples.md"] = _examples()
     for name in REFERENCE:
         made[f"reference/{name.rpartition('.')[2]}.md"] = _reference(name)
@@ -80,6 +83,16 @@ def on_page_markdown(markdown, page, config, files):
         return f"]({os.path.relpath(path, PurePosixPath(here).parent)}{hash_sign}{anchor})"
 
     return re.sub(r"\]\(((?!https?:|#|mailto:)[^)\s]+)\)", led, markdown)
+
+
+def _text(path):
+    """The text of a file; of a notebook, its cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    parts = [source if kind == "markdown" else f"```python\n{source}\n```" for kind, source in cells]
+    return "\n\n".join([*parts, f"This is the notebook `{path.relative_to(ROOT)}`."]) + "\n"
 
 
 def _examples():

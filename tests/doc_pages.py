@@ -1,11 +1,11 @@
-"""The code blocks of Markdown pages, and running them: Python in one namespace, shell in one folder.
+"""The code blocks of Markdown pages, and running them: all of a page in one process and one folder.
 
 A block that cannot be run follows a comment, ``<!-- not run: REASON -->``. What a page needs and its
 reader has, such as arrays of images, is made by a hidden block, from ``<!-- python`` to ``-->``.
 """
 
+import glob
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -13,6 +13,8 @@ import sys
 import types
 from dataclasses import dataclass
 from pathlib import Path
+
+from nasnet_zoo import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -80,20 +82,18 @@ def commands_of(page):
     """The words of each of our commands in a page's shell blocks, run or not."""
     for block in blocks_of(page):
         if block.language == "sh":
-            for line in block.code.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
+            for words in map(_words, _lines(block.code)):
                 if words[:1] == ["nasnet-zoo"]:
                     yield words[1:]
 
 
 def run_page(page, folder, monkeypatch):
-    """Run the blocks of a page in a folder: those of Python here, in one module, as one script."""
+    """Run the blocks of a page in a folder. Those of Python are one module, and one script."""
     script = folder / f"{page.stem.replace('-', '_')}_page.py"
     module = types.ModuleType("__main__")
     module.__file__, module.__spec__ = str(script), None
     monkeypatch.setitem(sys.modules, "__main__", module)  # what workers import, and pickle looks up
     monkeypatch.chdir(folder)
-    environment = {**os.environ, "PATH": f"{_commands(folder)}:{os.environ['PATH']}"}
     for block in blocks_of(page):
         if block.reason is not None:
             continue
@@ -103,34 +103,33 @@ def run_page(page, folder, monkeypatch):
             code = compile("\n" * block.line + block.code, str(page), "exec", dont_inherit=True)
             exec(code, vars(module))
         elif block.language == "sh":
-            shell = ["bash", "-euo", "pipefail", "-c", block.code]
-            done = subprocess.run(shell, cwd=folder, env=environment, text=True, capture_output=True)
-            place = f"{page.name}, line {block.line}"
-            assert done.returncode == 0, f"{place}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            for line in _lines(block.code):
+                assert _run_line(line) == 0, f"{page.name}, block of line {block.line}: {line}"
         elif block.language == "json":
             json.loads(block.code)
 
 
-def _commands(folder):
-    """A folder with the commands of the pages, which run with small budgets."""
-    commands = folder / ".commands"
-    commands.mkdir()
-    for name in ("nasnet-zoo", "python"):
-        (commands / name).write_text(
-            f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT / 'tests')!r})\n"
-            f"import doc_pages\ndoc_pages.run_small({name!r}, sys.argv[1:])\n"
-        )
-        (commands / name).chmod(0o755)
-    return commands
-
-
-def run_small(name, words):
-    """Become the command, with the options that make it short."""
-    module = ["-m", "nasnet_zoo"] if name == "nasnet-zoo" else []
-    os.execv(sys.executable, [sys.executable, *module, *words, *small_options(name, words)])
-
-
-def small_options(name, words):
+def small_options(words):
     """The options that make a command short."""
-    line = " ".join([name, *words])
+    line = " ".join(words)
     return " ".join(options for pattern, options in _SMALL if re.match(pattern, line)).split()
+
+
+def _lines(code):
+    """The commands of a shell block."""
+    return [line for line in code.replace("\\\n", " ").splitlines() if _words(line)]
+
+
+def _words(line):
+    return shlex.split(line, comments=True)
+
+
+def _run_line(line):
+    """The exit status of a command. Ours run in this process, which has imported TensorFlow already."""
+    words = [name for word in _words(line) for name in sorted(glob.glob(word)) or [word]]
+    words += small_options(words)
+    if words[0] == "nasnet-zoo":
+        return cli.main(words[1:])
+    if words[0] == "python":
+        return subprocess.run([sys.executable, *words[1:]]).returncode
+    return subprocess.run(line, shell=True).returncode

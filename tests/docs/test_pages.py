@@ -71,7 +71,7 @@ def test_commands_have_the_options_that_the_pages_give_them(tmp_path, monkeypatc
     for page, words in COMMANDS_OF_PAGES:
         length = 2 if " ".join(words[:2]) in COMMANDS else 1
         name = " ".join(words[:length])
-        for small in ([], small_options("nasnet-zoo", words)):
+        for small in ([], small_options(["nasnet-zoo", *words])):
             try:
                 read(command_function(name), [*words[length:], *small], f"nasnet-zoo {name}")
             except UsageError as error:
