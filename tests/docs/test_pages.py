@@ -87,7 +87,7 @@ def test_the_list_of_benchmarks_is_whole():
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A folder with what the reader of a page has: data sets, photographs, a model, weights."""
+    """A folder with what the reader of a page has: data sets and photographs."""
     folder = tmp_path_factory.mktemp("prepared")
     for name in ("examples", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
@@ -102,9 +102,31 @@ def prepared(tmp_path_factory):
     (folder / "ptb").mkdir()
     for part in ("train", "valid", "test"):
         (folder / "ptb" / f"ptb.{part}.txt").write_text("the cell reads the state of the cell\n" * 400)
-    _trained(data).save(folder / "model.keras")
-    nasnet_zoo.NASNetMobile().save_weights(folder / "mobile.weights.h5")
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The file of a small network that tells digits in colour apart."""
+    path = tmp_path_factory.mktemp("trained") / "model.keras"
+    data = open_dataset("digits", image_size=16).in_memory()
+    keras.utils.set_random_seed(0)
+    small = {"cells": 1, "filters": 4, "stem": "cifar", "stem_filters": 4}
+    sizes = {"input_shape": (16, 16, 3), "classes": 10}
+    model = nasnet_zoo.NASNet(nasnet_zoo.NASNET_A, hyperparameters=nasnet_zoo.CIFAR, **small, **sizes)
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    images = nasnet_zoo.preprocess_input(np.repeat(data.train_images, 3, -1))
+    model.fit(images, data.train_labels, batch_size=32, epochs=2, verbose=0)
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mobile(tmp_path_factory):
+    """Weights as large as those that are downloaded for ImageNet."""
+    path = tmp_path_factory.mktemp("mobile") / "mobile.weights.h5"
+    nasnet_zoo.NASNetMobile().save_weights(path)
+    return path
 
 
 def _write_class_folders(data, folder):
@@ -136,33 +158,25 @@ def _write_coco(folder):
         (folder / f"{name}_IMAGES").symlink_to(source)
 
 
-def _trained(data):
-    """A small network that tells digits in colour apart."""
-    keras.utils.set_random_seed(0)
-    small = {"cells": 1, "filters": 4, "stem": "cifar", "stem_filters": 4}
-    sizes = {"input_shape": (16, 16, 3), "classes": 10}
-    model = nasnet_zoo.NASNet(nasnet_zoo.NASNET_A, hyperparameters=nasnet_zoo.CIFAR, **small, **sizes)
-    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
-    images = nasnet_zoo.preprocess_input(np.repeat(data.train_images, 3, -1))
-    model.fit(images, data.train_labels, batch_size=32, epochs=3, verbose=0)
-    return model
+def _parameters():
+    for page in PAGES:
+        if any(block.language and block.reason is None for block in blocks_of(page)):
+            marks = () if page.stem in QUICK else pytest.mark.slow
+            yield pytest.param(page, marks=marks, id=page.stem)
 
 
-def _parameter(page):
-    marks = () if page.stem in QUICK else pytest.mark.slow
-    return pytest.param(page, marks=marks, id=page.stem)
-
-
-@pytest.mark.parametrize("page", map(_parameter, PAGES))
+@pytest.mark.parametrize("page", _parameters())
 def test_page(page, request, tmp_path, monkeypatch):
-    if any("nasnet_zoo.hub" in block.code for block in blocks_of(page)):
+    text = page.read_text(encoding="utf-8")
+    if "nasnet_zoo.hub" in text:
         pytest.importorskip("keras_hub")
     if page.stem not in QUICK:
-        prepared = request.getfixturevalue("prepared")
-        for path in prepared.iterdir():
+        for path in request.getfixturevalue("prepared").iterdir():
             (tmp_path / path.name).symlink_to(path)
-        (tmp_path / "model.keras").unlink()  # which a page may replace
-        shutil.copy(prepared / "model.keras", tmp_path)
-        # In the place of the download: weights that are as large.
-        monkeypatch.setattr(weights, "fetch_imagenet", lambda model: prepared / "mobile.weights.h5")
+    if "model.keras" in text:
+        shutil.copy(request.getfixturevalue("trained"), tmp_path)  # a page may replace it
+    if "imagenet" in text:  # in the place of the download
+        path = request.getfixturevalue("mobile")
+        (tmp_path / path.name).symlink_to(path)
+        monkeypatch.setattr(weights, "fetch_imagenet", lambda model: path)
     run_page(page, tmp_path, monkeypatch)

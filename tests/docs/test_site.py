@@ -1,25 +1,38 @@
 """The site that `make docs` builds: its links, what it loads, and its pages on a phone."""
 
 import re
+import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from chromium import page, served
 from doc_pages import ROOT
+from filelock import FileLock
 
+pytest.importorskip("mkdocstrings")
 pytestmark = pytest.mark.slow
-SITE = ROOT / "build/site"
+PIP = "pip install --quiet --disable-pip-version-check --no-deps --target build/package ."
 
 
 @pytest.fixture(scope="module")
-def pages():
-    """The pages of the site by their paths in it."""
-    built = subprocess.run(["make", "docs"], cwd=ROOT, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
-    return {path.relative_to(SITE): path for path in sorted(SITE.rglob("*.html"))}
+def site(tmp_path_factory):
+    """The folder of the site, built as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    (ROOT / "build").mkdir(exist_ok=True)
+    with FileLock(ROOT / "build/site.lock"):  # another worker may build one
+        shutil.rmtree(ROOT / "build/package", ignore_errors=True)
+        for command in (PIP, f"mkdocs build --strict --site-dir {folder}"):
+            words = [sys.executable, "-m", *command.split()]
+            built = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+            assert built.returncode == 0, built.stderr[-3000:]
+    return folder
+
+
+def pages_of(site):
+    return [path for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
 
 
 class _Links(HTMLParser):
@@ -41,13 +54,13 @@ class _Links(HTMLParser):
             self.loads.append(found["href"])
 
 
-def test_links_lead_to_pages_and_places_of_the_site(pages):
-    parsed = {path: _Links(path.read_text(encoding="utf-8")) for path in pages.values()}
+def test_links_lead_to_pages_and_places_of_the_site(site):
+    parsed = {path: _Links(path.read_text(encoding="utf-8")) for path in pages_of(site)}
     broken = []
     for path, links in parsed.items():
         for link in links.links + links.loads:
             parts = urlsplit(link)
-            if parts.scheme or path.name == "404.html":
+            if parts.scheme:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             target = target / "index.html" if target.is_dir() else target
@@ -59,19 +72,17 @@ def test_links_lead_to_pages_and_places_of_the_site(pages):
     assert not elsewhere
 
 
-def test_styles_and_scripts_load_nothing_from_elsewhere():
-    for path in SITE.rglob("*.css"):
+def test_styles_load_nothing_from_elsewhere(site):
+    for path in site.rglob("*.css"):
         assert not re.search(r"url\([\"']?https?:", path.read_text(encoding="utf-8")), path
 
 
-def test_pages_in_a_browser(pages, tmp_path):
+def test_pages_in_a_browser(site, tmp_path):
     """On a phone: no errors, every picture is there, and nothing is wider than the screen."""
     wide, missing = [], []
-    with served(SITE) as root, page(f"{root}/index.html", tmp_path) as shown:
+    with served(site) as root, page(f"{root}/index.html", tmp_path) as shown:
         shown.resize(390, 844)
-        for path in map(Path.as_posix, pages):
-            if path == "404.html":
-                continue
+        for path in (path.relative_to(site).as_posix() for path in pages_of(site)):
             shown.open(f"{root}/{path}")
             width = shown("document.documentElement.scrollWidth")
             if width > 390:
@@ -83,7 +94,7 @@ def test_pages_in_a_browser(pages, tmp_path):
     assert not wide
 
 
-def test_search_finds_a_page(pages, tmp_path):
-    with served(SITE) as root, page(f"{root}/index.html?q=ScheduledDropPath", tmp_path) as shown:
+def test_search_finds_a_page(site, tmp_path):
+    with served(site) as root, page(f"{root}/index.html?q=ScheduledDropPath", tmp_path) as shown:
         shown("document.querySelectorAll('.md-search-result__item').length")
         assert not shown.errors
