@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from nasnet_zoo.checking import PositiveInt, checked
+from nasnet_zoo.progress import track
 from nasnet_zoo.reports.charts import bar_chart
 
 from .formats import MODULES, format_at, load_runtime
@@ -109,7 +109,7 @@ def benchmark(
     runtimes: list[Runtime] = []
     for count in counts:
         runtimes = [load_runtime(path, count) for path in files]
-        times = time_runs(runtimes, rounds, image_size)
+        times = time_runs(runtimes, rounds, image_size, f"measure with {_threads(count)}")
         for kept, timing in zip(timings, summaries(times, count), strict=True):
             kept.append(timing)
     reports = []
@@ -142,7 +142,10 @@ def _image(runtime: Runtime, image_size: tuple[int, int] | None) -> np.ndarray:
 
 
 def time_runs(
-    runtimes: Sequence[Runtime], rounds: int, image_size: tuple[int, int] | None = None
+    runtimes: Sequence[Runtime],
+    rounds: int,
+    image_size: tuple[int, int] | None = None,
+    title: str | None = None,
 ) -> np.ndarray:
     """Time files side by side.
 
@@ -150,13 +153,15 @@ def time_runs(
         runtimes: The loaded files.
         rounds: Number of rounds of three runs of every file, after one that warms up.
         image_size: (height, width) of the images, for files that take any.
+        title: Title of a bar that shows the rounds. Default: no bar.
 
     Returns:
         Seconds of one image, float64 (files, rounds, runs).
     """
     images = [_image(runtime, image_size) for runtime in runtimes]
     times = np.zeros((len(runtimes), rounds, _ROUND))
-    for turn in range(-1, rounds):
+    turns = range(-1, rounds)
+    for turn in track(turns, title) if title else turns:
         for k, (runtime, image) in enumerate(zip(runtimes, images, strict=True)):
             for run in range(_ROUND):
                 start = time.perf_counter()
@@ -210,10 +215,9 @@ def peak_memory(path: Path, image_size: tuple[int, int] | None = None) -> int:
 # === Showing ===
 
 
-def as_json(reports: Sequence[FileReport]) -> str:
-    """The reports as JSON, in the units of `FileReport`."""
-    rows = [{**dataclasses.asdict(report), "path": os.fspath(report.path)} for report in reports]
-    return json.dumps(rows, indent=2) + "\n"
+def figures(reports: Sequence[FileReport]) -> list[dict[str, Any]]:
+    """The reports as JSON takes them, in the units of `FileReport`."""
+    return [{**dataclasses.asdict(report), "path": os.fspath(report.path)} for report in reports]
 
 
 def columns(reports: Sequence[FileReport]) -> list[str]:

@@ -26,6 +26,7 @@ import numpy as np
 
 from nasnet_zoo.checking import Share, checked
 from nasnet_zoo.network import functional, inference_model
+from nasnet_zoo.progress import track
 
 from .compute import compute_op
 from .formats import MODULES, load_runtime
@@ -350,7 +351,7 @@ def _outputs(
     """All outputs of the file and of Keras."""
     found, expected = [], []
     step = max(_PIXELS // (images.shape[1] * images.shape[2]), 1)
-    for start in range(0, len(images), step):
+    for start in track(range(0, len(images), step), "compare with Keras"):
         batch = images[start : start + step]
         found.append(runtime.predict_all(batch))
         made = model(as_model_input(batch, scaled), training=False)

@@ -106,6 +106,15 @@ class DemoResult:
         """The best child's cells."""
         return _genotype(self.ranking[0])
 
+    def figures(self) -> dict[str, Any]:
+        """Return the figures as JSON takes them."""
+        return {
+            "best": self.winner.name,
+            "accuracy": self.accuracy,
+            "files": [dataclasses.asdict(file) for file in self.exports],
+            "seconds": dict(self.steps),
+        }
+
 
 def _genotype(record: Record) -> Genotype:
     return Genotype.from_dict(record.named_architecture)
@@ -180,7 +189,8 @@ def run_demo(
             run={"epochs": epochs},
         )
         with step(f"Train {winner.name} for longer"):
-            model = train(recipe, data, Path(folder) / "winner", seed=seed, verbose=0)
+            bar = int(console.is_terminal)
+            model = train(recipe, data, Path(folder) / "winner", seed=seed, verbose=bar)
     test_images = normalize(data.test_images).numpy()
     test = _Test(test_images, data.test_labels, _predict(model, test_images))
     exports = []

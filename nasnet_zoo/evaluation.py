@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from nasnet_zoo.data import ImageData, ImageSource, open_dataset
 from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.files import write_text
 from nasnet_zoo.prediction import Crop, ImageSide, checked_probabilities, load_classifier
+from nasnet_zoo.progress import track
 from nasnet_zoo.reports.charts import confusion_chart, save_chart
 from nasnet_zoo.training.input import evaluation_batches
 
 _BINS = 15
+_BATCH = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +63,9 @@ class Evaluation:
         rows = zip(self.class_names, counts, recall, precision, strict=True)
         return [(name, int(n), float(r), float(p)) for name, n, r, p in rows]
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything as JSON."""
-        found = {
+    def figures(self) -> dict[str, Any]:
+        """Return everything as JSON takes it."""
+        return {
             "images": self.images,
             "top_1": self.top_1,
             "top_5": self.top_5,
@@ -70,7 +73,10 @@ class Evaluation:
             "class_names": list(self.class_names),
             "confusion": self.confusion.tolist(),
         }
-        write_text(path, json.dumps(found, indent=2) + "\n")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything as JSON."""
+        write_text(path, json.dumps(self.figures(), indent=2) + "\n")
 
     def save_picture(self, path: str | os.PathLike[str]) -> None:
         """Draw the confusion matrix in the format of the file's suffix."""
@@ -110,10 +116,9 @@ def evaluate(
         raise ValueError(
             f"{source.name}: expected images of {channels} channels. Received: {source.channels}"
         )
-    batches = evaluation_batches(source, side, crop)
-    pairs = (
-        (classifier.run(images), labels.argmax(-1)) for images, labels in batches.as_numpy_iterator()
-    )
+    batches = evaluation_batches(source, side, crop, _BATCH).as_numpy_iterator()
+    shown = track(batches, "evaluate", math.ceil(source.test_size / _BATCH))
+    pairs = ((classifier.run(images), labels.argmax(-1)) for images, labels in shown)
     with broken_images_named(source):
         return evaluate_predictions(pairs, source.class_names)
 

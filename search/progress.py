@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.progress import showing_progress
 
 from .journal import Journal, Record
 from .search import Callback
@@ -41,13 +43,16 @@ class LiveProgress(Callback):
             console=console,
             disable=not console.is_terminal,
         )
+        self._open = ExitStack()
         self._task = self._progress.add_task(title, total=children, completed=self._done, note="")
 
     def __enter__(self) -> LiveProgress:
         self._progress.start()
+        self._open.enter_context(showing_progress(False))  # of one child, beside this line
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._open.close()
         self._progress.stop()
 
     def rewarded(self, record: Record) -> None:

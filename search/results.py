@@ -134,14 +134,15 @@ class SearchResults:
         orders = ("reward", "number", *self._costs)
         if order not in orders:
             raise ValueError(f"Expected sort: one of {', '.join(orders)}. Received: {order}")
-        rows = [self._row(record) for record in self.children]
+        rows = [self.row(record) for record in self.children]
         if order == "reward":
             rows.sort(key=lambda row: (row["reward"] is None, -(row["reward"] or 0.0)))
         elif order != "number":
             rows.sort(key=lambda row: (row[order] is None, row[order] or 0.0))
         return rows[:top]
 
-    def _row(self, record: Record) -> dict[str, Any]:
+    def row(self, record: Record) -> dict[str, Any]:
+        """Return a child as a row of `rows`."""
         retrained = self.retrained_child(record.number)
         values = {
             **vars(record),
@@ -211,11 +212,6 @@ def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Format rows as a JSON list of objects."""
-    return json.dumps(list(rows), indent=2) + "\n"
 
 
 #: Formats of `export_children`.

@@ -84,7 +84,7 @@ def commands_of(page):
         if block.language == "sh":
             for words in map(_words, _lines(block.code)):
                 if words[:1] == ["nasnet-zoo"]:
-                    yield words[1:]
+                    yield words[1 : words.index(">") if ">" in words else None]
 
 
 def run_page(page, folder, monkeypatch):

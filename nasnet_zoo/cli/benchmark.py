@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt
-from nasnet_zoo.files import check_writable, write_text
+from nasnet_zoo.files import check_writable
 
 from .shared import Json
 
@@ -29,7 +29,7 @@ def benchmark(
     profile: bool = False,
     json: Json = None,
     picture: str | None = None,
-) -> None:
+) -> list[dict[str, Any]]:
     """Measure time, memory and operators of exported files, side by side.
 
     Args:
@@ -42,6 +42,9 @@ def benchmark(
         profile: Time the operators of each file, too, and print how near they come to what the
             machine can do. For .tflite and .onnx files.
         picture: File for a bar chart, such as .svg or .png.
+
+    Example:
+        nasnet-zoo benchmark model.tflite model.onnx --threads 1 --picture latency.svg
     """
     from rich.console import Console
 
@@ -55,9 +58,11 @@ def benchmark(
     from nasnet_zoo.reports.tables import print_table
     from nasnet_zoo.saving import load_model
 
-    for written in filter(None, (json, picture)):
-        check_writable(written, [*files, *filter(None, [keras])])
+    inputs = [*files, *filter(None, [keras])]
+    if json:
+        json.check(inputs)
     if picture:
+        check_writable(picture, inputs)
         check_chart(picture)
     start_backend()
     paths = [Path(name) for name in files]
@@ -69,8 +74,6 @@ def benchmark(
             image_shape(model, image_size)
             paths = [*_keras_exports(model, paths, Path(folder)), *paths]
         reports = measuring.benchmark(paths, threads, rounds, image_size, profile)
-    if json:
-        write_text(json, measuring.as_json(reports))
     if picture:
         save_chart(measuring.picture(reports), picture)
     print_table(measuring.table(reports))
@@ -82,6 +85,7 @@ def benchmark(
             text = f"\n{measuring.title(report, timing)}; {profiling.summary(profiled)}"
             console.print(text, soft_wrap=True)
             print_table(profiling.table(profiled))
+    return measuring.figures(reports)
 
 
 def _keras_exports(model: keras.Model, files: list[Path], folder: Path) -> list[Path]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from nasnet_zoo.checking import PositiveInt
+
+from .shared import Json
 
 
 def convert(
@@ -17,7 +19,8 @@ def convert(
     background: Literal["drop", "keep"] = "drop",
     include_top: bool = True,
     auxiliary_head: bool = False,
-) -> None:
+    json: Json = None,
+) -> dict[str, Any]:
     """Convert weights of Keras, TF-Slim or timm.
 
     Loads weights into a model and saves them as a .weights.h5 file.
@@ -32,6 +35,9 @@ def convert(
         background: What to do with class 0 of a TF-Slim or timm classifier of 1001 classes.
         include_top: Whether to convert the classifier.
         auxiliary_head: Whether to convert the auxiliary head.
+
+    Example:
+        nasnet-zoo convert model.ckpt-250000 --model nasnet_mobile --out mobile.weights.h5
     """
     from nasnet_zoo.convert import convert as convert_weights
     from nasnet_zoo.quiet import start_backend
@@ -47,3 +53,10 @@ def convert(
         auxiliary_head=auxiliary_head,
     )
     print(report)
+    return {
+        "out": out,
+        "source": report.source,
+        "loaded": len(report.loaded),
+        "missing": dict(report.missing),
+        "unused": report.unused,
+    }

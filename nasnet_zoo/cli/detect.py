@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
@@ -41,7 +42,8 @@ def train(
     seed: Seed = 0,
     tensorboard: bool = False,
     settings: Annotated[DetectionRecipe, arg(name="")],
-) -> None:
+    json: Json = None,
+) -> dict[str, Any]:
     """Train a Faster R-CNN by a recipe.
 
     Run again with the same --out, it continues where it was stopped. The defaults of the recipe's
@@ -54,10 +56,14 @@ def train(
         seed: Seed of all random draws.
         tensorboard: Whether to write events to OUT/tensorboard.
         settings: Recipe.
+
+    Example:
+        nasnet-zoo detect train pasted --train a.json train --test b.json test --out runs/pasted
     """
     from nasnet_zoo.detection.coco import CocoImages
     from nasnet_zoo.detection.training import train_detector
     from nasnet_zoo.quiet import start_backend
+    from nasnet_zoo.training.history import last_epoch
 
     start_backend()
     train_detector(
@@ -70,6 +76,7 @@ def train(
         tensorboard=tensorboard,
     )
     print(f"Wrote {out}/detector.keras")
+    return {"model": f"{out}/detector.keras", **last_epoch(Path(out, "history.csv"))}
 
 
 def evaluate(
@@ -79,12 +86,17 @@ def evaluate(
     test: Coco,
     image_size: ImageSize,
     malformed: Malformed = "refuse",
+    detections: str | None = None,
     json: Json = None,
-) -> None:
+) -> dict[str, float | None]:
     """Print COCO's twelve numbers of a detector.
 
     Args:
         image_size: Pixels of the longer side that images are resized to.
+        detections: File for the detections, in the JSON format of COCO's server.
+
+    Example:
+        nasnet-zoo detect evaluate detector.keras --test test.json test --image-size 600
     """
     from nasnet_zoo.detection import evaluation
     from nasnet_zoo.detection.coco import CocoImages
@@ -94,14 +106,19 @@ def evaluate(
     start_backend()
     model = load_detector(detector)
     source = CocoImages(*test, malformed)
+    inputs: list[str | Path] = [detector, test[0], *source.paths]
     if json:
-        check_writable(json, [detector, test[0], *source.paths])
+        json.check(inputs)
+    if detections:
+        check_writable(detections, inputs)
     evaluation.check_class_names(detector, model.class_names, test[0], source.class_names)
     results = evaluation.detect(model, source, image_size)
-    if json:
-        write_text(json, dumps(results))
-    for name, value in evaluation.evaluate(source, results).items():
-        print(f"{name:6} {value:.3f}" if value >= 0 else f"{name:6} -")
+    if detections:
+        write_text(detections, dumps(results))
+    found = {n: v if v >= 0 else None for n, v in evaluation.evaluate(source, results).items()}
+    for name, value in found.items():
+        print(f"{name:6} -" if value is None else f"{name:6} {value:.3f}")
+    return found
 
 
 def predict(
@@ -113,7 +130,7 @@ def predict(
     score: Share = 0.5,
     out: str | None = None,
     json: Json = None,
-) -> None:
+) -> list[dict[str, Any]]:
     """Draw or list detections on images.
 
     Args:
@@ -121,6 +138,9 @@ def predict(
         image_size: Pixels of the longer side that images are resized to.
         score: Lowest score of a detection, in [0, 1].
         out: Folder for the images with the detections drawn on them.
+
+    Example:
+        nasnet-zoo detect predict detector.keras a.jpg b.jpg --image-size 600 --out drawn
     """
     if not out and not json:
         message = "expected --out, --json or both. Received: neither"
@@ -128,6 +148,7 @@ def predict(
     from nasnet_zoo.data import read_size
     from nasnet_zoo.detection import prediction
     from nasnet_zoo.detection.training import load_detector
+    from nasnet_zoo.progress import track
     from nasnet_zoo.quiet import start_backend
 
     paths = [Path(name) for name in images]
@@ -137,12 +158,12 @@ def predict(
         check_folder(out)
     pictures = prediction.picture_paths(paths, Path(out)) if out else []
     if json:
-        check_writable(json, [detector, *paths])
+        json.check([detector, *paths])
     start_backend()
     model = load_detector(detector)
     predictions = prediction.predict_files(model, paths, image_size, score)
     results = []
-    for number, (path, pixels, found) in enumerate(predictions):
+    for number, (path, pixels, found) in enumerate(track(predictions, "detect", len(paths))):
         line = f"{path}: {len(found['scores'])} found"
         if out:
             with writing(out):
@@ -151,8 +172,7 @@ def predict(
             line += f", drawn in {pictures[number]}"
         results += prediction.as_results(path, found, model.class_names)
         print(line)
-    if json:
-        write_text(json, dumps(results))
+    return results
 
 
 def export(
@@ -163,7 +183,8 @@ def export(
     image_size: ImageSize,
     format: Format | None = None,  # noqa: A002
     images: tuple[str, ...] = (),
-) -> None:
+    json: Json = None,
+) -> dict[str, Any]:
     """Write a detector as a SavedModel, LiteRT or ONNX file, and compare that file with Keras.
 
     The file takes uint8 images, and holds the non-maximum suppression too.
@@ -173,6 +194,9 @@ def export(
         image_size: Pixels of the sides of the images.
         format: Format of the file. Default: by the name of --out.
         images: Image files to compare on. Default: two generated images.
+
+    Example:
+        nasnet-zoo detect export detector.keras --out detector.tflite --image-size 600 --images a.jpg
     """
     path = Path(out)
     format_of(path, format)
@@ -197,3 +221,4 @@ def export(
         images=as_bytes(np.stack(squares)) if squares else None,
     )
     print(result)
+    return {**dataclasses.asdict(result), "path": out}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .shared import ClassNames, Crop, Data, ImageSide, Json
 
 
@@ -15,7 +17,7 @@ def evaluate(
     classes: ClassNames = None,
     json: Json = None,
     picture: str | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Evaluate a model, or an exported file, on test images.
 
     Prints top-1 and top-5 accuracy, calibration error, and recall and precision of every class.
@@ -23,6 +25,9 @@ def evaluate(
     Args:
         model: A .keras, .tflite or .onnx file, or a SavedModel folder.
         picture: File for a drawing of the confusion matrix.
+
+    Example:
+        nasnet-zoo evaluate runs/digits/model.keras --data digits --picture confusion.svg
     """
     from rich.table import Table
 
@@ -34,7 +39,7 @@ def evaluate(
     from nasnet_zoo.reports.tables import print_table
 
     if json:
-        check_writable(json, [model])
+        json.check([model])
     if picture:
         check_writable(picture, [model])
         check_chart(picture)
@@ -51,7 +56,6 @@ def evaluate(
         f"{found.images:,} images: top-1 {found.top_1:.2%}, top-5 {found.top_5:.2%}, "
         f"expected calibration error {found.calibration_error:.4f}"
     )
-    if json:
-        found.save(json)
     if picture:
         found.save_picture(picture)
+    return found.figures()

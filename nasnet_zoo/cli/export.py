@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
 from nasnet_zoo.export.settings import CALIBRATED, ExportSettings
 
-from .shared import Cells, ClassNames, Limit, Weights
+from .shared import Cells, ClassNames, Json, Limit, Weights
 
 
 def export(
@@ -30,13 +31,17 @@ def export(
     limit: Limit = 200,
     classes: ClassNames = None,
     settings: Annotated[ExportSettings, arg(name="")] = ExportSettings(),
-) -> None:
+    json: Json = None,
+) -> dict[str, Any]:
     """Write a model as a SavedModel, LiteRT or ONNX file, and compare that file with Keras.
 
     Args:
         model: A .keras file, or the name of a model, as `nasnet-zoo models` lists them.
         out: A .tflite or .onnx file, or a folder for a SavedModel.
         settings: Settings of the export.
+
+    Example:
+        nasnet-zoo export model.keras --out model.tflite --quantization int8 --images FOLDER
     """
     path = Path(out)
     settings.format_of(path)
@@ -67,3 +72,4 @@ def export(
         **vars(settings),
     )
     print(result)
+    return {**dataclasses.asdict(result), "path": out}

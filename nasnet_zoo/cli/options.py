@@ -12,20 +12,25 @@ import itertools
 import shlex
 import types
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
+import docstring_parser
 import tyro
 from tyro import _errors as errors
 from tyro.conf import FlagCreatePairsOff, PositionalMetavarFromFieldName, UseAppendAction, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+from tyro.extras import get_parser
 
 from nasnet_zoo.cells.genotype import Genotype
 from nasnet_zoo.cells.networks import NetworkGenotype, network_genotype
 from nasnet_zoo.cells.recurrent import RecurrentGenotype
 from nasnet_zoo.cells.serialization import load_genotype
 from nasnet_zoo.checking import check_arguments, parse
+
+from .figures import STDOUT, JsonFile
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -85,7 +90,12 @@ def read_some(settings: Callable[..., T], words: Sequence[str], prog: str) -> T:
     return _cli(settings, words, prog, return_unknown_args=True, add_help=False)[0]
 
 
-def read(command: Callable[..., None], words: Sequence[str], prog: str) -> Callable[[], None]:
+def documentation(command: Callable[..., Any]) -> docstring_parser.Docstring:
+    """Read the documentation of a command: what it does, its arguments, and an example."""
+    return docstring_parser.parse(command.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
+
+
+def read(command: Callable[..., Any], words: Sequence[str], prog: str) -> functools.partial[Any]:
     """Read the arguments of a command.
 
     Args:
@@ -100,11 +110,35 @@ def read(command: Callable[..., None], words: Sequence[str], prog: str) -> Calla
         UsageError: If the words are not those of the command.
         SystemExit: After ``--help``.
     """
+    try:
+        target = _reader(command, words, prog)
+        return _cli(target, _with_files(words), prog, description=_description(command))
+    except UsageError:
+        raise
+    except ValueError as error:  # of a dataclass whose fields do not fit each other
+        raise UsageError(prog, str(error)) from None
+
+
+def arguments(command: Callable[..., Any], words: Sequence[str]) -> list[Any]:
+    """Describe the arguments of a command as actions of `argparse`, which does not read them.
+
+    Args:
+        command: Function of the command, or dataclass of options.
+        words: Words that the defaults depend on.
+    """
+    target = command if isinstance(command, type) else _reader(command, words, "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # tyro has nothing newer for this
+        return get_parser(target, add_help=False, registry=_REGISTRY, config=_CONFIG)._actions
+
+
+def _reader(command: Callable[..., Any], words: Sequence[str], prog: str) -> Callable[..., Any]:
+    """A function of the arguments of a command that checks them and binds the command to them."""
     signature = inspect.signature(command)
     defaults: dict[str, Any] = getattr(command, "defaults", lambda words: {})(words)
 
     @functools.wraps(command)
-    def bind(*args: Any, **kwargs: Any) -> Callable[[], None]:
+    def bind(*args: Any, **kwargs: Any) -> functools.partial[Any]:
         for name, value in zip(signature.parameters, args, strict=False):
             if value == ():
                 raise UsageError(prog, f"expected {name}. Received: none")
@@ -120,12 +154,24 @@ def read(command: Callable[..., None], words: Sequence[str], prog: str) -> Calla
             for name, parameter in signature.parameters.items()
         ]
     )
-    try:
-        return _cli(bind, words, prog)
-    except UsageError:
-        raise
-    except ValueError as error:  # of a dataclass whose fields do not fit each other
-        raise UsageError(prog, str(error)) from None
+    return bind
+
+
+def _with_files(words: Sequence[str]) -> list[str]:
+    """Add the file that ``--json`` stands for alone."""
+    found: list[str] = []
+    for word, after in zip(words, [*words[1:], "--"], strict=False):
+        alone = word == "--json" and after.startswith("-") and after != STDOUT
+        found += [word, STDOUT] if alone else [word]
+    return found
+
+
+def _description(command: Callable[..., Any]) -> str:
+    """What help says of a command above its options."""
+    told = documentation(command)
+    examples = [example.description or "" for example in told.examples]
+    lines = [f"  {line}" for example in examples for line in example.splitlines()]
+    return "\n".join([told.description or "", "", "Example:", *lines])
 
 
 def defaults_from(defaults: Callable[[Sequence[str]], dict[str, Any]]) -> Callable[[F], F]:
@@ -149,8 +195,7 @@ def print_help(prog: str, description: str) -> None:
 
 def _cli(target: Callable[..., Any], words: Sequence[str], prog: str, **kwargs: Any) -> Any:
     with errors.on_parse_error(_refuse):
-        config = (PositionalMetavarFromFieldName, FlagCreatePairsOff)
-        return tyro.cli(target, args=words, prog=prog, registry=_REGISTRY, config=config, **kwargs)
+        return tyro.cli(target, args=words, prog=prog, registry=_REGISTRY, config=_CONFIG, **kwargs)
 
 
 def _refuse(event: errors.ParseErrorEvent) -> None:
@@ -180,6 +225,7 @@ def _name(argument: Any) -> str:
 
 
 _REGISTRY = ConstructorRegistry()
+_CONFIG = (PositionalMetavarFromFieldName, FlagCreatePairsOff)
 _NAMES = {int: "INT", float: "FLOAT", str: "TEXT"}
 
 
@@ -196,6 +242,8 @@ def _spec(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         metavar, read = "FILE", lambda texts: load_genotype(texts[0], network_genotype)
     elif kinds[0] is RecurrentGenotype:
         metavar, read = "FILE", lambda texts: RecurrentGenotype.load(texts[0])
+    elif kinds[0] is JsonFile:
+        metavar, read = "[FILE]", lambda texts: JsonFile(texts[0])
     elif origin is Mapping:
         nargs, metavar, read = "*", "NAME=VALUE ...", lambda texts: dict(map(_pair, texts))
     elif origin is tuple and parts[-1] is ...:

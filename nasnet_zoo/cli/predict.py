@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from json import dumps
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nasnet_zoo.checking import PositiveInt
 
@@ -25,7 +24,7 @@ def predict(
     crop: Crop = 1.0,
     classes: ClassNames = None,
     json: Json = None,
-) -> None:
+) -> list[dict[str, Any]]:
     """Predict the classes of images.
 
     Image files are prepared as `nasnet-zoo evaluate` prepares them. A model of 1,000 classes that holds
@@ -36,14 +35,17 @@ def predict(
             `nasnet-zoo models` lists them.
         images: Image files.
         top: Largest number of classes to print for an image.
+
+    Example:
+        nasnet-zoo predict runs/digits/model.keras a.png b.png --top 3
     """
     from nasnet_zoo import prediction
     from nasnet_zoo.data import read_class_names, read_size
-    from nasnet_zoo.files import check_writable, write_text
+    from nasnet_zoo.progress import track
     from nasnet_zoo.quiet import start_backend
 
     if json:
-        check_writable(json, filter(None, [model, weights, classes, *images]))
+        json.check(filter(None, [model, weights, classes, *images]))
     names = None if classes is None else read_class_names(classes)
     for path in images:
         read_size(path)
@@ -51,7 +53,7 @@ def predict(
     classifier = _classifier(model, weights, image_size)
     found = prediction.predict(classifier, images, top, image_size, crop, names)
     results = []
-    for path, predictions in zip(images, found, strict=True):
+    for path, predictions in zip(images, track(found, "predict", len(images)), strict=True):
         print(f"{path}:")
         for name, _, probability in predictions:
             print(f"{probability:8.2%}  {name}")
@@ -60,8 +62,7 @@ def predict(
             for name, index, probability in predictions
         ]
         results.append({"image": path, "predictions": listed})
-    if json:
-        write_text(json, dumps(results, indent=2) + "\n")
+    return results
 
 
 def _classifier(name: str, weights: str | None, image_size: int | None) -> str | keras.Model:

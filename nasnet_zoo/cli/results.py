@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,30 +13,39 @@ from nasnet_zoo.cells.genotype import CellGenotype, Genotype
 from nasnet_zoo.checking import NonNegativeInt, PositiveInt
 from nasnet_zoo.files import check_writable, write_text
 
+from .shared import Json
+
 if TYPE_CHECKING:
     from nasnet_zoo.search.journal import Record
     from nasnet_zoo.search.results import SearchResults
     from nasnet_zoo.search.space import Space
+
+    from .figures import JsonFile
 
 Folder = Annotated[
     str, arg(metavar="FOLDER", help="Folder of a search, which may be running. It is not changed.")
 ]
 
 
-def best_child(folder: Folder, /, *, out: str | None = None) -> None:
+def best_child(folder: Folder, /, *, out: str | None = None, json: Json = None) -> dict[str, Any]:
     """Show the best child of a search so far.
 
     Args:
         out: JSON file for its architecture, such as a genotype.
+
+    Example:
+        nasnet-zoo search best runs/search --out best.json
     """
     from nasnet_zoo.search.results import read_results
 
     results = read_results(folder)
-    _check_written(out, results)
+    _check_written(out, json, results)
     best = results.best()
-    _print_child(results, results.child(best.number))
+    child = results.child(best.number)
+    _print_child(results, child)
     if out:
-        write_text(out, json.dumps(best.named_architecture, indent=2) + "\n")
+        write_text(out, dumps(best.named_architecture, indent=2) + "\n")
+    return _figures(results, child)
 
 
 def list_children(
@@ -46,8 +55,8 @@ def list_children(
     top: PositiveInt | None = None,
     sort: str = "reward",
     csv: str | None = None,
-    json: str | None = None,
-) -> None:
+    json: Json = None,
+) -> list[dict[str, Any]]:
     """List the children of a search, with rewards and costs.
 
     Args:
@@ -55,15 +64,16 @@ def list_children(
         sort: Order of the list: reward, best first; number; or the name of a cost, such as parameters,
             least first.
         csv: CSV file for the list.
-        json: JSON file for the list.
+
+    Example:
+        nasnet-zoo search list runs/search --top 10 --sort parameters
     """
     from nasnet_zoo.reports.tables import print_table
     from nasnet_zoo.search.report import format_cost, title
-    from nasnet_zoo.search.results import as_csv, as_json, read_results
+    from nasnet_zoo.search.results import as_csv, read_results
 
     results = read_results(folder)
-    for path in (csv, json):
-        _check_written(path, results)
+    _check_written(csv, json, results)
     rows = results.rows(sort, top)
     texts = ("state", "message")
     table = Table(box=None)
@@ -86,23 +96,27 @@ def list_children(
     print_table(table)
     if csv:
         write_text(csv, as_csv(results.columns, rows))
-    if json:
-        write_text(json, as_json(rows))
+    return rows
 
 
-def show_child(folder: Folder, number: NonNegativeInt, /, *, picture: str | None = None) -> None:
+def show_child(
+    folder: Folder, number: NonNegativeInt, /, *, picture: str | None = None, json: Json = None
+) -> dict[str, Any]:
     """Show a child of a search: what it consists of, and how its training went.
 
     Args:
         number: Number of the child.
         picture: SVG file for a drawing of it.
+
+    Example:
+        nasnet-zoo search show runs/search 17 --picture child.svg
     """
     from nasnet_zoo.search.results import read_results
 
     results = read_results(folder)
     if picture and Path(picture).suffix.lower() != ".svg":
         raise ValueError(f"{picture}: expected a picture of type svg. Received: {picture}")
-    _check_written(picture, results)
+    _check_written(picture, json, results)
     record = results.child(number)
     space = _space(results)
     if picture and space is None:
@@ -115,6 +129,7 @@ def show_child(folder: Folder, number: NonNegativeInt, /, *, picture: str | None
         drawn = space.draw(_architecture(results, record, space))
         assert drawn is not None
         write_text(picture, drawn)
+    return _figures(results, record)
 
 
 _TITLES = {
@@ -126,9 +141,23 @@ _TITLES = {
 }
 
 
-def _check_written(path: str | None, results: SearchResults) -> None:
+def _check_written(path: str | None, json: JsonFile | None, results: SearchResults) -> None:
     if path:
         check_writable(path, results.folder.iterdir())
+    if json:
+        json.check(results.folder.iterdir())
+
+
+def _figures(results: SearchResults, record: Record) -> dict[str, Any]:
+    """A child of the search in full."""
+    retrained = results.retrained_child(record.number)
+    return {
+        **results.row(record),
+        "seed": record.seed,
+        "curve": results.evaluated(record).curve,
+        "retraining_curve": retrained and retrained.curve,
+        "architecture": record.named_architecture,
+    }
 
 
 def _space(results: SearchResults) -> Space | None:
@@ -179,7 +208,7 @@ def _print_child(results: SearchResults, record: Record) -> None:
             print(f"{name:20} {' '.join(value.split())}")
     print()
     if space is None:
-        print(json.dumps(record.architecture, indent=2))
+        print(dumps(record.architecture, indent=2))
     elif isinstance(architecture, Genotype):
         print_table(_blocks(architecture))
     else:

@@ -24,7 +24,7 @@ from nasnet_zoo.search.path_level.settings import PathLevelSettings
 from nasnet_zoo.search.settings import ExecutorSettings, SearchSettings
 
 from .options import defaults_from, read_some
-from .shared import Data
+from .shared import Data, Json
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def search(
     compare: str | None = None,
     tensorboard: bool = False,
     export: Literal["csv", "jsonl"] | None = None,
-) -> None:
+    json: Json = None,
+) -> dict[str, Any]:
     """Search a space for a data set.
 
     Children are sampled, and each is trained from scratch and evaluated on held-out data. A search
@@ -153,10 +154,13 @@ def search(
         tensorboard: Whether to write events to OUT/tensorboard.
         export: Format of a file with all that is known of every child, OUT/children.csv or .jsonl.
             Default: no file.
+
+    Example:
+        nasnet-zoo search --data digits --out runs/search --children 40 --budget.steps 60
     """
     from nasnet_zoo.quiet import start_backend
     from nasnet_zoo.search.journal import Journal
-    from nasnet_zoo.search.results import JOURNAL, export_children
+    from nasnet_zoo.search.results import JOURNAL, export_children, read_results
 
     start_backend()
     module, _, function = SPACES[space].function.rpartition(".")
@@ -177,3 +181,6 @@ def search(
         with Journal(f"{out}/{JOURNAL}") as journal:
             export_children(journal, f"{out}/children.{export}", export)
         print(f"Wrote {out}/children.{export}")
+    found = read_results(out)
+    child = found.child(best.number)
+    return {"out": out, "children": len(found.children), "best": found.row(child)}

@@ -9,6 +9,8 @@ from tyro.conf import arg
 from nasnet_zoo.cells.networks import NetworkGenotype
 from nasnet_zoo.checking import PositiveInt
 
+from .figures import JsonFile
+
 Data = Annotated[
     str,
     arg(
@@ -33,7 +35,13 @@ ClassNames = Annotated[
         help="Text file with the model's class names, one in each line. Default: those that it holds.",
     ),
 ]
-Json = Annotated[str | None, arg(metavar="FILE", help="JSON file to write the results to.")]
+Json = Annotated[
+    JsonFile | None,
+    arg(
+        help="Write what was found as JSON: to a .json file, or where --json stands alone to standard "
+        "output, and nothing else there. docs/command-line.md has its shape."
+    ),
+]
 ImageSide = Annotated[
     PositiveInt | None, arg(help="Height and width of the images in pixels. Default: the model's.")
 ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import arg
 
 from nasnet_zoo.checking import PositiveInt, Seed
+from nasnet_zoo.files import read_json
 from nasnet_zoo.language.recipes import LANGUAGE_RECIPES, LanguageRecipe
 from nasnet_zoo.training.recipes import Recipe, StrategyName, load_recipe
 
 from .options import UsageError, defaults_from
-from .shared import Data, recipe_defaults
+from .shared import Data, Json, recipe_defaults
 
 
 def _load(name: str) -> Recipe | LanguageRecipe:
@@ -32,7 +34,8 @@ def train(
     strategy: StrategyName | None = None,
     tensorboard: bool = False,
     settings: Annotated[Any, arg(name="")],
-) -> None:
+    json: Json = None,
+) -> dict[str, Any] | None:
     """Train a network by a recipe.
 
     Run again with the same --out, it continues where it was stopped. The defaults of the recipe's
@@ -51,6 +54,9 @@ def train(
             the environment variable TF_CONFIG; each runs this command, with an --out that all share.
         tensorboard: Whether to write events to OUT/tensorboard.
         settings: Recipe.
+
+    Example:
+        nasnet-zoo train digits --data digits --out runs/digits --run.epochs 10
     """
     from nasnet_zoo import training
     from nasnet_zoo.quiet import start_backend
@@ -72,7 +78,7 @@ def train(
             settings, data, out, seed=seed, deterministic=deterministic, tensorboard=tensorboard
         )
         print(f"Wrote {out}/model.keras")
-        return
+        return _figures(out) if json else None
     if strategy is None:  # Else the strategy starts it.
         start_backend()
     training.train(
@@ -86,3 +92,16 @@ def train(
         tensorboard=tensorboard,
     )
     print(f"Wrote {out}/model.keras")
+    return _figures(out) if json else None
+
+
+def _figures(out: str) -> dict[str, Any]:
+    """The last epoch of a training, and its test where it had held-out data."""
+    from nasnet_zoo.training.history import last_epoch
+
+    test = Path(out, "test.json")
+    return {
+        "model": f"{out}/model.keras",
+        **last_epoch(Path(out, "history.csv")),
+        "test": read_json(test, "the test of a training") if test.exists() else None,
+    }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import UseAppendAction, arg
 
 from nasnet_zoo.checking import NonNegativeFloat, PositiveInt, Seed, parse
 
-from .shared import Limit
+from .shared import Json, Limit
 
 
 def transform(
@@ -31,7 +31,8 @@ def transform(
     limit: Limit = 200,
     noise: NonNegativeFloat = 0.0,
     seed: Seed = 0,
-) -> None:
+    json: Json = None,
+) -> dict[str, Any]:
     """Make a trained model wider, deeper or condensed, so that it computes the same.
 
     All layers of --wider are widened first, in order, then those of --deeper follow, then --condense.
@@ -46,6 +47,9 @@ def transform(
         noise: Standard deviation of the noise on new kernels, as a share of the kernels'. 0 keeps what
             the model computes.
         seed: Seed of the choice of channels and of the noise.
+
+    Example:
+        nasnet-zoo transform model.keras --out wider.keras --wider Stem_Conv=48
     """
     widths = [_width(text) for text in wider]
     if not widths and not deeper and not condense:
@@ -74,7 +78,9 @@ def transform(
         network = condensed(network)
     with replacing(out) as temporary:
         network.save(temporary)
-    print(f"{out}: {network.count_params():,} parameters, {before:,} before")
+    after = network.count_params()
+    print(f"{out}: {after:,} parameters, {before:,} before")
+    return {"out": out, "parameters": after, "parameters_before": before}
 
 
 def _width(text: str) -> tuple[str, int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
 from nasnet_zoo.export.settings import Limits
 
-from .shared import Cells, Data, Limit, Weights
+from .shared import Cells, Data, Json, Limit, Weights
 
 
 def verify(
@@ -21,7 +22,8 @@ def verify(
     genotype: Cells = None,
     limit: Limit = 200,
     limits: Annotated[Limits, arg(name="")] = Limits(),
-) -> None:
+    json: Json = None,
+) -> dict[str, Any]:
     """Check an exported file against its Keras model.
 
     Files of nasnet-zoo are compared value by value, files of other converters by their outputs, on the
@@ -31,6 +33,9 @@ def verify(
         file: A SavedModel folder, or a .tflite or .onnx file.
         model: A .keras file, or the name of a model, as `nasnet-zoo models` lists them.
         limits: Limits of the differences.
+
+    Example:
+        nasnet-zoo verify model.tflite model.keras --images FOLDER --max-accuracy-drop 0.01
     """
     from nasnet_zoo import export
     from nasnet_zoo.data import open_dataset
@@ -48,4 +53,6 @@ def verify(
     shape = image_shape(functional(network), None if None in size else size)  # type: ignore[arg-type]
     source = open_dataset(images)
     tested, labels = sample_images(source, source.testing(), shape, limit)
-    print(export.verify(file, network, tested, known_labels(labels, network), **vars(limits)))
+    found = export.verify(file, network, tested, known_labels(labels, network), **vars(limits))
+    print(found)
+    return {**dataclasses.asdict(found), "path": file}

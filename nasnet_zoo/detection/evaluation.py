@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.data.streams import broken_images_named
 from nasnet_zoo.extras import import_extra
+from nasnet_zoo.progress import track
 
 from .coco import CocoImages, Example
 from .input import evaluation_batches
@@ -73,8 +75,9 @@ def detect(
         NotFiniteError: If a value in the detector is infinite or NaN.
     """
     results, examples = [], iter(source.examples)
+    batches = math.ceil(len(source.examples) / batch_size)
     with broken_images_named(source):
-        for images, scales in evaluation_batches(source, size, batch_size):
+        for images, scales in track(evaluation_batches(source, size, batch_size), "detect", batches):
             found = detections(detector, images)
             for k, scale in enumerate(scales.numpy()):
                 results += _results(source, next(examples), {n: v[k] for n, v in found.items()}, scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -63,6 +63,29 @@ def models_table() -> list[ModelRow]:
                 f"{cost.mult_adds / 1e6:,.1f} M",
                 preset.accuracy,
             )
+        )
+    return rows
+
+
+def models_figures() -> list[dict[str, Any]]:
+    """The models as JSON takes them: numbers in full, None where nothing was published."""
+    rows = []
+    for name, preset in PRESETS.items():
+        cost = architecture_cost(preset.architecture, preset.classes)
+        parameters, mult_adds = preset.parameters, preset.mult_adds
+        rows.append(
+            {
+                "model": name,
+                "title": preset.title,
+                "paper": preset.paper,
+                "image_size": preset.architecture.image_size,
+                "classes": preset.classes,
+                "parameters": cost.parameters,
+                "published_parameters": parameters and round(parameters * 1e6),
+                "mult_adds": cost.mult_adds,
+                "published_mult_adds": mult_adds and round(mult_adds * 1e6),
+                "published_accuracy": preset.accuracy,
+            }
         )
     return rows
 

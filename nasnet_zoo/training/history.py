@@ -62,3 +62,20 @@ def truncate_history(path: str | os.PathLike[str], done: int) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(kept)
     write_text(path, text.getvalue())
+
+
+def last_epoch(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the last line of a history: the number of epochs that were trained, and its logs.
+
+    Raises:
+        ValueError: If the history is broken.
+        OSError: If the file cannot be read.
+    """
+    rows = list(csv.DictReader(io.StringIO(read_text(path, "a history in CSV"))))
+    try:
+        logs = {name: float(value) for name, value in rows[-1].items() if name != "epoch"}
+        return {"epochs": int(rows[-1]["epoch"]) + 1, "metrics": logs}
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{path}: expected a history with a line for every epoch. Received: another"
+        ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from nasnet_zoo.checking import NonNegativeInt, PositiveInt, checked
 from nasnet_zoo.data import ImageData, open_dataset
 from nasnet_zoo.data.arrays import split
 from nasnet_zoo.data.resizing import normalize
-from nasnet_zoo.export.benchmark import as_json, benchmark, table
+from nasnet_zoo.export.benchmark import benchmark, figures, table
 from nasnet_zoo.files import write_text
 from nasnet_zoo.search.evaluator import Evaluator
 from nasnet_zoo.search.folder import Exporting, Retraining, check_start, search_folder
@@ -130,7 +131,7 @@ def _benchmark(out: Path, threads: int, console: Console) -> None:
     if not paths:
         return
     reports = benchmark(paths, (threads,))
-    write_text(out / "front" / "benchmark.json", as_json(reports))
+    write_text(out / "front" / "benchmark.json", json.dumps(figures(reports), indent=2) + "\n")
     console.print(table(reports))
 
 

@@ -8,6 +8,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from documented import check_figures
 from PIL import Image
 from recipe_fields import SHARED, without
 
@@ -132,19 +133,25 @@ def test_the_command_line_trains_evaluates_and_predicts(tmp_path, capsys):
     for name, value in fields.items():
         train += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     out = str(tmp_path / "run")
-    assert main([*train, "--train", *parts["train"], "--test", *parts["test"], "--out", out]) == 0
+    found = tmp_path / "found.json"
+    command = [*train, "--train", *parts["train"], "--test", *parts["test"], "--out", out]
+    assert main([*command, "--json", str(found)]) == 0
+    check_figures("detect train", json.loads(found.read_text()))
     file = f"{out}/detector.keras"
     assert load_detector(file).class_names == list(NAMES)
 
     results = tmp_path / "results.json"
     command = ["detect", "evaluate", file, "--test", *parts["test"], "--image-size", "64"]
     capsys.readouterr()
-    assert main([*command, "--json", str(results)]) == 0
+    assert main([*command, "--detections", str(results), "--json", str(tmp_path / "metrics.json")]) == 0
     told = dict(line.split() for line in capsys.readouterr().out.splitlines())
     found = json.loads(results.read_text())
     assert {tuple(r) for r in found} == {("image_id", "category_id", "bbox", "score")}
     expected = evaluate(CocoImages(*parts["test"]), found)
     assert told == {name: f"{value:.3f}" if value >= 0 else "-" for name, value in expected.items()}
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    check_figures("detect evaluate", metrics)
+    assert metrics == {name: value if value >= 0 else None for name, value in expected.items()}
 
     pictures = [str(tmp_path / f"test/images/{k}.png") for k in range(2)]
     drawn = tmp_path / "drawn"
@@ -396,7 +403,7 @@ def test_an_evaluation_that_cannot_be_done(file, tmp_path, capsys):
     for options, told in (
         (["--json", str(tmp_path / "no/found.json")], "expected a file in an existing folder"),
         (["--json", data[0]], "expected the name of a file of its own"),
-        (["--json", f"{data[1]}/0.png"], "expected the name of a file of its own"),
+        (["--detections", f"{data[1]}/0.png"], "expected the name of a file of its own"),
         (["--image-size", "1"], "Expected image_size: an int of at least 16 and of at most 4096"),
         (["--image-size", "1000000"], "Expected image_size: an int of at least 16 and of at most 4096"),
     ):

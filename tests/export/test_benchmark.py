@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from documented import check_figures
 from settled import images, network
 
 from nasnet_zoo.cells import NASNET_A
@@ -32,6 +33,7 @@ def test_the_command_counts_what_is_in_the_files(folder, capfd):
     out, chart = folder / "report.json", folder / "chart.svg"
     options = ["--threads", "1", "--rounds", "2", "--json", str(out), "--picture", str(chart)]
     assert main(["benchmark", *names, *options]) == 0
+    check_figures("benchmark", json.loads(out.read_text()))
     official, native, onnx = json.loads(out.read_text())
     # The converter's concatenations of six split what the delegate takes.
     assert official["partitions"] > 1

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from documented import check_figures
 from PIL import Image
 from settled import HYPERPARAMETERS, settled
 
@@ -196,9 +197,11 @@ def test_the_command_exports(small, folder, tmp_path, capsys):
     path = tmp_path / "detector.tflite"
     command = ["detect", "export", str(folder / "detector.keras"), "--out", str(path)]
     images = [str(folder / f"{k}.png") for k in range(len(IMAGES))]
-    assert main([*command, "--image-size", str(SIZE), "--images", *images]) == 0
+    assert main([*command, "--image-size", str(SIZE), "--images", *images, "--json"]) == 0
     count = seen(small, IMAGES)["count"].sum()
-    assert f"of {count} detections on 3 images 100.0% as in Keras" in capsys.readouterr().out
+    output = capsys.readouterr()
+    check_figures("detect export", json.loads(output.out))
+    assert f"of {count} detections on 3 images 100.0% as in Keras" in output.err
     assert {file.name for file in tmp_path.iterdir()} == {path.name, f"{path.name}.md"}
     assert_finds_the_same(small, path)
 

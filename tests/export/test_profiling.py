@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from documented import check_figures
 from settled import images, network
 
 from nasnet_zoo.cells import NASNET_A
@@ -91,6 +92,7 @@ def test_the_command_prints_them_and_refuses_what_has_no_operators(tmp_path, cap
     command = ["benchmark", "--rounds", "1", "--threads", "1", "--profile", "--json", str(out)]
     assert main([*command, str(tmp_path / "a.onnx")]) == 0
     assert "Conv depthwise 5x5" in capfd.readouterr().out
+    check_figures("benchmark", json.loads(out.read_text()))
     (report,) = json.loads(out.read_text())
     (profiled,) = report["profiles"]
     assert {o["kind"]: o["multiply_adds"] for o in profiled["operators"]}["Conv 1x1"] == ADDS["1x1"]

@@ -1,11 +1,13 @@
 """Files that compute something else are refused, and what quantisation costs is told."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from documented import check_figures
 from mutants import Judge, mutants
 from settled import images, network
 
@@ -215,9 +217,14 @@ def test_the_command(trained, tmp_path, capsys):
     path = tmp_path / "model.tflite"
     arguments = ["--images", str(SAMPLE), "--limit", "100"]
     export_arguments = ["export", str(tmp_path / "model.keras"), "--out", str(path)]
-    assert main([*export_arguments, "--quantization", "int8", *arguments]) == 0
+    capsys.readouterr()
+    assert main([*export_arguments, "--quantization", "int8", *arguments, "--json"]) == 0
+    output = capsys.readouterr()
+    check_figures("export", json.loads(output.out))
+    assert "values as simulated" in output.err
     check = ["verify", str(path), str(tmp_path / "model.keras"), *arguments]
-    assert main(check) == 0
+    assert main([*check, "--json", str(tmp_path / "found.json")]) == 0
+    check_figures("verify", json.loads((tmp_path / "found.json").read_text()))
     assert "values as simulated" in capsys.readouterr().out
     other = ["verify", str(path), "nasnet_a_1_384_fashion_mnist", *arguments]
     capsys.readouterr()

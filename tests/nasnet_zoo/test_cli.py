@@ -2,17 +2,19 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import warnings
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from nasnet_zoo.cells import NASNET_A, OPERATIONS, Genotype
-from nasnet_zoo.cli import COMMANDS, command_function, main
-from nasnet_zoo.cli.options import General, UsageError, read, read_general
+from nasnet_zoo.cli import COMMANDS, EXIT_STATUS, GROUPS, command_function, main
+from nasnet_zoo.cli.options import General, UsageError, documentation, read, read_general
 from nasnet_zoo.models import NASNetA_1_384_FashionMNIST
 from nasnet_zoo.quiet import quiet_stderr
 from nasnet_zoo.search.nasnet.settings import Budget
@@ -204,12 +206,56 @@ def test_warnings_of_a_command_are_shown(tmp_path):
     assert "predictions" in line
 
 
-def test_help_lists_the_commands(capsys):
+def test_help_lists_the_commands_by_task(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     out = capsys.readouterr().out
-    assert all(f"- {name}: " in out for name in COMMANDS)
+    places = [out.index(f"\n{task}:\n") for task in GROUPS]
+    assert places == sorted(places)
+    for (task, group), end in zip(GROUPS.items(), [*places[1:], len(out)], strict=True):
+        part = out[out.index(f"\n{task}:\n") : end]
+        assert all(re.search(f"^  {name} +[A-Z].*\\.$", part, re.MULTILINE) for name in group)
     assert "--traceback" in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_that_the_command_takes(name, capsys):
+    (example,) = documentation(command_function(name)).examples
+    words = shlex.split(example.description.partition(" > ")[0])
+    prog = f"nasnet-zoo {name}"
+    assert words[: len(prog.split())] == prog.split()
+    read(command_function(name), words[len(prog.split()) :], prog)
+    with pytest.raises(SystemExit, match="0"):
+        main([*name.split(), "--help"])
+    assert f"\nExample:\n  {example.description}\n" in capsys.readouterr().out
+
+
+def test_exit_statuses_are_documented(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|$", page, re.MULTILINE)
+    assert {int(status): told for status, told in rows} == EXIT_STATUS
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert all(f"{status} {told}" in out for status, told in EXIT_STATUS.items())
+
+
+def test_ctrl_c_ends_with_130(monkeypatch, capfd):
+    def stop():
+        raise KeyboardInterrupt("stopped after 3 children")
+
+    monkeypatch.setattr("nasnet_zoo.reports.tables.models_table", stop)
+    assert main(["models"]) == 130
+    assert capfd.readouterr().err == "nasnet-zoo: stopped after 3 children\n"
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "nasnet_zoo", "models"]
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_an_error_is_one_line_and_no_files(tmp_path, capfd):

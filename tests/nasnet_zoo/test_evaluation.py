@@ -201,10 +201,10 @@ def test_a_command_checks_before_it_works_what_it_writes_and_tells_a_full_disk(
         output = capfd.readouterr()
         return status, output.out, output.err
 
-    for option in ("--json", "--picture"):
-        status, out, error = run(option, tmp_path / "none" / "x.png")
+    for option, name in (("--json", "x.json"), ("--picture", "x.png")):
+        status, out, error = run(option, tmp_path / "none" / name)
         assert (status, out) == (1, "")
-        assert error.startswith(f"nasnet-zoo: {tmp_path}/none/x.png: expected a file in an existing")
+        assert error.startswith(f"nasnet-zoo: {tmp_path}/none/{name}: expected a file in an existing")
     status, out, error = run("--picture", tmp_path / "x.doc")
     assert (status, out) == (1, "")
     assert "x.doc: expected a picture of type " in error

@@ -10,6 +10,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from documented import check_figures
 from limits import files_of_at_most
 
 import nasnet_zoo
@@ -36,7 +37,10 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
     """The smoke run: the CIFAR recipe in small, from the command line to the evaluation."""
     out = tmp_path / "run"
     train_digits = ["train", "digits", "--data", "digits", "--out", str(out), "--tensorboard"]
-    assert main(train_digits) == 0
+    assert main([*train_digits, "--json", str(tmp_path / "trained.json")]) == 0
+    trained = json.loads((tmp_path / "trained.json").read_text())
+    check_figures("train", trained)
+    assert trained["metrics"]["val_accuracy"] == float(history(out)[-1]["val_accuracy"])
     assert list((out / "tensorboard" / "validation").glob("events.out.*"))
     assert not (out / "test.json").exists()  # which is of runs with held-out images
     lines = history(out)
@@ -48,6 +52,7 @@ def test_the_digits_are_learnt_and_told_apart(tmp_path, capfd):
     arguments = ["evaluate", str(out / "model.keras"), "--data", "digits", "--json", str(found)]
     assert main(arguments) == 0
     told = capfd.readouterr().out
+    check_figures("evaluate", json.loads(found.read_text()))
     found = json.loads(found.read_text())
     assert found["top_1"] == pytest.approx(accuracy, abs=1e-6)
     assert found["images"] == 359

@@ -1,8 +1,11 @@
 """Transformed models train, save, load and export like any other."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
+from documented import check_figures
 from keras import layers
 from transforms import (
     conv,
@@ -89,14 +92,16 @@ def saved(tmp_path):
 def test_the_command_widens_first_and_then_deepens(saved, tmp_path, capsys):
     file, out = str(tmp_path / "model.keras"), tmp_path / "new.keras"
     options = ["--deeper", "first", "--wider", "second=9", "--deeper", "first", "--wider", "first=8"]
-    assert main(["transform", file, "--out", str(out), *options, "--kernel-size", "5"]) == 0
+    assert main(["transform", file, "--out", str(out), *options, "--kernel-size", "5", "--json"]) == 0
+    output = capsys.readouterr()
+    check_figures("transform", json.loads(output.out))
     found = keras.models.load_model(out)
     assert same(saved, found)
     assert [found.get_layer(name).filters for name in ("first", "second")] == [8, 9]
     shapes = [found.get_layer(name).kernel.shape for name in ("first_deeper", "first_deeper_2")]
     assert shapes == [(5, 5, 8, 8)] * 2
     told = f"{out}: {found.count_params():,} parameters, {saved.count_params():,} before\n"
-    assert capsys.readouterr().out == told
+    assert output.err == told
 
 
 def test_the_command_measures_batch_norm_on_the_images_of_a_data_set(saved, tmp_path):

@@ -1,9 +1,11 @@
 """``nasnet-zoo convert``."""
 
 import dataclasses
+import json
 import re
 
 import pytest
+from documented import check_figures
 from weights_helpers import images, randomise, run, save_legacy, tiny, tiny_keras
 
 import nasnet_zoo as zoo
@@ -53,7 +55,9 @@ def test_a_keras_file(command, keras_file, tmp_path, capsys, name):
 
 def test_other_classes_and_parts(command, keras_file, tmp_path, capsys):
     out = tmp_path / "model.weights.h5"
-    command(keras_file[1], "--out", out, "--classes", 5, "--auxiliary-head")
+    found = tmp_path / "found.json"
+    command(keras_file[1], "--out", out, "--classes", 5, "--auxiliary-head", "--json", found)
+    check_figures("convert", json.loads(found.read_text()))
     table = capsys.readouterr().out.splitlines()
     assert [row.split()[:2] for row in table] == [
         ["loaded", "489"],

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from documented import check_figures
 from evaluators import Function
 
 from nasnet_zoo.cells import Genotype
@@ -89,7 +90,9 @@ def retrained(real, tmp_path_factory):
     out = tmp_path_factory.mktemp("retrained") / "out"
     shutil.copytree(real, out)
     command = [*TINY, "--children", "4", "--retrain", "2", "--retrain-budget.steps", "8"]
-    assert main([*command, "--out", str(out)]) == 0
+    found = out.with_suffix(".json")
+    assert main([*command, "--out", str(out), "--json", str(found)]) == 0
+    check_figures("search", json.loads(found.read_text()))
     return out
 
 
@@ -98,6 +101,11 @@ def test_the_best_child_is_that_of_best_json(fixture, request, tmp_path, capfd):
     folder = request.getfixturevalue(fixture)
     before = contents(folder)
     out = run(capfd, "best", folder, "--out", tmp_path / "best.json")
+    for command, words in (("best", []), ("list", []), ("show", ["0"])):
+        found = run(capfd, command, folder, *words, "--json")
+        check_figures(f"search {command}", json.loads(found))
+    refusal = refused(capfd, "list", folder, "--json", folder / "settings.json")
+    assert "expected the name of a file of its own" in refusal
     assert contents(folder) == before
     assert (tmp_path / "best.json").read_bytes() == (folder / "best.json").read_bytes()
     told = facts(out)
@@ -407,7 +415,7 @@ def test_what_cannot_be_shown_or_written_is_told_in_one_line(folder, tmp_path, c
             "Expected sort: one of reward, number, parameters, mult_adds. Received: x",
         ),
         (["list", folder, "--csv", journal], "expected the name of a file of its own"),
-        (["list", folder, "--json", journal], "expected the name of a file of its own"),
+        (["list", folder, "--json", tmp_path / "no/a.json"], "in an existing folder"),
     ]:
         assert message in refused(capfd, *words)
     assert not list(tmp_path.iterdir())
