@@ -31,6 +31,11 @@ _DESCRIBED = 2000
 _COLOURS, _LINES = ("#2f80d0", "#d9772b"), ("-", "--", ":")
 # Of the costs that are no plain numbers.
 _UNITS = {"activation_memory": "bytes", "latency": "ms"}
+_SCALES: dict[str | None, tuple[tuple[float, str], ...]] = {
+    "bytes": ((1e6, "MB"), (1e3, "kB"), (1, "bytes")),
+    "ms": ((1e3, "s"), (1, "ms")),
+    None: ((1e6, "million"), (1e3, "thousand"), (1, "")),
+}
 # Of the children, and of the references in their order.
 _GROUPS = ("#2f80d0", "#d9772b", "#3a9d5d", "#8a6fc0")
 
@@ -152,7 +157,7 @@ def ranking_table(best: Sequence[Record]) -> Table:
         )
         for place, record in enumerate(best, 1)
     ]
-    columns = ("", "child", "reward", *map(title, names), "seconds")
+    columns = ("rank", "child", "reward", *map(title, names), "seconds")
     rewards = [max(record.reward or 0.0, 0.0) for record in best]
     whole = max([1.0, *rewards])
     return columns, rows, [reward / whole for reward in rewards]
@@ -281,7 +286,7 @@ def _averages_chart(searches: dict[str, list[Record]]) -> str:
             if values:
                 title = f"{name}: {_average_name(count)}"
                 series.append(Series(title, numbers, values, colour, line))
-    return chart(series, "children", "reward")
+    return chart(series, "children sampled", "reward")
 
 
 def _minibatches_charts(searches: dict[str, list[Record]], metrics: Sequence[dict[str, float]]) -> str:
@@ -296,12 +301,12 @@ def _minibatches_charts(searches: dict[str, list[Record]], metrics: Sequence[dic
         ends = np.cumsum([len(rewards) for rewards in in_order]).tolist()
         means = [float(np.mean(rewards)) for rewards in in_order]
         series.append(Series(name, ends, means, colour))
-    drawn = chart(series, "children", "mean reward of a minibatch")
+    drawn = chart(series, "children sampled", "mean reward of a minibatch")
     entropies = [one["entropy"] for one in metrics if "entropy" in one]
     if entropies:
         ends = series[0].x[: len(entropies)]
         one = Series("entropy", ends, entropies[: len(ends)], _COLOURS[0])
-        drawn += chart([one], "children", "entropy in nats")
+        drawn += chart([one], "children sampled", "entropy in nats")
     return drawn
 
 
@@ -325,11 +330,7 @@ def _cost_charts(
             for group, some in groups.items()
         }
         most = max(record.costs[cost] for some in shown.values() for record in some)
-        unit, scale = next(
-            (unit, scale)
-            for unit, scale in (("million ", 1e6), ("thousand ", 1e3), ("", 1))
-            if most >= scale or scale == 1
-        )
+        scale, unit = _scale(cost, most)
         series = []
         for (group, some), colour in zip(shown.items(), itertools.cycle(_GROUPS)):
             x = [record.costs[cost] / scale for record in some]
@@ -344,8 +345,14 @@ def _cost_charts(
             corners = np.repeat(x, 2)[1:].tolist(), np.repeat(y, 2)[:-1].tolist()
             # Between the children and the references, which are few and drawn last.
             series.insert(1, Series("Pareto front of the children", *corners, _GROUPS[0]))
-        drawn += chart(series, unit + title(cost), objective)
+        drawn += chart(series, cost.replace("_", "-") + (f" ({unit})" if unit else ""), objective)
     return drawn
+
+
+def _scale(cost: str, most: float) -> tuple[float, str]:
+    """What the values of a cost are divided by in a chart, and the unit of what is shown."""
+    scales = _SCALES[_UNITS.get(cost)]
+    return next((pair for pair in scales if most >= pair[0]), scales[-1])
 
 
 def _note(record: Record, group: str, objective: str, described: Mapping[int, str]) -> str:

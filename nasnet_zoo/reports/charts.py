@@ -60,13 +60,14 @@ class Series:
 
 
 @_styled
+@matplotlib.rc_context({"font.size": 10})  # as large as text on a phone, too
 def chart(series: Sequence[Series], x_title: str, y_title: str) -> str:
     """Draw lines or points over two axes, in their order, with a legend where there are several.
 
     Returns:
         An SVG element for a page. Its text has the colour and the font of the page.
     """
-    figure = Figure((5, 3.3 + 0.2 * len(series)), layout="constrained", facecolor="none")
+    figure = Figure((4.4, 3.1 + 0.22 * len(series)), layout="constrained", facecolor="none")
     axes = figure.subplots()
     axes.set(facecolor="none", xlabel=x_title, ylabel=y_title)
     axes.grid(axis="y", color="gray", alpha=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from typing import Any
 
@@ -31,4 +32,6 @@ _PAGES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
-)
+)  # As the script of the page reads them.
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?($|[ %]).*|-?")
+_PAGES.tests["number_text"] = lambda text: bool(_NUMBER.fullmatch(text.replace(",", "")))
