@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help setup demo test test-all test-lowest lint format docs pictures benchmark clean
+.PHONY: help setup demo test test-all test-lowest lint format docs pictures dist benchmark clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,10 @@ docs: setup ## Rewrite the table of models and build the site, build/site
 pictures: setup ## Draw the pictures of README and docs
 	$(BIN)/python docs/pictures.py
 
+dist: setup ## Build the wheel and the sdist, into dist
+	rm -rf build dist
+	$(BIN)/python -m build
+
 benchmark: setup ## Compare with Keras's own NASNet
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/memory.py
@@ -62,4 +66,4 @@ benchmark: setup ## Compare with Keras's own NASNet
 	$(BIN)/python benchmarks/input.py --recipe digits --data digits
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .venv-lowest build demo-out *.egg-info
+	rm -rf $(VENV) .venv-lowest build dist demo-out *.egg-info

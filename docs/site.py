@@ -19,6 +19,8 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "CODE_OF_CONDUCT.md": "conduct.md",
+    "RELEASING.md": "releasing.md",
     "nasnet_zoo/weights/fashion_mnist.md": "cards/fashion_mnist.md",
     "examples/finetune_and_export.ipynb": "notebooks/finetune_and_export.md",
     "examples/search_and_front.ipynb": "notebooks/search_and_front.md",

@@ -7,15 +7,13 @@ import shutil
 import subprocess
 import sys
 import venv
-from pathlib import Path
 
 import pytest
+from distributions import ROOT, build_wheel
 from packaging.requirements import Requirement
 
 from nasnet_zoo.cli import main
 from nasnet_zoo.extras import import_extra, requirements
-
-ROOT = Path(__file__).parents[2]
 
 
 def extras():
@@ -97,7 +95,12 @@ _DIGITS = "--run.epochs 1 --run.batch-size 8 --model.cells 1 --model.filters 4 -
 #: What each extra is for, as Python files and commands of nasnet-zoo in an empty folder.
 USES = {
     "": [
-        "nasnet-zoo models",
+        "nasnet-zoo --version",
+        "nasnet-zoo models --json models.json",
+        "nasnet-zoo completion bash",
+        "import json, nasnet_zoo\n"
+        "assert [row['model'] for row in json.load(open('models.json'))] == nasnet_zoo.list_models()\n"
+        "assert 'site-packages' in nasnet_zoo.__file__",
         _TINY + "model.save_weights('model.weights.h5')",
         "import numpy as np; from nasnet_zoo import decode_predictions\n"
         "assert decode_predictions(np.eye(1, 1000), top=1)[0][0][:2] == ('n01440764', 'tench')",
@@ -252,15 +255,21 @@ assert {record.state for record in records} == {"finished"}
 }
 
 
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
 def test_every_extra_is_used():
-    # PyTorch's wheels take gigabytes; `make test-all` runs its tests from the extra.
-    assert set(USES) - {""} == set(extras()) - {"dev", "torch"}
+    # PyTorch takes gigabytes: `make test-all` runs its tests from the extra. `make docs` installs
+    # the extra "docs".
+    assert set(USES) - {""} == set(extras()) - {"dev", "docs", "torch"}
 
 
 @pytest.mark.slow
 @pytest.mark.tensorflow  # each use says its backend itself: once is enough
 @pytest.mark.parametrize("extra", USES, ids=lambda extra: extra or "none")
-def test_an_extra_by_itself_has_all_that_it_needs(extra, tmp_path):
+def test_an_extra_by_itself_has_all_that_it_needs(extra, wheel, tmp_path):
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True)
     python, folder = environment / "bin" / "python", tmp_path / "folder"
@@ -276,7 +285,7 @@ def test_an_extra_by_itself_has_all_that_it_needs(extra, tmp_path):
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
     try:
-        run(python, "-m", "pip", "install", "--quiet", f"{ROOT}[{extra}]" if extra else ROOT)
+        run(python, "-m", "pip", "install", "--quiet", f"{wheel}[{extra}]" if extra else wheel)
         for use in USES[extra]:
             if use.startswith("nasnet-zoo "):
                 run(environment / "bin" / "nasnet-zoo", *use.split()[1:])
