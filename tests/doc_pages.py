@@ -35,7 +35,7 @@ _SMALL = (
     (r"nasnet-zoo search --(?!.*nas-rnn)", "--budget.batch-size 8 --images 40 --image-size 8"),
     (r"nasnet-zoo search --.*nas-rnn", "--budget.model.units 8"),
     (r"nasnet-zoo search --.*--latency-target", "--latency-target child"),
-    (r"nasnet-zoo detect train", "--model.preset nasnet_mobile --model.weights None --run.epochs 1"),
+    (r"nasnet-zoo detect train", "--model.preset nasnet_mobile --model.weights none --run.epochs 1"),
     (r"nasnet-zoo detect train", "--model.cells 1 --model.filters 8 --model.image-size 64"),
     (r"nasnet-zoo detect (evaluate|predict|export)", "--image-size 64"),
     (r"nasnet-zoo .*--weights imagenet", "--weights mobile.weights.h5"),
