@@ -259,6 +259,71 @@ def take_bytes(graph: InferenceGraph, factor: float, bias: float) -> InferenceGr
     return dataclasses.replace(graph, ops=(first, *rest), image_dtype="uint8")
 
 
+def equalize_channels(graph: InferenceGraph, rounds: int = 3) -> InferenceGraph:
+    """Give the channels of a value that only convolutions read weights of like size on both sides.
+
+    They are multiplied by the factors of cross-layer equalisation (Nagel et al. 2019), which leave on
+    either side the geometric mean of a channel's greatest weights. In integers a value has one step for
+    all of its channels, in which small ones would be lost.
+    """
+    for name in equalizable(graph) * rounds:
+        made = graph.made_by()[name]
+        written = _greatest_weights(made, -1)
+        read = np.max([_greatest_weights(op, _reading_axis(op)) for op in _readers_of(graph, name)], 0)
+        factors = np.ones(len(written))
+        alive = (written > 0) & (read > 0)
+        factors[alive] = np.sqrt(read[alive] / written[alive])
+        graph = scaled_channels(graph, name, factors)
+    return graph
+
+
+def equalizable(graph: InferenceGraph) -> list[str]:
+    """The values that a convolution makes and only convolutions read."""
+    return [
+        op.output
+        for op in graph.ops
+        if op.output not in graph.outputs
+        and all(o.kind in _LINEAR and o.groups == 1 for o in (op, *_readers_of(graph, op.output)))
+    ]
+
+
+def scaled_channels(graph: InferenceGraph, name: str, factors: np.ndarray) -> InferenceGraph:
+    """The same function with the channels of an equalizable value times positive factors.
+
+    ReLU in between keeps such factors.
+    """
+    factors = factors.astype(np.float32)
+
+    def scaled(op: Op) -> Op:
+        if op.output == name:
+            assert op.kernel is not None
+            bias = None if op.bias is None else op.bias * factors
+            return op.with_(kernel=op.kernel * factors, bias=bias)
+        if name in op.inputs:
+            assert op.kernel is not None
+            rows = factors if _reading_axis(op) == -1 else factors[:, None]
+            return op.with_(kernel=op.kernel / rows)
+        return op
+
+    return graph.with_ops(map(scaled, graph.ops))
+
+
+def _readers_of(graph: InferenceGraph, name: str) -> list[Op]:
+    return [op for op in graph.ops if name in op.inputs]
+
+
+def _reading_axis(op: Op) -> int:
+    """The axis of a kernel with the channels that it reads."""
+    return -1 if op.kind == "depthwise" else -2
+
+
+def _greatest_weights(op: Op, axis: int) -> np.ndarray:
+    """The greatest weight of each channel on an axis of the kernel."""
+    assert op.kernel is not None
+    kernel = np.moveaxis(np.abs(op.kernel), axis, -1)
+    return kernel.reshape(-1, kernel.shape[-1]).max(0)
+
+
 def average_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
     """An average pool becomes a depthwise convolution, whose sums are corrected at the border.
 

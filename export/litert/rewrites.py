@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import InferenceGraph, Op
-from ..rewrites import Rewrite, average_by_depthwise, scale_by_depthwise
+from ..rewrites import Rewrite, average_by_depthwise, equalize_channels, scale_by_depthwise
 
 
 def split_depthwise(graph: InferenceGraph) -> InferenceGraph:
@@ -92,6 +92,12 @@ REWRITES: dict[str, tuple[Rewrite, ...]] = {
     "float32": _FLOAT,
     "float16": _FLOAT,
     "dynamic": _FLOAT,
-    "int8": (scale_by_depthwise, average_by_depthwise, merge_pointwise, *_FLOAT),
+    "int8": (
+        equalize_channels,
+        scale_by_depthwise,
+        average_by_depthwise,
+        merge_pointwise,
+        *_FLOAT,
+    ),
     "int16x8": (scale_by_depthwise,),
 }

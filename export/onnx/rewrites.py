@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import InferenceGraph, Op, ValueShape
-from ..rewrites import Rewrite, average_by_depthwise, scale_by_depthwise
+from ..rewrites import Rewrite, average_by_depthwise, equalize_channels, scale_by_depthwise
 
 
 def zero_padded_max_by_maximum_map(graph: InferenceGraph) -> InferenceGraph:
@@ -158,5 +158,5 @@ _FLOAT: tuple[Rewrite, ...] = (zero_padded_max_by_maximum_map, paths_as_sum, pad
 REWRITES: dict[str, tuple[Rewrite, ...]] = {
     "float32": _FLOAT,
     "float16": _FLOAT,
-    "int8": (scale_by_depthwise, average_by_depthwise, *_FLOAT),
+    "int8": (equalize_channels, scale_by_depthwise, average_by_depthwise, *_FLOAT),
 }

@@ -20,6 +20,7 @@ from nasnet_zoo.export.onnx.rewrites import pad_channels, paths_as_sum, zero_pad
 from nasnet_zoo.export.rewrites import (
     average_by_depthwise,
     crop_kernels,
+    equalize_channels,
     fold_batch_norm,
     fuse_relu,
     relu_before_concat,
@@ -49,6 +50,7 @@ LATER_REWRITES = [
     nest_concats,
     zero_padded_max_by_maximum_map,
     average_by_depthwise,
+    equalize_channels,
     scale_by_depthwise,
     paths_as_sum,
     lambda graph: pad_channels(paths_as_sum(graph)),
