@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Arrays = list[np.ndarray]
 
-
 #: Training images by which children are distilled ([P]: 1,000 validation images).
 _DISTILLED = 1000
 _BATCH = 50
@@ -70,15 +69,19 @@ class GrownTree(GrownChild):
     budget: PathLevelBudget
 
     def prepare(self, architecture: TreeGenotype) -> Any:
-        """Return the graph of a child, its genotype, the weights of the base and its logits."""
-        return *super().prepare(architecture), self._logits
+        """Return the graph of a child, its genotype, and weights and logits of the base.
+
+        The logits are None for a child that is not distilled.
+        """
+        distilled = {"all": True, "inexact": not exact(architecture), "none": False}
+        prepared = super().prepare(architecture)
+        return *prepared, self._logits if distilled[self.budget.distillation] else None
 
     def start(self, trial: Trial) -> ImageTraining:
         """Return the training of a child; for errors see `GrownChild`."""
         *child, logits = trial.child
         training = super().start(trial._replace(child=child))
-        distilled = {"all": True, "inexact": not exact(child[1]), "none": False}
-        if trial.checkpoint is None and distilled[self.budget.distillation]:
+        if trial.checkpoint is None and logits is not None:
             self._distil(training.child, logits, trial.seed)
         return training
 
