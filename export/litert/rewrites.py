@@ -8,11 +8,22 @@ from ..graph import InferenceGraph, Op
 from ..rewrites import Rewrite, average_by_depthwise, equalize_channels, scale_by_depthwise
 
 
-def split_depthwise(graph: InferenceGraph) -> InferenceGraph:
-    """Split 7x7 depthwise kernels into centred pieces of at most 25 taps that are summed.
+#: Rows and columns of a 7x7 kernel, centred grids that cover it once, of which XNNPACK has the first as
+#: a kernel of 25 taps, and the others as kernels of 9 or 4.
+_PIECES = (
+    (range(1, 6), range(1, 6)),
+    ((0, 6), (0, 2, 4, 6)),
+    ((0, 6), (1, 3, 5)),
+    ((1, 3, 5), (0, 6)),
+    ((2, 4), (0, 6)),
+)
 
-    XNNPACK has no depthwise kernel above 25 taps and runs larger ones as grouped convolutions. The
-    pieces are the inner 5x5; the outer rows, whole; and the outer columns, without their corners.
+
+def split_depthwise(graph: InferenceGraph) -> InferenceGraph:
+    """Split 7x7 depthwise kernels into the inner 5x5 and pieces of the ring around it, which are summed.
+
+    XNNPACK has depthwise kernels of 4, 9 and 25 taps, fills smaller ones with zeros, and runs larger
+    ones as grouped convolutions. The pieces are centred, so that their pads are those of the whole.
     """
     ops: list[Op] = []
     for op in graph.ops:
@@ -20,23 +31,25 @@ def split_depthwise(graph: InferenceGraph) -> InferenceGraph:
         if kernel is None or op.kind != "depthwise" or op.extent != (7, 7) or len(kernel) != 7:
             ops.append(op)
             continue
-        rows, columns = kernel[::6], kernel[1:6, ::6]
-        pieces = ((kernel[1:6, 1:6], (1, 1)), (rows, (6, 1)), (columns, (1, 6)))
         total = ""
-        for number, (piece, dilation) in enumerate(pieces):
-            name = f"{op.output}/piece_{number}"
-            extent = tuple((n - 1) * d + 1 for n, d in zip(piece.shape, dilation, strict=False))
-            inset = tuple((7 - n) // 2 for n in extent)
-            pads = tuple(p - inset[axis // 2] for axis, p in enumerate(op.pads))
-            fields = {"kernel": np.ascontiguousarray(piece), "dilation": dilation, "pads": pads}
-            bias = op.bias if not number else None
-            ops.append(op.with_(output=name, bias=bias, relu=False, **fields))
-            if number == 0:
-                total = name
+        for number, places in enumerate(_PIECES):
+            dilation = tuple(place[1] - place[0] for place in places)
+            pads = tuple(op.pads[k] - places[k // 2][0] for k in range(4))
+            piece = op.with_(
+                output=f"{op.output}/piece_{number}",
+                kernel=np.ascontiguousarray(kernel[np.ix_(*places)]),
+                bias=op.bias if not number else None,
+                dilation=dilation,
+                pads=pads,
+                relu=False,
+            )
+            ops.append(piece)
+            if not number:
+                total = piece.output
                 continue
-            last = number == len(pieces) - 1
+            last = number == len(_PIECES) - 1
             added = op.output if last else f"{op.output}/sum_{number}"
-            ops.append(Op("add", added, (total, name), relu=op.relu and last))
+            ops.append(Op("add", added, (total, piece.output), relu=op.relu and last))
             total = added
     return graph.with_ops(ops)
 

@@ -157,10 +157,14 @@ def test_no_shift_is_left(graph):
     assert "pad" not in _kinds(simplify(graph))
 
 
-def test_no_depthwise_kernel_has_more_than_25_taps(graph):
-    split = split_depthwise(simplify(graph))
-    taps = [op.kernel[..., 0].size for op in split.ops if op.kind == "depthwise"]
-    assert max(taps) == 25
+def test_7x7_depthwise_kernels_become_one_of_25_taps_and_small_ones(graph):
+    simple = simplify(graph)
+    split = split_depthwise(simple)
+    whole = [op for op in simple.ops if op.kind == "depthwise" and op.extent == (7, 7)]
+    taps = [op.kernel[..., 0].size for op in split.ops if "/piece_" in op.output]
+    assert whole
+    assert taps == [25, 8, 6, 6, 4] * len(whole)
+    assert max(op.kernel[..., 0].size for op in split.ops if op.kind == "depthwise") == 25
 
 
 def test_no_concatenation_has_more_than_5_inputs(graph):
