@@ -19,10 +19,11 @@ from nasnet_zoo.files import write_text
 from nasnet_zoo.reports.cards import card, card_path
 
 from .formats import MODULES, load_runtime, replacing_export
-from .from_keras import image_shape
+from .from_keras import image_shape, inference_graph, pooled_graph
 from .metadata import describe
-from .official import check_backend, serving_module
+from .official import INPUT_NAME, Part, check_backend, serving_module
 from .quantization import as_model_input
+from .rewrites import simplify, take_bytes
 from .settings import ExportSettings, format_of
 
 #: How far a file may be from Keras. Two detections are the same one if their class is, their scores
@@ -119,21 +120,51 @@ def export_detector(
     given = "(y_min, x_min, y_max, x_max) in pixels, classes, scores and their count"
     metadata = describe(detector, shape, "uint8, 0 to 255", given, names, settings)
     expected = _expected(detector, images)
-    start = time.perf_counter()
     # LiteRT has no operations that add a dimension to a tensor of two open ones.
     batch = 1 if format == "litert" else None
-    module = serving_module(
-        lambda image: detector(tf.cast(image, tf.float32) / 127.5 - 1.0, training=False),
-        tf.TensorSpec((batch, *shape), tf.uint8),
-        detector.variables,
-    )
+    start = time.perf_counter()
     with replacing_export(path, format) as temporary:
-        MODULES[format].convert(module, temporary, metadata)
+        if format == "saved_model":
+            module = serving_module(
+                lambda image: detector(tf.cast(image, tf.float32) / 127.5 - 1.0, training=False),
+                {INPUT_NAME: tf.TensorSpec((None, *shape), tf.uint8)},
+                detector.variables,
+            )
+            MODULES[format].convert(module, temporary, metadata)
+        else:
+            MODULES[format].join(*_joined(detector, image_size, batch), temporary, metadata)
         seconds = time.perf_counter() - start
         result = _compare(temporary, path, format, images, expected, seconds)
     outputs = ("boxes", "classes", "scores", "count")
     write_text(card_path(path), card(result, metadata, outputs, batch=str(batch or "batch")))
     return result
+
+
+def _joined(
+    detector: FasterRCNN, image_size: tuple[int, int], batch: int | None
+) -> tuple[tf.Module, tuple[Part, Part]]:
+    """The halves of a detector's network as graphs, and a module that does the rest.
+
+    The module has the outputs of both as inputs, and the crops that the second half reads as an output.
+    """
+    first = simplify(inference_graph(detector.first_half, image_size))
+    second = simplify(pooled_graph(detector.box_head, detector.crop_size))
+    states = {f"state_{k}": first.shapes()[name] for k, name in enumerate(first.outputs)}
+
+    def between(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        *states, pooled = tensors
+        proposed = detector.propose_on(states, image_size)
+        crops = detector.crops(proposed["features"], proposed["proposals"], image_size)
+        return {**detector.detect(proposed, pooled, image_size), "crops": crops}
+
+    crops = None if batch is None else batch * detector.proposals
+    inputs = {name: tf.TensorSpec((batch, *shape)) for name, shape in states.items()}
+    inputs["pooled"] = tf.TensorSpec((crops, *second.shapes()[second.outputs[0]]))
+    parts = (
+        Part(take_bytes(first, 1 / 127.5, -1.0), INPUT_NAME, tuple(states)),
+        Part(second, "crops", ("pooled",)),
+    )
+    return serving_module(between, inputs, detector.variables), parts
 
 
 def _generated(shape: tuple[int, ...]) -> np.ndarray:

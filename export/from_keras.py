@@ -42,6 +42,25 @@ def inference_graph(model: keras.Model, image_size: tuple[int, int] | None = Non
     return graph.with_ops(graph.ops)
 
 
+def pooled_graph(model: keras.Model, size: int) -> InferenceGraph:
+    """The inference graph of a model of several maps, which reads them joined and gives its mean.
+
+    Args:
+        model: Functional model of maps of one size, with one map as output.
+        size: Height and width of the maps in pixels.
+    """
+    counts = [tensor.shape[-1] for tensor in model.inputs]
+    build = _Builder((size, size, sum(counts)))
+    states = []
+    for number, count in enumerate(counts):
+        before = sum(counts[:number])
+        channels = (-before, before + count - sum(counts))
+        states.append(build.add("pad", ["image"], f"state_{number}", channels=channels))
+    values = build.run(inference_model(functional(model)), states)
+    output = build.add("mean", values, "pooled")
+    return InferenceGraph("image", build.shapes["image"], tuple(build.ops), (output,))
+
+
 def rescales(model: keras.Model) -> bool:
     """Whether a model has a layer that scales images, and so takes them as files hold them."""
     return any(isinstance(layer, keras.layers.Rescaling) for layer in model._flatten_layers())

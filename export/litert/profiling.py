@@ -59,6 +59,11 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.schema = import_extra("ai_edge_litert.schema_py_generated", "export")
         self.model = self.schema.ModelT.InitFromPackedBuf(path.read_bytes())
+        if len(self.model.subgraphs) > 1:
+            raise ValueError(
+                f"{path}: expected a file without loops to profile. "
+                f"Received: one with {len(self.model.subgraphs) - 1} graphs of loops"
+            )
         (self.subgraph,) = self.model.subgraphs
         self.operators = self.subgraph.operators
         codes = self.schema.BuiltinOperator

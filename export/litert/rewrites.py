@@ -7,7 +7,6 @@ import numpy as np
 from ..graph import InferenceGraph, Op
 from ..rewrites import Rewrite, average_by_depthwise, equalize_channels, scale_by_depthwise
 
-
 #: Rows and columns of a 7x7 kernel, centred grids that cover it once, of which XNNPACK has the first as
 #: a kernel of 25 taps, and the others as kernels of 9 or 4.
 _PIECES = (
@@ -20,10 +19,10 @@ _PIECES = (
 
 
 def split_depthwise(graph: InferenceGraph) -> InferenceGraph:
-    """Split 7x7 depthwise kernels into the inner 5x5 and pieces of the ring around it, which are summed.
+    """Split 7x7 depthwise kernels into the inner 5x5 and pieces of the ring around it.
 
     XNNPACK has depthwise kernels of 4, 9 and 25 taps, fills smaller ones with zeros, and runs larger
-    ones as grouped convolutions. The pieces are centred, so that their pads are those of the whole.
+    ones as grouped convolutions. Centred pieces have the pads of the whole; what they give is added.
     """
     ops: list[Op] = []
     for op in graph.ops:

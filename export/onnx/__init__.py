@@ -1,6 +1,6 @@
 """ONNX files."""
 
-from .official import convert
+from .official import convert, join
 from .profiling import operator_times
 from .rewrites import REWRITES
 from .runtime import PEAK_MEMORY, RUNTIME, load, operators
@@ -12,6 +12,7 @@ __all__ = [
     "REWRITES",
     "RUNTIME",
     "convert",
+    "join",
     "load",
     "operator_times",
     "operators",

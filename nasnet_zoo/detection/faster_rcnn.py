@@ -158,13 +158,22 @@ class FasterRCNN(keras.Model):
             ``found`` (batch, `proposals`), the mask of the proposals that are not padding.
         """
         states = self.first_half(images, training=training and self.train_batch_norm)
+        return self.propose_on(states, _sizes(images)[1:])
+
+    def propose_on(self, states: Sequence[Any], image_size: tuple[Any, Any]) -> dict[str, Any]:
+        """Propose regions on what the first half makes of images; see `propose`.
+
+        Args:
+            states: Outputs of ``first_half``, (batch, height, width, channels) each.
+            image_size: Height and width of the images.
+        """
         features = ops.concatenate(states, axis=-1)
         batch, height, width = _sizes(features)
         hidden = self.rpn_conv(features)
         objectness = ops.reshape(self.rpn_objectness(hidden), (batch, -1))
         deltas = ops.reshape(self.rpn_boxes(hidden), (batch, -1, 4))
         anchors = grid_anchors(height, width, self.stride, self._anchor_shapes)
-        proposals, found = self._proposals(images, anchors, objectness, deltas)
+        proposals, found = self._proposals(image_size, anchors, objectness, deltas)
         return {
             "features": features,
             "anchors": anchors,
@@ -174,9 +183,10 @@ class FasterRCNN(keras.Model):
             "found": found,
         }
 
-    def _proposals(self, images: Any, anchors: Any, objectness: Any, deltas: Any) -> tuple[Any, Any]:
-        _, height, width = _sizes(images)
-        boxes = clip(decode(ops.stop_gradient(deltas), anchors), height, width)
+    def _proposals(
+        self, image_size: tuple[Any, Any], anchors: Any, objectness: Any, deltas: Any
+    ) -> tuple[Any, Any]:
+        boxes = clip(decode(ops.stop_gradient(deltas), anchors), *image_size)
         scores, index = top_k(ops.stop_gradient(objectness), self.candidates)
         boxes = ops.take_along_axis(boxes, index[..., None], axis=1)
         kept = ops.logical_and(suppress(boxes, scores, self.rpn_nms_iou), area(boxes) > 0.0)
@@ -185,21 +195,30 @@ class FasterRCNN(keras.Model):
 
     # === Second stage ===
 
-    def classify(
-        self, features: Any, boxes: Any, image_size: tuple[Any, Any], training: bool = False
-    ) -> tuple[Any, Any]:
-        """Logits (batch, N, classes + 1), background first, and deltas (batch, N, classes, 4)."""
+    def crops(self, features: Any, boxes: Any, image_size: tuple[Any, Any]) -> Any:
+        """Resample features in boxes (batch, N, 4): (batch * N, crop_size, crop_size, channels)."""
         height, width = image_size
         scale = ops.cast(ops.stack([height, width, height, width]), "float32")
         crops = crop_and_resize(features, boxes / scale, self.crop_size)
-        batch, count = ops.shape(boxes)[0], ops.shape(boxes)[1]
-        crops = ops.reshape(crops, (-1, self.crop_size, self.crop_size, features.shape[-1]))
+        return ops.reshape(crops, (-1, self.crop_size, self.crop_size, features.shape[-1]))
+
+    def pool(self, crops: Any, training: bool = False) -> Any:
+        """Compute the second half of the network on crops; its means, (batch * N, channels)."""
         states, first = [], 0
         for channels in self._channels:
             states.append(crops[..., first : first + channels])
             first += channels
         found = self.box_head(states, training=training and self.train_batch_norm)
-        pooled = ops.mean(ops.cast(found, "float32"), axis=(1, 2))
+        return ops.mean(ops.cast(found, "float32"), axis=(1, 2))
+
+    def classify(self, pooled: Any, boxes: Any) -> tuple[Any, Any]:
+        """Logits (batch, N, classes + 1), background first, and deltas (batch, N, classes, 4).
+
+        Args:
+            pooled: What `pool` makes of the crops of ``boxes``.
+            boxes: Boxes, (batch, N, 4).
+        """
+        batch, count = ops.shape(boxes)[0], ops.shape(boxes)[1]
         logits = ops.reshape(self.class_logits(pooled), (batch, count, self.classes + 1))
         return logits, ops.reshape(self.class_boxes(pooled), (batch, count, self.classes, 4))
 
@@ -208,10 +227,23 @@ class FasterRCNN(keras.Model):
         proposed = self.propose(images, training)
         if training:
             return proposed
-        _, height, width = _sizes(images)
-        logits, deltas = self.classify(proposed["features"], proposed["proposals"], (height, width))
+        image_size = _sizes(images)[1:]
+        crops = self.crops(proposed["features"], proposed["proposals"], image_size)
+        return self.detect(proposed, self.pool(crops), image_size)
+
+    def detect(
+        self, proposed: dict[str, Any], pooled: Any, image_size: tuple[Any, Any]
+    ) -> dict[str, Any]:
+        """Classify proposals and suppress all but the best; the outputs of `call`.
+
+        Args:
+            proposed: Output of `propose`.
+            pooled: What `pool` makes of the crops of its proposals.
+            image_size: Height and width of the images.
+        """
+        logits, deltas = self.classify(pooled, proposed["proposals"])
         boxes = decode(deltas, proposed["proposals"][:, :, None])
-        boxes = clip(boxes, height, width)
+        boxes = clip(boxes, *image_size)
         scores = ops.softmax(logits, axis=-1)[..., 1:]
         scores = ops.where(proposed["found"][..., None], scores, 0.0)
         found = self._detections(boxes, scores)
@@ -290,7 +322,8 @@ class FasterRCNN(keras.Model):
         index, drawn = sample(assignment, self.box_samples, 0.25, self._seed)
         positive = ops.logical_and(_at(assignment, index) == POSITIVE, drawn)
         proposals, matched = _at(proposals, index), _at(matched, index)
-        logits, deltas = self.classify(proposed["features"], proposals, image_size, training=True)
+        crops = self.crops(proposed["features"], proposals, image_size)
+        logits, deltas = self.classify(self.pool(crops, training=True), proposals)
         true_class = ops.where(positive, _at(classes, matched), -1)
         class_loss = ops.sparse_categorical_crossentropy(true_class + 1, logits, from_logits=True)
         targets = encode(_at(boxes, matched), proposals)

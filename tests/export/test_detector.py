@@ -70,7 +70,11 @@ def in_tensorflow(path, image):
 
 def in_litert(path, image):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(os.fspath(path))
-    assert not [op for op in interpreter._get_ops_details() if op["op_name"].startswith("Flex")]
+    operators, shapes = interpreter._get_ops_details(), interpreter.get_tensor_details()
+    assert not [op for op in operators if op["op_name"].startswith("Flex")]
+    # The network is written natively: XNNPACK would take no larger kernels.
+    kernels = [op["inputs"][1] for op in operators if op["op_name"] == "DEPTHWISE_CONV_2D"]
+    assert max(np.prod(shapes[k]["shape"][1:3]) for k in kernels) <= 25
     return interpreter.get_signature_runner()(image=image)
 
 
@@ -128,16 +132,16 @@ def test_an_image_need_not_be_square(small, tmp_path):
 class Shifted(FasterRCNN):
     """Finds something else in a file than in Keras."""
 
-    def call(self, images, training=False):
-        found = super().call(images, training)
+    def detect(self, *arguments):
+        found = super().detect(*arguments)
         return {**found, "boxes": found["boxes"] + (0.0 if tf.executing_eagerly() else 0.2)}
 
 
 class Unscored(FasterRCNN):
     """Gives scores in a file that are no numbers."""
 
-    def call(self, images, training=False):
-        found = super().call(images, training)
+    def detect(self, *arguments):
+        found = super().detect(*arguments)
         return found if tf.executing_eagerly() else {**found, "scores": found["scores"] * float("nan")}
 
 
@@ -212,6 +216,9 @@ def test_the_command_exports(small, folder, tmp_path, capsys):
     told = json.loads(bytes(model.buffers[entry.buffer].data))
     assert json.loads(told["class_names"]) == NAMES
     assert "Classes: red, green, blue." in (tmp_path / "detector.tflite.md").read_text()
+
+    assert main(["benchmark", str(path), "--profile", "--rounds", "1"]) == 1
+    assert "expected a file without loops to profile. Received: one with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -318,7 +318,7 @@ def test_a_whole_detector_converts(tmp_path, ours):
         return ours.decode_predictions(ours(images), images)
 
     x = noise(1, 64, 96)
-    module = serving_module(detect, tf.TensorSpec(x.shape), ours.variables)
+    module = serving_module(detect, {"image": tf.TensorSpec(x.shape)}, ours.variables)
     expected = detect(x)
     for name, path in {"litert": tmp_path / "d.tflite", "onnx": tmp_path / "d.onnx"}.items():
         MODULES[name].convert(module, path, {})
