@@ -25,7 +25,8 @@ test: setup ## Run the tests, on the TensorFlow and the JAX backend
 
 test-all: setup ## Run the slow tests too, and those of the PyTorch backend
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs,hub,torch]'
-	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n 2 -m ''
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n 2 -m '' tests/search
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n 2 -m '' --ignore tests/search
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m 'not tensorflow' tests/cells tests/nasnet_zoo
 
 test-lowest: ## Run the tests with the oldest versions that setup.cfg allows

@@ -4,8 +4,8 @@
     python benchmarks/detection.py --export [--images coco_mobile:600] [--proposals 100] [--rounds 5]
 
 The first prints peak memory and time of a training step, each of a process of its own: a batch of one
-image, the second of two steps. The second prints the time of a whole detector as we write it beside that
-of the official converters, the files in turn on one thread, and the time of its network's two halves.
+image, the second of two steps. The second prints the time of a whole detector as we write it beside
+that of the official converters, the files in turn on one thread, and of its network's two halves.
 """
 
 import argparse
