@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from .quantization import (
 from .rewrites import simplify, take_bytes
 from .runtime import Runtime
 from .settings import MIN_AGREEMENT, MIN_AGREEMENT_UNKNOWN, Limits
-from .watching import FileValues, Weights
+from .watching import FileValues, WatchedFile
 
 #: The greatest difference of an output of a float32 file, as a part of the greatest output or of 1.
 MAX_DIFFERENCE = 1e-4
@@ -219,7 +219,9 @@ def compare(
     scaled = not rescales(model)
     if runtime.image_dtype == "float32":
         images = as_model_input(images, scaled)
+    size = runtime.size
     outputs, expected = _outputs(runtime, model, images, scaled)
+    del runtime  # which holds the weights once more
     for name, arrays in (("the file's", outputs), ("Keras's", expected)):
         if not all(np.isfinite(array).all() for array in arrays):
             raise VerificationError(f"{path}: expected finite outputs. Received: {name} are not")
@@ -249,7 +251,7 @@ def compare(
         path,
         file_format,
         quantization,
-        runtime.size,
+        size,
         len(images),
         values,
         nearness,
@@ -403,15 +405,13 @@ def _compare_values(
     watched = writer.watch(written, graph)
     count = min(_WATCHED, max(_PIXELS // 2 // (images.shape[1] * images.shape[2]), 1))
     chosen = slice(None, None, -(-len(images) // count))
-    values = watched.run(images[chosen])
     pairs = [(output[chosen], wanted[chosen]) for output, wanted in zip(outputs, expected, strict=True)]
     farthest = 0.0
     try:
         for op in graph.ops:
-            held = writer.stored(op, graph, quantization, values.scales)
-            _check_weights(path, op.output, held.kernel, watched.kernels)
-            _check_weights(path, op.output, held.bias, watched.biases)
-        for name, nearness in _nearnesses(graph, writer, quantization, values, pairs):
+            held = writer.stored(op, graph, quantization, watched.scales)
+            _check_weights(path, op, held, watched)
+        for name, nearness in _nearnesses(watched, writer, quantization, images[chosen], pairs):
             if not nearness <= MAX_NEARNESS:
                 raise VerificationError(
                     f"{path}: expected {name} to be what its operation makes of its inputs, within "
@@ -425,76 +425,79 @@ def _compare_values(
     return len(graph.ops), farthest
 
 
-def _check_weights(
-    path: Path, name: str, expected: np.ndarray | None, found: Mapping[str, Weights]
-) -> None:
+def _check_weights(path: Path, op: Op, held: Op, watched: WatchedFile) -> None:
     """Compare weights in integers: what one integer changes may be less than what rounding does."""
-    if name not in found or expected is None:
-        return
-    array, step = found[name]
-    # Biases of int16x8 have more than the 24 bits of the float32 numbers that they are compared with.
-    rounded = np.finfo(np.float32).eps * np.abs(expected)
-    wrong = np.abs(array - expected) > _PART_OF_A_STEP * step + rounded
-    if wrong.any():
-        raise VerificationError(
-            f"{path}: expected the model's weights for {name}. Received: {wrong.mean():.0%} others"
-        )
+    is_map = op.kind in ("multiply_map", "maximum_map")
+    for expected, name in ((held.kernel, "map" if is_map else "kernel"), (held.bias, "bias")):
+        found = None if expected is None else watched.weights(op, name)
+        if found is None:
+            continue
+        # Biases of int16x8 have more bits than the float32 numbers that they are compared with.
+        rounded = np.finfo(np.float32).eps * np.abs(expected)
+        wrong = np.abs(found.array - expected) > _PART_OF_A_STEP * found.step + rounded
+        if wrong.any():
+            raise VerificationError(
+                f"{path}: expected the model's weights for {op.output}. "
+                f"Received: {wrong.mean():.0%} others"
+            )
 
 
 def _nearnesses(
-    graph: InferenceGraph,
+    watched: WatchedFile,
     writer: Any,
     quantization: str,
-    values: FileValues,
+    images: np.ndarray,
     outputs: list[tuple[np.ndarray, np.ndarray]],
 ) -> Iterator[tuple[str, float]]:
     """Every value and how near it is to its simulation; then the outputs of the file itself."""
-    for op in graph.ops:
-        yield op.output, _nearness(op, graph, writer, quantization, values)
+    for op, values in watched.values(images):
+        yield op.output, _nearness(op, watched, writer, quantization, values)
     # A runtime may fuse what it computes one by one where all values are outputs.
-    for name, (output, wanted) in zip(graph.outputs, outputs, strict=True):
-        yield f"output {name}", _output_nearness(name, values, output, wanted)
+    for name, (output, wanted) in zip(watched.graph.outputs, outputs, strict=True):
+        half_a_byte = 0.51 * watched.byte_steps.get(name, 0.0)
+        yield f"output {name}", _output_nearness(values.real(name), output, wanted, half_a_byte)
 
 
-def _output_nearness(name: str, values: FileValues, output: np.ndarray, expected: np.ndarray) -> float:
+def _output_nearness(
+    watched: np.ndarray, output: np.ndarray, expected: np.ndarray, half_a_byte: float
+) -> float:
     """How far an output of the file is from what its values lead to."""
-    watched = values.real(name)
     tolerance = _ROUNDING * float(np.abs(watched).max())
-    half_a_byte = 0.51 * values.byte_steps.get(name, 0.0)
     return _part(output, watched, _rms(watched - expected), max(tolerance, half_a_byte))
 
 
 def _nearness(
-    op: Op, graph: InferenceGraph, writer: Any, quantization: str, values: FileValues
+    op: Op, watched: WatchedFile, writer: Any, quantization: str, values: FileValues
 ) -> float:
     """How far a value is from its simulation, see `MAX_NEARNESS`; 0 for rounding of float32."""
     bits = _BITS.get(quantization, 0)
     integers = bool(bits) and op.kind in INTEGER_KINDS
-    inputs = [values.integers[name] if integers else values.real(name) for name in op.inputs]
+    inputs = [values.integers(name) if integers else values.real(name) for name in op.inputs]
     exact = np.asarray(compute_op(op, *inputs))
     if quantization == "dynamic" and has_dynamic_kernel(op):
         # A 1x1 convolution is a matrix product, whose rows have scales of their own.
         rows = op.kind == "dense" or op.extent == op.stride == (1, 1)
         inputs = [round_dynamically(inputs[0], rows)]
-    stored = writer.stored(op, graph, quantization, values.scales)
+    stored = writer.stored(op, watched.graph, quantization, watched.scales)
     simulated = exact if stored is op else np.asarray(compute_op(stored, *inputs))
     cost = _rms(simulated - exact)
-    scale = values.scales.get(op.output)
+    scale = watched.scales.get(op.output)
     found = []
-    if not integers and op.output in values.floats:
+    in_floats = None if integers else values.floats(op.output)
+    if in_floats is not None:
         tolerance = _ROUNDING * float(np.abs(simulated).max())
         if op.kind == "norm":
             tolerance = max(tolerance, _norm_rounding(op, inputs[0]))
-        found.append(_part(values.floats[op.output], simulated, cost, tolerance))
-        simulated = values.floats[op.output]
+        found.append(_part(in_floats, simulated, cost, tolerance))
+        simulated = in_floats
     if integers or scale is not None:
-        scale = values.scales[op.output]
+        scale = watched.scales[op.output]
         rounded = round_to(simulated, scale, bits)
         cost = _rms(rounded - exact)
         # Runtimes round sums, products and conversions in ways of their own, to the next integer.
         weighted = op.kind in ("conv", "depthwise", "dense") and bits == 8
         tolerance = 0.0 if weighted else 1.01 * scale.step
-        found.append(_part(values.integers[op.output], rounded, cost, tolerance))
+        found.append(_part(values.integers(op.output), rounded, cost, tolerance))
     return max(found)
 
 

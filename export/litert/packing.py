@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping
+import mmap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ _ALIGNMENT = 16
 
 
 class Buffer:
-    """A buffer whose bytes are aligned: the schema asks for it, its Python form leaves it out."""
+    """A buffer whose bytes are aligned: the schema asks for it, its Python form leaves it out.
+
+    An array that is not contiguous, as a transposed one, is copied when it is packed.
+    """
 
     def __init__(self, schema: Any, data: np.ndarray | None) -> None:
         self.schema, self.data = schema, data
@@ -47,6 +52,54 @@ def packed(model: Any, size: int) -> memoryview:
     return memoryview(builder.Bytes)[builder.Head() :]
 
 
+def mapped(path: Path) -> mmap.mmap:
+    """The bytes of a file, which are read where they lie."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def cut_out(schema: Any, model: Any, operators: Sequence[Any], outputs: Sequence[int]) -> memoryview:
+    """A file of some operators of a model in the schema's object form.
+
+    Args:
+        schema: The schema's module.
+        model: Model of one subgraph, whose tensors the operators read and make.
+        operators: Operators, each after those that make what it reads. What none of them makes and is
+            no constant is an input of the file.
+        outputs: Numbers of the tensors that are the file's outputs.
+    """
+    (subgraph,) = model.subgraphs
+    places: dict[int, int] = {-1: -1}
+    graph = schema.SubGraphT()
+    graph.operators, graph.tensors, graph.inputs = [], [], []
+    buffers = [Buffer(schema, None)]
+
+    def place(index: int) -> int:
+        if index not in places:
+            places[index] = len(graph.tensors)
+            tensor = copy.copy(subgraph.tensors[index])
+            data, tensor.buffer = model.buffers[tensor.buffer].data, 0
+            if data is not None:
+                tensor.buffer = len(buffers)
+                buffers.append(Buffer(schema, data))
+            graph.tensors.append(tensor)
+            if data is None and index not in made:
+                graph.inputs.append(places[index])
+        return places[index]
+
+    made = {index for operator in operators for index in operator.outputs}
+    for operator in operators:
+        moved = copy.copy(operator)
+        moved.inputs = [place(index) for index in operator.inputs]
+        moved.outputs = [place(index) for index in operator.outputs]
+        graph.operators.append(moved)
+    graph.outputs = list(map(place, outputs))
+    cut = schema.ModelT()
+    cut.version, cut.operatorCodes = 3, model.operatorCodes
+    cut.subgraphs, cut.buffers = [graph], buffers
+    return packed(cut, sum(held.data.nbytes for held in buffers if held.data is not None))
+
+
 def with_metadata(file: bytes, metadata: Mapping[str, str]) -> memoryview:
     """A LiteRT file of a converter, with metadata kept in it as in those of `write`."""
     s = import_extra("ai_edge_litert.schema_py_generated", "export")
@@ -65,7 +118,7 @@ def metadata_bytes(metadata: Mapping[str, str]) -> np.ndarray:
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a file; empty where there is none of ours."""
     schema = import_extra("ai_edge_litert.schema_py_generated", "export")
-    model = schema.Model.GetRootAs(path.read_bytes())
+    model = schema.Model.GetRootAs(mapped(path))
     for k in range(model.MetadataLength()):
         if model.Metadata(k).Name() == METADATA_NAME.encode():
             data = model.Buffers(model.Metadata(k).Buffer()).DataAsNumpy()

@@ -19,7 +19,7 @@ from nasnet_zoo.extras import import_extra
 from nasnet_zoo.quiet import quiet_stderr
 
 from ..runtime import OperatorTime
-from .packing import Buffer, packed
+from .packing import cut_out, mapped
 
 _COPIES = 5
 
@@ -58,7 +58,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.schema = import_extra("ai_edge_litert.schema_py_generated", "export")
-        self.model = self.schema.ModelT.InitFromPackedBuf(path.read_bytes())
+        self.model = self.schema.ModelT.InitFromPackedBuf(mapped(path))
         if len(self.model.subgraphs) > 1:
             raise ValueError(
                 f"{path}: expected a file without loops to profile. "
@@ -127,36 +127,14 @@ class _File:
 
     def _cut(self, number: int, copies: int) -> memoryview:
         """A file of copies of an operator, which read the same."""
-        s, operator = self.schema, self.operators[number]
-        places: dict[tuple[int, int], int] = {}
-
-        def place(index: int, version: int = 0) -> int:
-            return -1 if index < 0 else places.setdefault((index, version), len(places))
-
-        def again(operator: Any, version: int = 0) -> Any:
-            made = copy.copy(operator)
-            made.inputs = [place(k) for k in operator.inputs]
-            made.outputs = [place(k, version) for k in operator.outputs]
-            return made
-
+        operator = self.operators[number]
         before = {self.makers[k] for k in operator.inputs if k in self.makers}
-        constant = [self.operators[k] for k in sorted(before) if self._is_constant(k)]
-        widened = {k for op in constant for k in op.outputs}
-        given = [k for k in operator.inputs if k >= 0 and k not in widened and self._data(k) is None]
-        graph = s.SubGraphT()
-        made = [again(operator, version) for version in range(copies)]
-        graph.operators = [*map(again, constant), *made]
-        graph.inputs = [place(k) for k in dict.fromkeys(given)]
-        graph.outputs = [k for op in made for k in op.outputs]
-        graph.tensors, buffers = [], [Buffer(s, None)]
-        for index, _ in places:
-            tensor, data = copy.copy(self._tensor(index)), self._data(index)
-            tensor.buffer = 0
-            if data is not None:
-                tensor.buffer = len(buffers)
-                buffers.append(Buffer(s, data))
-            graph.tensors.append(tensor)
-        model = s.ModelT()
-        model.version, model.operatorCodes = 3, self.model.operatorCodes
-        model.subgraphs, model.buffers = [graph], buffers
-        return packed(model, sum(held.data.nbytes for held in buffers if held.data is not None))
+        operators = [self.operators[k] for k in sorted(before) if self._is_constant(k)]
+        outputs: list[int] = []
+        for _ in range(copies):
+            again, first = copy.copy(operator), len(self.subgraph.tensors)
+            self.subgraph.tensors += [self._tensor(k) for k in operator.outputs]
+            again.outputs = list(range(first, len(self.subgraph.tensors)))
+            operators.append(again)
+            outputs += again.outputs
+        return cut_out(self.schema, self.model, operators, outputs)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,8 @@ from nasnet_zoo.quiet import quiet_stderr
 
 from ..graph import InferenceGraph, Op
 from ..quantization import Scale
-from ..watching import FIELDS, FileValues, WatchedFile, Weights, all_weights, real
-from .packing import packed
+from ..watching import FIELDS, Operator, WatchedFile, Weights
+from .packing import cut_out, mapped
 
 
 def watch(path: Path, graph: InferenceGraph) -> WatchedFile:
@@ -31,59 +28,65 @@ def watch(path: Path, graph: InferenceGraph) -> WatchedFile:
     """
     schema = import_extra("ai_edge_litert.schema_py_generated", "export")
     interpreter_module = import_extra("ai_edge_litert.interpreter", "export")
-    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    model = schema.ModelT.InitFromPackedBuf(mapped(path))
     (subgraph,) = model.subgraphs
     for tensor in subgraph.tensors:
+        tensor.name = tensor.name.decode()
         zero_points = tensor.quantization and tensor.quantization.zeroPoint
         if model.buffers[tensor.buffer].data is not None and np.any(zero_points):
             raise ValueError(
                 f"{path}: expected weights with a zero point of 0. "
-                f"Received: {tensor.name.decode()} with {np.ravel(zero_points)[0]}"
+                f"Received: {tensor.name} with {np.ravel(zero_points)[0]}"
             )
-    kernels, biases = all_weights(graph, partial(_weights, schema, model))
-    names = {index: graph.outputs[k] for k, index in enumerate(subgraph.outputs)}
-    subgraph.outputs = [index for operator in subgraph.operators for index in operator.outputs]
-    model.signatureDefs = None
-    outputs = subgraph.outputs
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        # A file and not its bytes: the runtime reads it where it lies.
-        watched = Path(folder) / "watched.tflite"
-        watched.write_bytes(packed(model, path.stat().st_size))
-        del model, subgraph
+    numbers = {tensor.name: index for index, tensor in enumerate(subgraph.tensors)}
+    outputs = dict(zip(subgraph.outputs, graph.outputs, strict=True))
+    image = subgraph.tensors[subgraph.inputs[0]].name
+    floats: dict[str, str] = {graph.image: image}
+    integers: dict[str, str] = {}
+    scales: dict[str, Scale] = {}
+    byte_steps: dict[str, float] = {}
+    for index in (index for operator in subgraph.operators for index in operator.outputs):
+        tensor = subgraph.tensors[index]
+        name = outputs.get(index, tensor.name).removesuffix("/float32")
+        if tensor.type == schema.TensorType.FLOAT32:
+            floats[name] = tensor.name
+            continue
+        step, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
+        if tensor.type == schema.TensorType.UINT8:
+            byte_steps[name] = step
+        else:
+            name = name.removesuffix("/int8").removesuffix("/int16")
+            integers[name], scales[name] = tensor.name, Scale(step, zero_point)
+
+    def run(chosen: list[int], given: dict[str, np.ndarray], wanted: list[str]) -> list[np.ndarray]:
+        operators = [subgraph.operators[k] for k in chosen]
+        content = bytes(cut_out(schema, model, operators, [numbers[name] for name in wanted]))
         with quiet_stderr():  # it logs that it has a delegate
-            interpreter = interpreter_module.Interpreter(os.fspath(watched))
-    (image,) = interpreter.get_input_details()
-    details = interpreter.get_output_details()
-
-    def run(images: np.ndarray) -> FileValues:
-        interpreter.resize_tensor_input(image["index"], images.shape)
+            interpreter = interpreter_module.Interpreter(model_content=content)
+        inputs = interpreter.get_input_details()
+        for details in inputs:
+            interpreter.resize_tensor_input(details["index"], given[details["name"]].shape)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(image["index"], images)
+        for details in inputs:
+            interpreter.set_tensor(details["index"], given[details["name"]])
         interpreter.invoke()
-        values = FileValues({graph.image: images.astype(np.float32)})
-        for index, output in zip(outputs, details, strict=True):
-            name = names.get(index, output["name"]).removesuffix("/float32")
-            array = interpreter.tensor(output["index"])()
-            step, zero_point = output["quantization"]
-            if array.dtype == np.float32:
-                values.floats[name] = array
-            elif array.dtype == np.uint8:
-                values.byte_steps[name] = step
-            else:
-                name = name.removesuffix("/int8").removesuffix("/int16")
-                values.scales[name] = scale = Scale(step, zero_point)
-                values.integers[name] = real(array, scale)
-        return values
+        return [interpreter.get_tensor(made["index"]) for made in interpreter.get_output_details()]
 
-    return WatchedFile(run, kernels, biases)
+    def weights(op: Op, name: str) -> Weights | None:
+        """The array ``name`` of an operation, where it is integers."""
+        index = numbers.get(f"{op.output}/{name}")
+        if index is None or subgraph.tensors[index].quantization is None:
+            return None
+        return _weights(schema, model, subgraph.tensors[index], op, name)
+
+    operators = [
+        Operator(*([subgraph.tensors[k].name for k in ks if k >= 0] for ks in (op.inputs, op.outputs)))
+        for op in subgraph.operators
+    ]
+    return WatchedFile(graph, image, floats, integers, scales, operators, run, weights, byte_steps)
 
 
-def _weights(schema: Any, model: Any, op: Op, name: str) -> Weights | None:
-    """The array ``name`` of an operation, where it is integers."""
-    wanted = f"{op.output}/{name}".encode()
-    tensor = next((tensor for tensor in model.subgraphs[0].tensors if tensor.name == wanted), None)
-    if tensor is None or tensor.quantization is None:
-        return None
+def _weights(schema: Any, model: Any, tensor: Any, op: Op, name: str) -> Weights:
     types = {schema.TensorType.INT8: "i1", schema.TensorType.INT16: "<i2"}
     types |= {schema.TensorType.INT32: "<i4", schema.TensorType.INT64: "<i8"}
     data = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(types[tensor.type])

@@ -15,7 +15,7 @@ import nasnet_zoo as zoo
 from nasnet_zoo.cells import Block, CellGenotype, Genotype
 from nasnet_zoo.cli import main
 from nasnet_zoo.data.idx import load_idx
-from nasnet_zoo.export import VerificationError, export, load_runtime, verify
+from nasnet_zoo.export import VerificationError, export, load_runtime, verify, watching
 from nasnet_zoo.saving import load_model
 
 pytestmark = pytest.mark.tensorflow
@@ -61,6 +61,17 @@ def test_a_wrong_weight_is_refused(model, batch, tmp_path, suffix, numbers):
     assert not survivors
     # Biases on scales that kernels know otherwise, and little else, may be what they like.
     assert fates["killed"] > fates["equivalent"]
+
+
+@pytest.mark.parametrize(("suffix", "numbers"), NUMBERS)
+def test_pieces_compute_what_the_file_does(monkeypatch, model, batch, tmp_path, suffix, numbers):
+    path = tmp_path / f"model{suffix}"
+    options = {"quantization": numbers, "representative": batch, "min_agreement": 0.0}
+    whole = export(model, path, **options)
+    monkeypatch.setattr(watching, "_PIECE", 1)  # a piece for each operation
+    pieces = verify(path, model, batch, min_agreement=0.0)
+    assert pieces.values == whole.values > 50
+    assert pieces.nearness == pytest.approx(whole.nearness, rel=0.01)
 
 
 @pytest.mark.parametrize(("suffix", "numbers"), NUMBERS)
