@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import time
 from collections.abc import Sequence
@@ -153,6 +154,7 @@ def export(
         found = compare(
             path, load_runtime(temporary), model, graph, images, labels, settings, written=temporary
         )
+    gc.collect()  # functions of TensorFlow are cycles, which hold their weights
     result = ExportResult(**vars(found), seconds=seconds)
     write_text(card_path(path), card(result, metadata, names))
     return result

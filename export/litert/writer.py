@@ -252,7 +252,7 @@ class _Writer:
         if data is None:
             made.shapeSignature = [-1, *shape[1:]]
         else:
-            made.buffer = self.buffer(np.ascontiguousarray(data))
+            made.buffer = self.buffer(data)
         self.tensors.append(made)
         return len(self.tensors) - 1
 

@@ -73,8 +73,8 @@ def write(
         assert images is not None
         found = scales(graph, calibrate(graph, images), 8, _KEEPING)
     writer = _Writer(onnx, graph, quantization == "float16", found)
-    model = writer.model(output_names, metadata, opset)
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(writer.model(output_names, metadata, opset).SerializeToString())
+    del writer  # which holds the weights, as does the checker
     onnx.checker.check_model(str(path))
 
 
