@@ -7,6 +7,7 @@ A rewrite changes no result but by the rounding of float32.
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
@@ -266,24 +267,27 @@ def equalize_channels(graph: InferenceGraph, rounds: int = 3) -> InferenceGraph:
     either side the geometric mean of a channel's greatest weights. In integers a value has one step for
     all of its channels, in which small ones would be lost.
     """
+    made, readers = dict(graph.made_by()), _readers(graph)
     for name in equalizable(graph) * rounds:
-        made = graph.made_by()[name]
-        written = _greatest_weights(made, -1)
-        read = np.max([_greatest_weights(op, _reading_axis(op)) for op in _readers_of(graph, name)], 0)
-        factors = np.ones(len(written))
+        written = _greatest_weights(made[name], -1)
+        reading = [made[reader] for reader in readers[name]]
+        read = np.max([_greatest_weights(op, _reading_axis(op)) for op in reading], 0)
+        factors = np.ones(len(written), np.float32)
         alive = (written > 0) & (read > 0)
         factors[alive] = np.sqrt(read[alive] / written[alive])
-        graph = scaled_channels(graph, name, factors)
-    return graph
+        for op in (made[name], *reading):
+            made[op.output] = _scaled(op, name, factors)
+    return graph.with_ops(made.values())
 
 
 def equalizable(graph: InferenceGraph) -> list[str]:
     """The values that a convolution makes and only convolutions read."""
+    made, readers = graph.made_by(), _readers(graph)
+    scalable = {op.output for op in graph.ops if op.kind in _LINEAR and op.groups == 1}
     return [
-        op.output
-        for op in graph.ops
-        if op.output not in graph.outputs
-        and all(o.kind in _LINEAR and o.groups == 1 for o in (op, *_readers_of(graph, op.output)))
+        name
+        for name in made
+        if name not in graph.outputs and scalable.issuperset((name, *readers[name]))
     ]
 
 
@@ -293,23 +297,29 @@ def scaled_channels(graph: InferenceGraph, name: str, factors: np.ndarray) -> In
     ReLU in between keeps such factors.
     """
     factors = factors.astype(np.float32)
-
-    def scaled(op: Op) -> Op:
-        if op.output == name:
-            assert op.kernel is not None
-            bias = None if op.bias is None else op.bias * factors
-            return op.with_(kernel=op.kernel * factors, bias=bias)
-        if name in op.inputs:
-            assert op.kernel is not None
-            rows = factors if _reading_axis(op) == -1 else factors[:, None]
-            return op.with_(kernel=op.kernel / rows)
-        return op
-
-    return graph.with_ops(map(scaled, graph.ops))
+    return graph.with_ops(_scaled(op, name, factors) for op in graph.ops)
 
 
-def _readers_of(graph: InferenceGraph, name: str) -> list[Op]:
-    return [op for op in graph.ops if name in op.inputs]
+def _scaled(op: Op, name: str, factors: np.ndarray) -> Op:
+    """An operation when the channels of a value that it may make or read are multiplied."""
+    if op.output == name:
+        assert op.kernel is not None
+        bias = None if op.bias is None else op.bias * factors
+        return op.with_(kernel=op.kernel * factors, bias=bias)
+    if name in op.inputs:
+        assert op.kernel is not None
+        rows = factors if _reading_axis(op) == -1 else factors[:, None]
+        return op.with_(kernel=op.kernel / rows)
+    return op
+
+
+def _readers(graph: InferenceGraph) -> dict[str, list[str]]:
+    """What the operations make that read each value."""
+    readers: dict[str, list[str]] = defaultdict(list)
+    for op in graph.ops:
+        for name in dict.fromkeys(op.inputs):
+            readers[name].append(op.output)
+    return readers
 
 
 def _reading_axis(op: Op) -> int:
@@ -320,8 +330,8 @@ def _reading_axis(op: Op) -> int:
 def _greatest_weights(op: Op, axis: int) -> np.ndarray:
     """The greatest weight of each channel on an axis of the kernel."""
     assert op.kernel is not None
-    kernel = np.moveaxis(np.abs(op.kernel), axis, -1)
-    return kernel.reshape(-1, kernel.shape[-1]).max(0)
+    others = tuple(k for k in range(op.kernel.ndim) if k != axis % op.kernel.ndim)
+    return np.abs(op.kernel).max(others)
 
 
 def average_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
