@@ -30,7 +30,7 @@ _ROUND = 3
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of one image, in milliseconds.
+    """Times of one image, in milliseconds: those of a batch divided by its images.
 
     Args:
         threads: Number of threads of the runtime.
@@ -53,6 +53,7 @@ class FileReport:
         path: Path of the file.
         runtime: Name of its runtime.
         size: Size in bytes.
+        batch_size: Number of images of a timed run.
         timings: Times, one entry for each number of threads.
         peak_memory: Peak memory in bytes of a process that loads the runtime and the file and runs one
             image.
@@ -65,6 +66,7 @@ class FileReport:
     path: Path
     runtime: str
     size: int
+    batch_size: int
     timings: tuple[Timing, ...]
     peak_memory: int
     operators: dict[str, int]
@@ -84,6 +86,7 @@ def benchmark(
     rounds: PositiveInt = 20,
     image_size: tuple[PositiveInt, PositiveInt] | None = None,
     profile: bool = False,
+    batch_size: PositiveInt = 1,
 ) -> list[FileReport]:
     """Measure files side by side: each round runs every file, so that noise meets them all.
 
@@ -92,7 +95,8 @@ def benchmark(
         threads: Numbers of threads; 0 stands for one for each core.
         rounds: Number of rounds of three runs of every file.
         image_size: (height, width) of the images, for files that take any.
-        profile: Whether to time the operators of each file, too: ``.tflite`` and ``.onnx`` files.
+        profile: Whether to time the operators of ``.tflite`` and ``.onnx`` files, too, on one image.
+        batch_size: Number of images of a run.
 
     Raises:
         ValueError: If a file cannot be loaded or takes images of another size, or an argument is out
@@ -109,7 +113,8 @@ def benchmark(
     runtimes: list[Runtime] = []
     for count in counts:
         runtimes = [load_runtime(path, count) for path in files]
-        times = time_runs(runtimes, rounds, image_size, f"measure with {_threads(count)}")
+        title = f"measure with {_threads(count)}"
+        times = time_runs(runtimes, rounds, image_size, title, batch_size)
         for kept, timing in zip(timings, summaries(times, count), strict=True):
             kept.append(timing)
     reports = []
@@ -119,7 +124,7 @@ def benchmark(
         profiles = [profiled(path, image, count, rounds) for count in counts if profile]
         reports.append(
             FileReport(
-                *(path, runtime.name, runtime.size, tuple(kept), peak),
+                *(path, runtime.name, runtime.size, batch_size, tuple(kept), peak),
                 *(operators, delegated, partitions, tuple(profiles)),
             )
         )
@@ -146,6 +151,7 @@ def time_runs(
     rounds: int,
     image_size: tuple[int, int] | None = None,
     title: str | None = None,
+    batch_size: int = 1,
 ) -> np.ndarray:
     """Time files side by side.
 
@@ -154,11 +160,12 @@ def time_runs(
         rounds: Number of rounds of three runs of every file, after one that warms up.
         image_size: (height, width) of the images, for files that take any.
         title: Title of a bar that shows the rounds. Default: no bar.
+        batch_size: Number of images of a run.
 
     Returns:
         Seconds of one image, float64 (files, rounds, runs).
     """
-    images = [_image(runtime, image_size) for runtime in runtimes]
+    images = [np.repeat(_image(runtime, image_size), batch_size, 0) for runtime in runtimes]
     times = np.zeros((len(runtimes), rounds, _ROUND))
     turns = range(-1, rounds)
     for turn in track(turns, title) if title else turns:
@@ -167,7 +174,7 @@ def time_runs(
                 start = time.perf_counter()
                 runtime.run(image)
                 times[k, turn, run] = time.perf_counter() - start
-    return times
+    return times / batch_size
 
 
 def summaries(times: np.ndarray, threads: int) -> list[Timing]:
@@ -222,7 +229,8 @@ def figures(reports: Sequence[FileReport]) -> list[dict[str, Any]]:
 
 def columns(reports: Sequence[FileReport]) -> list[str]:
     """The names of `cells`."""
-    times = [f"median / p90 (ratio), {_threads(t.threads)}" for t in reports[0].timings]
+    batch = f", {reports[0].batch_size} images at a time" * (reports[0].batch_size > 1)
+    times = [f"median / p90 (ratio), {_threads(t.threads)}{batch}" for t in reports[0].timings]
     return ["file", "runtime", "size", "peak memory", *times, "XNNPACK"]
 
 

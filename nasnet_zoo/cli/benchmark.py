@@ -27,6 +27,7 @@ def benchmark(
     image_size: Annotated[tuple[PositiveInt, PositiveInt] | None, arg(metavar="HEIGHT WIDTH")] = None,
     keras: Annotated[str | None, arg(metavar="MODEL")] = None,
     profile: bool = False,
+    batch_size: PositiveInt = 1,
     json: Json = None,
     picture: str | None = None,
 ) -> list[dict[str, Any]]:
@@ -40,7 +41,8 @@ def benchmark(
         image_size: Height and width in pixels, for files that take any.
         keras: A .keras file. Keras's own exports of it are measured first.
         profile: Time the operators of each file, too, and print how near they come to what the
-            machine can do. For .tflite and .onnx files.
+            machine can do, on one image. For .tflite and .onnx files.
+        batch_size: Number of images of a run. Times are those of a run divided by it.
         picture: File for a bar chart, such as .svg or .png.
 
     Example:
@@ -73,7 +75,7 @@ def benchmark(
             model = functional(load_model(keras))
             image_shape(model, image_size)
             paths = [*_keras_exports(model, paths, Path(folder)), *paths]
-        reports = measuring.benchmark(paths, threads, rounds, image_size, profile)
+        reports = measuring.benchmark(paths, threads, rounds, image_size, profile, batch_size)
     if picture:
         save_chart(measuring.picture(reports), picture)
     print_table(measuring.table(reports))

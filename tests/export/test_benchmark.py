@@ -59,6 +59,15 @@ def test_what_is_told_of_times():
     assert second.ratio == pytest.approx(1.75)
 
 
+def test_a_batch_of_images(folder, capfd):
+    names = [str(folder / name) for name in ("native.tflite", "native.onnx")]
+    out = folder / "batch.json"
+    options = ["--threads", "1", "--rounds", "1", "--json", str(out), "--batch-size", "3"]
+    assert main(["benchmark", *names, *options]) == 0
+    assert [row["batch_size"] for row in json.loads(out.read_text())] == [3, 3]
+    assert "1 thread, 3 images at a time" in " ".join(capfd.readouterr().out.split())
+
+
 @pytest.mark.parametrize("size", ["64", "0"])
 def test_a_size_that_the_file_does_not_take(folder, capfd, size):
     command = ["benchmark", str(folder / "native.onnx"), "--image-size", size, size]
