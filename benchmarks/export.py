@@ -3,6 +3,7 @@
 python benchmarks/export.py [--model large] [--rounds 30] [--markdown docs/export.md]
 python benchmarks/export.py --rewrites [--rounds 30] [--markdown docs/export.md]
 python benchmarks/export.py --profile [--model large] [--rounds 30] [--markdown docs/export.md]
+python benchmarks/export.py --only-export [--model large] [--markdown docs/export.md]
 """
 
 import argparse
@@ -54,24 +55,33 @@ def main() -> None:
     parser.add_argument("--model", choices=PEERS, default="mobile")
     parser.add_argument("--rounds", type=int, default=30)
     kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument("--rewrites", action="store_true", help="leave out each rewrite in turn")
-    kinds.add_argument("--profile", action="store_true", help="time each kind of operator")
+    for name, about in (
+        ("rewrites", "leave out each rewrite in turn"),
+        ("profile", "time each kind of operator"),
+        ("only-export", "time and peak memory of our exports"),
+    ):
+        kinds.add_argument(
+            f"--{name}", dest="kind", action="store_const", const=name, default="", help=about
+        )
     parser.add_argument("--markdown", metavar="FILE", help="page to put the table into")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        kind = "rewrites" if arguments.rewrites else "profile" if arguments.profile else ""
-        measured = {"": measure, "rewrites": measure_rewrites, "profile": measure_operators}[kind]
+        measured = {
+            "": measure,
+            "rewrites": measure_rewrites,
+            "profile": measure_operators,
+            "only-export": measure_exports,
+        }[arguments.kind]
         lines = measured(arguments.model, arguments.rounds, Path(folder))
     print("\n".join(lines))
     if arguments.markdown:
-        name = f"{arguments.model}-{kind}".removesuffix("-")
+        name = f"{arguments.model}-{arguments.kind}".removesuffix("-")
         insert(Path(arguments.markdown), name, lines)
 
 
 def measure(name: str, rounds: int, folder: Path) -> list[str]:
-    builder, _, size = PEERS[name]
-    images = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), np.uint8)
-    settled(builder(weights=None, classifier_activation=None), images).save(folder / "keras.h5")
+    images = save_weights(name, folder)
+    size = images.shape[1]
     keras_files = (("keras", "tf_saved_model"), ("keras.tflite", "litert"), ("keras.onnx", "onnx"))
     # Ours in float32 have a process, and the others; each of Keras's has its own, as together they
     # take more memory than there is.
@@ -107,6 +117,33 @@ def measure(name: str, rounds: int, folder: Path) -> list[str]:
         f"in its runtime; Keras {shown(other)}. Peak memory of our process: {peak:.1f} GB.",
     ]
     return lines
+
+
+def measure_exports(name: str, rounds: int, folder: Path) -> list[str]:
+    """The seconds and the peak memory of processes that export our files."""
+    images = save_weights(name, folder)
+    lines = [
+        f"NASNet-A {name.capitalize()}, {images.shape[1]}x{images.shape[1]}, {os.cpu_count()} cores of "
+        f"{processor()}. Each row is a process that loads the model and exports its files in turn.",
+        "",
+        "| files | seconds | peak memory |",
+        "| --- | ---: | ---: |",
+    ]
+    integers = ((path, numbers) for path, numbers in OURS if numbers == "int8")
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
+        for files in (OURS[:3], *([file] for file in integers)):
+            seconds, _, peak = processes.apply(export_ours, (name, folder, files, images))
+            names = ", ".join(path for path, _ in files)
+            lines.append(f"| {names} | {shown([*seconds.values()])} | {peak:.1f} GB |")
+    return lines
+
+
+def save_weights(name: str, folder: Path) -> np.ndarray:
+    """Save Keras's model as keras.h5, with statistics of the images that are returned."""
+    builder, _, size = PEERS[name]
+    images = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), np.uint8)
+    settled(builder(weights=None, classifier_activation=None), images).save(folder / "keras.h5")
+    return images
 
 
 def export_ours(
