@@ -100,6 +100,8 @@ def search_and_compare(arguments: argparse.Namespace) -> None:
     print("| --- | ---: | ---: | ---: | ---: |")
     for group in ("winner", "LSTM", "NASCell", "NASCell with max", "random"):
         members = [a for a in arms if a == group or (a.startswith(f"{group} ") and group == "random")]
+        if not members:
+            continue
         runs = [value for arm in members for value in found[arm]]
         cell, own = arms[members[0]]
         spread = statistics.stdev(runs) if len(runs) > 1 else 0.0
