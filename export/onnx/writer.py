@@ -245,8 +245,25 @@ class _Writer:
 
     def _pad(self, op: Op, inputs: list[str], name: str) -> str:
         (above, below, left, right), (before, after) = op.pads, op.channels
-        pads = np.array([0, before, above, left, 0, after, below, right], np.int64)
-        return self.node("Pad", [*inputs, self.constant(f"{name}/pads", pads)], name)
+        starts, ends = np.array([[before, above, left], [after, below, right]], np.int64)
+        if min(*starts, *ends) < 0:
+            # A Slice, as MNN and ncnn take no negative numbers in a Pad.
+            height, width, channels = self.shapes[op.inputs[0]]
+            bounds = {
+                "starts": -starts.clip(None, 0),
+                "ends": np.array([channels, height, width]) + ends.clip(None, 0),
+                "axes": np.array([1, 2, 3]),
+            }
+            grows = max(*starts, *ends) > 0
+            names = [self.constant(f"{name}/{k}", v) for k, v in bounds.items()]
+            made = f"{name}/cropped" if grows else name
+            inputs = [self.node("Slice", [*inputs, *names], made)]
+            if not grows:
+                return made
+        pads = np.array([0, *starts, 0, *ends], np.int64).clip(0)
+        # pnnx wants the mode, though it is the default.
+        inputs = [*inputs, self.constant(f"{name}/pads", pads)]
+        return self.node("Pad", inputs, name, mode="constant")
 
     def _select(self, op: Op, inputs: list[str], name: str) -> str:
         assert op.index is not None
