@@ -3,13 +3,13 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from chromium import page, served
+from environments import environment, output_of
 from PIL import Image
 from settled import network
 
@@ -38,22 +38,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-def _environment(folder, *packages):
-    """The Python of a new virtual environment that holds these packages alone."""
-    python = folder / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    install = [python, "-m", "pip", "install", "--quiet", *packages]
-    if subprocess.run(install, capture_output=True).returncode:
-        pytest.skip(f"pip cannot install {', '.join(packages)}")
-    return python
-
-
-def _output(*command, cwd):
-    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
 @pytest.mark.parametrize(
     ("package", "script", "kinds"),
     [
@@ -62,14 +46,15 @@ def _output(*command, cwd):
     ],
 )
 def test_the_runtime_alone_runs_the_examples(folder, tmp_path, package, script, kinds):
-    python = _environment(tmp_path / "venv", package, "numpy", "pillow")
-    installed = _output(python, "-m", "pip", "list", cwd=folder).lower()
+    python = environment(tmp_path / "venv", package, "numpy", "pillow")
+    installed = output_of(python, "-m", "pip", "list", cwd=folder).lower()
     assert not any(name in installed for name in ("tensorflow", "keras", "nasnet"))
     suffix = ".onnx" if "onnx" in script else ".tflite"
     for kind in kinds:
-        lines = _output(python, EXAMPLES / script, kind + suffix, "photo.png", cwd=folder).splitlines()
+        printed = output_of(python, EXAMPLES / script, kind + suffix, "photo.png", cwd=folder)
         expected = load_runtime(folder / f"{kind}{suffix}").predict(PIXELS[:1])[0]
-        assert [line.split()[1] for line in lines] == ["abcdefg"[k] for k in np.argsort(-expected)[:5]]
+        named = [line.split()[1] for line in printed.splitlines()]
+        assert named == ["abcdefg"[k] for k in np.argsort(-expected)[:5]]
 
 
 # === A web page ===
@@ -117,7 +102,7 @@ def test_netron_draws_every_node(folder, tmp_path):
     import onnx
     from ai_edge_litert.schema_py_generated import ModelT
 
-    python = _environment(tmp_path / "venv", "netron")
+    python = environment(tmp_path / "venv", "netron")
 
     def drawn(name):
         server = subprocess.Popen(
@@ -159,9 +144,9 @@ print(json.dumps(found))
 
 
 def test_model_explorer_finds_every_operator(folder, tmp_path):
-    python = _environment(tmp_path / "venv", "ai-edge-model-explorer")
+    python = environment(tmp_path / "venv", "ai-edge-model-explorer")
     names = [f"{kind}.tflite" for kind in LITERT]
-    found = json.loads(_output(python, "-c", _EXPLORER, *names, "saved", cwd=folder).splitlines()[-1])
+    found = json.loads(output_of(python, "-c", _EXPLORER, *names, "saved", cwd=folder).splitlines()[-1])
     from nasnet_zoo.export.benchmark import benchmark
 
     for report in benchmark([folder / name for name in names], [1], 1):
