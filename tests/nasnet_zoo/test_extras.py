@@ -263,7 +263,7 @@ def wheel(tmp_path_factory):
 def test_every_extra_is_used():
     # PyTorch takes gigabytes: `make test-all` runs its tests from the extra. `make docs` installs
     # the extra "docs".
-    assert set(USES) - {""} == set(extras()) - {"dev", "docs", "torch"}
+    assert set(USES) - {""} == set(extras()) - {"dev", "docs", "runtimes", "torch"}
 
 
 @pytest.mark.slow
