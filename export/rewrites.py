@@ -334,17 +334,15 @@ def _greatest_weights(op: Op, axis: int) -> np.ndarray:
     return np.abs(op.kernel).max(others)
 
 
-def average_by_depthwise(graph: InferenceGraph, one_sided_only: bool = False) -> InferenceGraph:
+def average_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
     """An average pool becomes a depthwise convolution, whose sums are corrected at the border.
 
-    int8 average pools stay outside of XNNPACK, and of ONNX Runtime's fast kernels. With
-    ``one_sided_only``, those that are padded alike on opposite sides stay pools.
+    int8 average pools stay outside of XNNPACK, and of ONNX Runtime's fast kernels.
     """
     shapes = graph.shapes()
     ops: list[Op] = []
     for op in graph.ops:
-        one_sided = op.pads[::2] != op.pads[1::2]
-        if op.kind != "avg_pool" or (one_sided_only and not one_sided):
+        if op.kind != "avg_pool":
             ops.append(op)
             continue
         height, width, channels = shapes[op.inputs[0]]

@@ -33,14 +33,6 @@ def zero_padded_max_by_maximum_map(graph: InferenceGraph) -> InferenceGraph:
     return graph.with_ops(ops)
 
 
-def one_sided_average_by_depthwise(graph: InferenceGraph) -> InferenceGraph:
-    """An average pool with unlike pads on opposite sides becomes a depthwise convolution.
-
-    ncnn has no such pool.
-    """
-    return average_by_depthwise(graph, one_sided_only=True)
-
-
 def paths_as_sum(graph: InferenceGraph, block: int = 16) -> InferenceGraph:
     """Concatenated convolutions become a sum of wider ones, where they do not fill ``block`` channels.
 
@@ -161,14 +153,8 @@ def _spread(array: np.ndarray, place: np.ndarray, total: int, axis: int) -> np.n
     return spread
 
 
-_FLOAT: tuple[Rewrite, ...] = (
-    zero_padded_max_by_maximum_map,
-    one_sided_average_by_depthwise,
-    paths_as_sum,
-    pad_channels,
-)
-#: What ONNX Runtime runs faster, and other runtimes of ONNX files need, in order, by the numbers in
-#: the file.
+_FLOAT: tuple[Rewrite, ...] = (zero_padded_max_by_maximum_map, paths_as_sum, pad_channels)
+#: What ONNX Runtime runs faster, in order, by the numbers in the file.
 REWRITES: dict[str, tuple[Rewrite, ...]] = {
     "float32": _FLOAT,
     "float16": _FLOAT,

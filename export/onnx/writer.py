@@ -248,10 +248,9 @@ class _Writer:
         starts, ends = np.array([[before, above, left], [after, below, right]], np.int64)
         if min(*starts, *ends) < 0:
             # A Slice, as MNN and ncnn take no negative numbers in a Pad.
-            height, width, channels = self.shapes[op.inputs[0]]
             bounds = {
                 "starts": -starts.clip(None, 0),
-                "ends": np.array([channels, height, width]) + ends.clip(None, 0),
+                "ends": np.where(ends < 0, ends, np.iinfo(np.int64).max),
                 "axes": np.array([1, 2, 3]),
             }
             grows = max(*starts, *ends) > 0

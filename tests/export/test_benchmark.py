@@ -40,7 +40,7 @@ def test_the_command_counts_what_is_in_the_files(folder, capfd):
     assert official["delegated"] < 1
     assert (native["partitions"], native["delegated"]) == (1, 1)
     assert onnx["delegated"] is None
-    assert native["operators"]["MAX_POOL_2D"] == onnx["operators"]["MaxPool"]
+    assert native["operators"]["AVERAGE_POOL_2D"] == onnx["operators"]["AveragePool"]
     # Of a process with the runtime alone: this one, begun before the others, has TensorFlow in it.
     status = Path("/proc/self/status").read_text()
     (resident,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]

@@ -16,12 +16,7 @@ from nasnet_zoo.export.compute import predict
 from nasnet_zoo.export.from_keras import UnsupportedModel, inference_graph
 from nasnet_zoo.export.graph import InferenceGraph, Op
 from nasnet_zoo.export.litert.rewrites import merge_pointwise, nest_concats, split_depthwise
-from nasnet_zoo.export.onnx.rewrites import (
-    one_sided_average_by_depthwise,
-    pad_channels,
-    paths_as_sum,
-    zero_padded_max_by_maximum_map,
-)
+from nasnet_zoo.export.onnx.rewrites import pad_channels, paths_as_sum, zero_padded_max_by_maximum_map
 from nasnet_zoo.export.rewrites import (
     average_by_depthwise,
     crop_kernels,
@@ -55,7 +50,6 @@ LATER_REWRITES = [
     nest_concats,
     zero_padded_max_by_maximum_map,
     average_by_depthwise,
-    one_sided_average_by_depthwise,
     equalize_channels,
     scale_by_depthwise,
     paths_as_sum,
