@@ -36,7 +36,7 @@ def join(module: tf.Module, parts: Sequence[Part], path: Path, metadata: Mapping
     onnx = import_extra("onnx", "export")
     model = _converted(module, DEFAULT_OPSET)
     whole = model.graph
-    image, computed = None, {}
+    image, computed = None, dict[str, str]()
     for number, part in enumerate(parts):
         own = _written(onnx, part.graph, f"part_{number}/")
         read = own.input[0].name
