@@ -123,7 +123,7 @@ def test_the_front_is_exported_and_references_stand_beside_it(tmp_path, capfd):
     for name, record in references.items():
         assert {"parameters", "mult_adds", "latency"} <= record.costs.keys()
         accuracy = record.metrics["accuracy"]
-        assert re.search(rf"<td>{name}</td>\s*<td>{accuracy:.4f}</td>", html.replace("><td", ">\n<td"))
+        assert re.search(rf"<td[^>]*>{name}</td>\s*<td[^>]*>{accuracy:.4f}</td>", html)
     # What is under the pointer shows the cell.
     operations = records[best[0].number].architecture["normal"]["blocks"][0]["operations"]
     assert re.search(rf"{best[0].name}: .*\nnormal cell: 2 = add\({operations[0]} of", html)
