@@ -236,10 +236,15 @@ def columns(reports: Sequence[FileReport]) -> list[str]:
 
 def cells(report: FileReport) -> list[str]:
     """A row of a table."""
-    times = [f"{t.median:.1f} / {t.p90:.1f} ms ({t.ratio:.2f})" for t in report.timings]
+    times = [f"{_shown(t.median)} / {_shown(t.p90)} ms ({t.ratio:.2f})" for t in report.timings]
     taken = "" if report.delegated is None else f"{report.delegated:.0%} in {report.partitions}"
     size, memory = f"{report.size / 1e6:.2f} MB", f"{report.peak_memory / 1e6:.0f} MB"
     return [report.path.name, report.runtime, size, memory, *times, taken]
+
+
+def _shown(time: float) -> str:
+    """A time with two digits at least: children of a search take less than 0.1 ms."""
+    return f"{time:.1f}" if time >= 1 else f"{time:.2g}"
 
 
 def table(reports: Sequence[FileReport]) -> Table:
@@ -258,7 +263,7 @@ def histogram(report: FileReport) -> str:
 
 def title(report: FileReport, timing: Timing) -> str:
     """A file and a time in one line."""
-    return f"{report.path.name}, {_threads(timing.threads)}: {timing.median:.1f} ms"
+    return f"{report.path.name}, {_threads(timing.threads)}: {_shown(timing.median)} ms"
 
 
 def picture(reports: Sequence[FileReport]) -> Figure:

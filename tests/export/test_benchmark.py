@@ -12,7 +12,7 @@ from settled import images, network
 from nasnet_zoo.cells import NASNET_A
 from nasnet_zoo.cli import main
 from nasnet_zoo.export import export
-from nasnet_zoo.export.benchmark import summaries
+from nasnet_zoo.export.benchmark import FileReport, Timing, cells, summaries
 
 pytestmark = pytest.mark.tensorflow
 
@@ -66,6 +66,12 @@ def test_a_batch_of_images(folder, capfd):
     assert main(["benchmark", *names, *options]) == 0
     assert [row["batch_size"] for row in json.loads(out.read_text())] == [3, 3]
     assert "1 thread, 3 images at a time" in " ".join(capfd.readouterr().out.split())
+
+
+def test_times_of_small_networks_are_not_rounded_to_nothing():
+    times = (Timing(1, 0.0214, 0.1551, 0.6), Timing(2, 31.25, 1149.53, 1.0))
+    shown = cells(FileReport(Path("m.onnx"), "ONNX Runtime", 20_000, times, 41_000_000, {}, None, None))
+    assert shown[4:6] == ["0.021 / 0.16 ms (0.60)", "31.2 / 1149.5 ms (1.00)"]
 
 
 @pytest.mark.parametrize("size", ["64", "0"])
