@@ -242,7 +242,7 @@ def _connect(ray: ModuleType, address: str | None) -> None:
         with _at_most(_CONNECT), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(address, **quiet)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: of a port that is no number
         raise ConnectionError(
             f"Expected a cluster of Ray that answers at {address} within {_CONNECT} seconds. "
             f"Received: {' '.join(str(error).split())}"

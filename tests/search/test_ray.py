@@ -248,6 +248,7 @@ def test_a_command_shows_on_ray_what_it_shows_on_processes_and_finds_the_same(tm
         ("--executor ray --gpus-per-child 1.5", "at most 1, or a whole number. Received: 1.5"),
         ("--executor ray --ray-address 10.0.0.1", "auto, or ray://host:port. Received: 10.0.0.1"),
         ("--executor ray --ray-address ray://127.0.0.1:1", "answers at ray://127.0.0.1:1 .*refused"),
+        ("--executor ray --ray-address ray://localhost:port", "answers at ray://localhost:port .*port"),
         ("--executor spark", "spark"),
     ],
 )
