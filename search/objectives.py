@@ -12,6 +12,10 @@ from nasnet_zoo.checking import check
 
 from .expressions import Expression, quantity
 
+#: Values of an evaluator's reward, for one of which at least an expression has to give one.
+_ACCURACIES = (0.0, 0.5, 1.0)
+_REWARDS = (*_ACCURACIES, 10.0, 1000.0)
+
 
 @dataclass(frozen=True)
 class Objectives:
@@ -80,6 +84,27 @@ class Objectives:
             if costs.get(name, 0.0) > limit:
                 return f"above the limit: {name}={costs[name]:.6g}, at most {limit:.6g}"
         return None
+
+    def unrewarded(self, objective: str, costs: Mapping[str, float]) -> str | None:
+        """Return why a child of these costs fails whatever its evaluation gives, as a message, or None.
+
+        Where the expression takes costs that are not among these, nothing is known of it.
+
+        Args:
+            objective: Name of the evaluator's reward.
+            costs: Costs of the child.
+        """
+        if self.expression is None or not {objective, *costs}.issuperset(self.expression.names):
+            return None
+        problem = None
+        for value in _ACCURACIES if objective == "accuracy" else _REWARDS:
+            try:
+                self.reward_of(objective, value, costs)
+            except ValueError as error:
+                problem = f"without one: {error}"
+            else:
+                return None
+        return problem
 
     def reward_of(self, objective: str, value: float, costs: Mapping[str, float]) -> float:
         """Return the reward of a child: by the expression, or else the evaluator's.

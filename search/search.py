@@ -26,7 +26,7 @@ from .weights import Weights
 
 #: How often a child is tried again whose worker was lost, which is not the child's fault.
 RETRIES = 2
-#: Number of random children, one of which at least has to be within the limits.
+#: Number of random children, one of which at least has to have a reward by all that is known of it.
 _TRIED = 1000
 #: How often a child is tried again that ran out of memory.
 _MEMORY_RETRIES = 1
@@ -124,7 +124,7 @@ def run_search(
 
 
 def check_objectives(objectives: Objectives, space: Space, evaluator: Evaluator, seed: int = 0) -> None:
-    """Check with a random child that objectives are known, and that some child is within the limits.
+    """Check with random children that objectives are known, and that some child can have a reward.
 
     Args:
         objectives: Objectives to check.
@@ -133,18 +133,20 @@ def check_objectives(objectives: Objectives, space: Space, evaluator: Evaluator,
         seed: Seed of the random children.
 
     Raises:
-        ValueError: If they are not, if none is, or if the child cannot be measured.
+        ValueError: If they are not, if each is above a limit or fails by the expression of the reward
+            whatever its evaluation gives, or if one cannot be measured.
     """
     rng = np.random.default_rng(seed)
     for _ in range(_TRIED):
         architecture = space.decode(space.sample(rng))
         costs = evaluator.cost(architecture)
-        if (above := objectives.above(costs)) is None:
+        problem = objectives.above(costs) or objectives.unrewarded(evaluator.objective, costs)
+        if problem is None:
             break
     else:
         raise ValueError(
-            f"Expected limits that some child is within. Received: {_TRIED:,} random children, "
-            f"the last {above}"
+            f"Expected some child with a reward. Received: {_TRIED:,} random children, "
+            f"the last {problem}"
         )
     objectives.check(evaluator.objective, {**costs, **evaluator.measure(architecture)})
 

@@ -200,7 +200,7 @@ def test_a_search_by_shared_weights_goes_on_and_trains_its_best_from_scratch(tmp
         (["--compare", "no-such-folder"], "no-such-folder/journal.sqlite: expected the journal"),
         (["--images", "10"], "expected enough images of a class to hold out"),
         (["--reward", "accuracy * speed"], "names in reward: accuracy, parameters, .* Received: speed"),
-        (["--limit", "parameters=1k"], "limits that some child is within. .* at most 1000"),
+        (["--limit", "parameters=1k"], "some child with a reward. .* above the limit: .* at most 1000"),
         (["--limit", "speed=1"], "names in limit: parameters, mult_adds, .* Received: speed"),
     ],
 )

@@ -163,7 +163,15 @@ def test_a_child_with_a_reward_below_0_fails_and_is_not_better_than_one_that_fai
         ),
         (
             {"limit": {"parameters": -1.0}},
-            "limits that some child is within. Received: 1,000 random children, the last above",
+            "some child with a reward. Received: 1,000 random children, the last above the limit",
+        ),
+        (
+            {"reward": "-1 - parameters"},
+            "the last without one: Expected -1 - parameters to be at least 0",
+        ),
+        (
+            {"reward": "accuracy / (parameters - parameters)"},
+            "the last without one: .* float division by zero for accuracy=1, parameters=",
         ),
     ],
 )
