@@ -291,7 +291,7 @@ class _Run:
             records = journal.children()
             costs = front_costs(journal.settings, records)
         best = front(records, self.evaluator.objective, costs)
-        local = ExecutorSettings(processes=self.executor.processes)
+        local = ExecutorSettings(processes=self.executor.processes, retries=self.executor.retries)
         self._evaluate_all(best, exporting.evaluator, FRONT, exporting.about, "export", local)
         self._report()
 
@@ -312,7 +312,9 @@ class _Run:
             LiveProgress(self.console, journal, len(records), title) as progress,
         ):
             objectives = self.settings.make_objectives()
-            return evaluate_all(records, self.space, running, journal, [progress], objectives)
+            return evaluate_all(
+                records, self.space, running, journal, [progress], objectives, executor.retries
+            )
 
     def _named_references(self) -> Iterator[tuple[str, Any]]:
         for group, architectures in self.references.items():

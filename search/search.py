@@ -658,6 +658,7 @@ def evaluate_all(
     journal: Journal,
     callbacks: Sequence[Callback] = (),
     objectives: Objectives = Objectives(),
+    retries: int = RETRIES,
 ) -> list[Record]:
     """Evaluate children that no policy is asked for, such as the best of a search once more.
 
@@ -671,6 +672,7 @@ def evaluate_all(
         journal: Journal of these evaluations. Children keep their numbers in it.
         callbacks: Callbacks.
         objectives: What is looked for.
+        retries: How often a child is tried again whose worker was lost.
 
     Returns:
         All children in the journal, best first.
@@ -700,7 +702,7 @@ def evaluate_all(
                 f"{journal.path}: {record.name}: expected the child of the search. Received: another"
             )
     journal.commit_ask(new)
-    evaluation = Evaluation(space, executor, journal, objectives=objectives)
+    evaluation = Evaluation(space, executor, journal, retries, objectives)
     for record in [*there.values(), *new]:
         if record.reward is None:
             evaluation.add(record)
