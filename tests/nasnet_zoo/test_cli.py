@@ -292,6 +292,20 @@ def test_quiet_keeps_native_notes_away_and_exceptions_alive(capfd):
     assert capfd.readouterr().err == "after\n"
 
 
+STARTED = """
+from nasnet_zoo.quiet import start_backend
+start_backend()
+import tensorflow as tf
+tf.function(tf.transpose)(tf.zeros((2, 2), tf.int32))
+"""
+
+
+@pytest.mark.tensorflow
+def test_a_started_backend_says_nothing_of_the_processor():
+    done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 # === The demo ===
 
 
