@@ -16,7 +16,6 @@ from typing import Any, Literal
 from nasnet_zoo.checking import PositiveInt, checked
 from nasnet_zoo.files import write_text
 
-from .expressions import Expression
 from .journal import Journal, Record, is_begun
 from .search import Ranked, ranked
 
@@ -104,14 +103,14 @@ class SearchResults:
     def columns(self) -> list[str]:
         """The columns of `rows`: a cost has one of its own."""
         after = ("seconds", "version", "parent", "same_as", "retrained_reward", "message")
-        return ["number", "state", "reward", *self._objectives, *self._costs, *after]
+        return ["number", "state", "reward", *self.metrics, *self._costs, *after]
 
     @functools.cached_property
-    def _objectives(self) -> list[str]:
-        """What the expression of the reward takes besides costs: the evaluator's own reward."""
-        reward = self.settings.get("reward")
-        names = Expression(reward).names if reward else ()
-        return [name for name in names if name not in self._costs]
+    def metrics(self) -> list[str]:
+        """The metrics that are numbers, such as the accuracy where the reward is an expression."""
+        found = (item for record in self.children for item in record.metrics.items())
+        names = dict.fromkeys(name for name, value in found if isinstance(value, float | int))
+        return [name for name in names if name not in (*Record.__dataclass_fields__, *self._costs)]
 
     @checked
     def rows(self, order: str = "reward", top: PositiveInt | None = None) -> list[dict[str, Any]]:
@@ -123,8 +122,8 @@ class SearchResults:
             top: Maximum number of children. Default: all.
 
         Returns:
-            By child: number, state, reward, what an expression of the reward takes besides costs (such
-            as accuracy), each cost, seconds, version (number of minibatches that the
+            By child: number, state, reward, each metric that is a number (such as the accuracy where
+            the reward is an expression), each cost, seconds, version (number of minibatches that the
             policy had learned from when it drew the child), parent, same_as (number of the earlier
             equal child whose reward it has), retrained_reward and message (reason why it failed).
 
@@ -146,7 +145,7 @@ class SearchResults:
         retrained = self.retrained_child(record.number)
         values = {
             **vars(record),
-            **{name: self.evaluated(record).metrics.get(name) for name in self._objectives},
+            **{name: self.evaluated(record).metrics.get(name) for name in self.metrics},
             **record.costs,
             "retrained_reward": retrained.reward if retrained else None,
             "message": self.evaluated(record).message,

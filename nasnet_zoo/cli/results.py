@@ -184,10 +184,12 @@ def _print_child(results: SearchResults, record: Record) -> None:
     space = _space(results)
     architecture = space and _architecture(results, record, space)
     evaluated, retrained = results.evaluated(record), results.retrained_child(record.number)
+    row = results.row(record)
     facts = {
         "child": str(record.number),
         "state": record.state,
         "reward": _reward(record.reward),
+        **{title(name): format_cost(row[name]) for name in results.metrics},
         **{title(name): format_cost(value) for name, value in record.costs.items()},
         "seconds": _seconds(record.seconds),
         "minibatch": str(record.version),

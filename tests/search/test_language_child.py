@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -166,6 +167,12 @@ def test_the_command_searches_recurrent_cells(tmp_path, capsys):
     assert main(words.split()) == 0
     assert "best.json" in capsys.readouterr().out
     assert main(["search", "best", str(tmp_path / "out")]) == 0
+    facts = capsys.readouterr().out
+    reward, perplexity = (
+        float(re.search(rf"^{name} +(.+)$", facts, re.MULTILINE)[1])
+        for name in ("reward", "perplexity")
+    )
+    assert reward == pytest.approx(80 / perplexity**2, rel=1e-3)
     path.write_text("")
     assert main(words.replace("/out", "/other").split()) == 1
     assert "expected text to train on. Received: nothing" in capsys.readouterr().err
