@@ -18,7 +18,7 @@ from .nas.language_search import search_recurrent_cells
 from .nas.language_settings import LanguageBudget, RecurrentSettings
 from .nas.layerwise_search import search_layers
 from .nas.layerwise_settings import LayerwiseBudget, LayerwiseSettings
-from .nas.layerwise_space import LayerwiseSpace
+from .nas.layerwise_space import NAS_V3_SPACE, LayerwiseSpace
 from .nas.recurrent_space import RecurrentSpace
 from .nasnet.search import search_cells
 from .nasnet.settings import Budget, Settings
@@ -47,6 +47,7 @@ from .space import Actions, AnchorStep, SequenceSpace, Space, Step
 from .stopping import QuantileStopping, SuccessiveHalving
 
 __all__ = [
+    "NAS_V3_SPACE",
     "POLICIES",
     "PPO",
     "Actions",

@@ -217,6 +217,10 @@ class LayerwiseSpace(SequenceSpace[LayerwiseGenotype]):
         return layers_svg(architecture)
 
 
+#: The space of the paper's v3, as far as it is told: 13 blocks of three layers, two poolings.
+NAS_V3_SPACE = LayerwiseSpace(13, filters=(6, 12, 24, 36), block=3, pool_after=(4, 8))
+
+
 class _Blocks:
     """Blocks of layers, and the poolings between them, in place of the layers that were drawn.
 

@@ -1,5 +1,6 @@
 """NAS's space of layer-wise networks: its tokens, its sizes, and the networks that they make."""
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -10,12 +11,11 @@ from hypothesis import strategies as st
 
 from nasnet_zoo.architecture import LayerwiseArchitecture, architecture_cost
 from nasnet_zoo.cells import LayerwiseGenotype
-from nasnet_zoo.search.nas.layerwise_space import LayerwiseSpace
+from nasnet_zoo.search import NAS_V3_SPACE, LayerwiseSpace
 from nasnet_zoo.search.space import AnchorStep
 
 SMALL = LayerwiseSpace(3, heights=(1, 3), widths=(3,), filters=(4, 8))
 GROWING = LayerwiseSpace(6, grow_to=20)
-V3 = LayerwiseSpace(13, filters=(6, 12, 24, 36), block=3, pool_after=(4, 8))
 
 
 @st.composite
@@ -168,21 +168,23 @@ def test_after_a_pooling_everything_is_read_pooled():
 
 def test_v3_has_the_size_that_the_paper_s_two_rows_imply():
     """Networks of about 7.1 M parameters, 40 filters added to each layer, have about 37.4 M."""
-    more = LayerwiseSpace(13, filters=V3.filters, block=3, pool_after=(4, 8), more_filters=40)
+    more = dataclasses.replace(NAS_V3_SPACE, more_filters=40)
     rng, found = np.random.default_rng(0), []
     while len(found) < 12:
-        actions = list(V3.sample(rng))
+        actions = list(NAS_V3_SPACE.sample(rng))
         position = 0
-        for step in V3.steps:
+        for step in NAS_V3_SPACE.steps:
             if step.kind.startswith("filters"):  # wide ones: narrow networks are too small
                 actions[position] = int(rng.choice([2, 3, 3]))
             position += len(step.draws)
         small, large = (
             architecture_cost(LayerwiseArchitecture(space.decode(actions)), 10).parameters / 1e6
-            for space in (V3, more)
+            for space in (NAS_V3_SPACE, more)
         )
         if abs(small - 7.1) < 0.5:
             found.append(large)
     assert 30 < min(found) < np.median(found) < max(found) < 42
-    assert sum(layer.kind == "conv" for layer in V3.decode(actions).layers) == 39
-    assert LayerwiseGenotype.from_json(V3.decode(actions).to_json()) == V3.decode(actions)
+    assert sum(layer.kind == "conv" for layer in NAS_V3_SPACE.decode(actions).layers) == 39
+    assert LayerwiseGenotype.from_json(NAS_V3_SPACE.decode(actions).to_json()) == NAS_V3_SPACE.decode(
+        actions
+    )
