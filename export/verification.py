@@ -429,8 +429,7 @@ def _check_weights(path: Path, op: Op, held: Op, watched: WatchedFile) -> None:
     """Compare weights in integers: what one integer changes may be less than what rounding does."""
     is_map = op.kind in ("multiply_map", "maximum_map")
     for expected, name in ((held.kernel, "map" if is_map else "kernel"), (held.bias, "bias")):
-        found = watched.weights(op, name)
-        if expected is None or found is None:
+        if expected is None or (found := watched.weights(op, name)) is None:
             continue
         # Biases of int16x8 have more bits than the float32 numbers that they are compared with.
         rounded = np.finfo(np.float32).eps * np.abs(expected)

@@ -70,8 +70,8 @@ def test_a_batch_of_images(folder, capfd):
 
 def test_times_of_small_networks_are_not_rounded_to_nothing():
     times = (Timing(1, 0.0214, 0.1551, 0.6), Timing(2, 31.25, 1149.53, 1.0))
-    shown = cells(FileReport(Path("m.onnx"), "ONNX Runtime", 20_000, times, 41_000_000, {}, None, None))
-    assert shown[4:6] == ["0.021 / 0.16 ms (0.60)", "31.2 / 1149.5 ms (1.00)"]
+    report = FileReport(Path("m.onnx"), "ONNX Runtime", 20_000, 1, times, 41_000_000, {}, None, None)
+    assert cells(report)[4:6] == ["0.021 / 0.16 ms (0.60)", "31.2 / 1149.5 ms (1.00)"]
 
 
 @pytest.mark.parametrize("size", ["64", "0"])
