@@ -184,7 +184,6 @@ def test_v3_has_the_size_that_the_paper_s_two_rows_imply():
         if abs(small - 7.1) < 0.5:
             found.append(large)
     assert 30 < min(found) < np.median(found) < max(found) < 42
-    assert sum(layer.kind == "conv" for layer in NAS_V3_SPACE.decode(actions).layers) == 39
-    assert LayerwiseGenotype.from_json(NAS_V3_SPACE.decode(actions).to_json()) == NAS_V3_SPACE.decode(
-        actions
-    )
+    genotype = NAS_V3_SPACE.decode(actions)
+    assert sum(layer.kind == "conv" for layer in genotype.layers) == 39
+    assert LayerwiseGenotype.from_json(genotype.to_json()) == genotype
